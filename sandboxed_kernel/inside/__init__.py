@@ -1,0 +1,1 @@
+"""Runs in the sandbox: untrusted from the first cell on. Nothing may depend on it."""

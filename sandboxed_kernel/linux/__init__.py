@@ -1,0 +1,1 @@
+"""Raw Linux; knows no policy. The only ctypes."""

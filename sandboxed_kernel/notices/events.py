@@ -1,0 +1,62 @@
+"""Pure: what the broker decided, as a value that travels to the relay, the audit log and embedders alike."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Kind = Literal[
+    "connect",  # a TCP or unix connection
+    "bind",  # a local address or path
+    "name",  # a DNS question
+    "datagram",  # UDP, by connect or sendto
+    "socket",  # a socket family or type that does not exist inside
+    "metadata",  # chmod, chown, times, extended attributes
+    "process",  # limits, priorities, affinity of other processes
+    "malformed",  # arguments that make no sense; refused, logged
+    "limit",  # a [limits] entry was crossed
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decision. Refusals always make one; an allowed destination makes one when it is new.
+
+    ``protocol`` is tcp, udp, unix, dns or netlink ...; ``host`` is the name as the code asked for it where known,
+    ``address`` the numeric address or the path. ``allow_line`` is the line that would allow it, ready to paste, or
+    None where no line can. ``when`` is seconds since the epoch. ``cell`` is the msg_id of the execute_request that the
+    relay attributes it to; the broker leaves it None.
+    """
+
+    kind: Kind
+    verdict: Literal["refused", "allowed"]
+    reason: str  # one sentence, for people
+    protocol: str
+    when: float
+    pid: int
+    process: str  # the command's short name, /proc/PID/comm; chosen by the sandboxed code: show it as text only
+    host: str | None = None
+    address: str | None = None
+    port: int | None = None
+    rule: str | None = None  # the policy line that allowed it ("policy.toml: network.allow[2]")
+    allow_line: str | None = None
+    count: int = 1
+    cell: str | None = None
+
+    @property
+    def destination(self) -> tuple[str, str, str | None, int | None]:
+        """What coalesces: events with the same key differ only in count, time and process."""
+        return (self.kind, self.protocol, self.host or self.address, self.port)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"version": SCHEMA_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Event:
+        """The inverse of ``to_json``. Raises ValueError on another version, KeyError or TypeError on missing or unknown keys."""
+        data = dict(data)
+        if data.pop("version", None) != SCHEMA_VERSION:
+            raise ValueError("an event of another schema version")
+        return cls(**data)

@@ -1,0 +1,99 @@
+"""Pure: what a policy says, as frozen values that are legal from birth.
+
+Text becomes these values in ``file.py``; nothing here reads a file, a clock or the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
+
+Transport = Literal["tcp", "udp"]
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """An inclusive range of ports; ``Ports(1, 65535)`` is what ``host:*`` means."""
+
+    first: int
+    last: int
+
+    def __contains__(self, port: int) -> bool:
+        return self.first <= port <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One entry of ``[network] allow``: where a connection may go.
+
+    Exactly one of ``name`` and ``network`` is set. ``name`` is lower case, without a trailing dot, IDNA-encoded;
+    with ``wildcard`` it is the part after ``*.`` and matches every proper subdomain, not itself.
+    A single address is a ``/32`` or ``/128`` network.
+    """
+
+    name: str | None
+    wildcard: bool
+    network: Network | None
+    ports: tuple[Ports, ...]
+    transport: Transport
+    private: bool  # a name may resolve to loopback and private ranges
+    text: str  # as written in the policy, for explanations
+    place: str  # "policy.toml: network.allow[2]", for explanations
+
+    def has_port(self, port: int) -> bool:
+        return any(port in ports for ports in self.ports)
+
+    def matches_name(self, name: str) -> bool:
+        """Whether the lower-case ``name`` (no trailing dot) is meant by this rule; False for address rules."""
+        if self.name is None:
+            return False
+        return name.endswith("." + self.name) if self.wildcard else name == self.name
+
+
+@dataclass(frozen=True, slots=True)
+class PathGrant:
+    """One entry of ``[filesystem]``: an absolute, lexically normalised path (links are followed by the host)."""
+
+    path: str
+    writable: bool
+    text: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``[limits]``; None means no limit. Sizes in bytes, time in seconds."""
+
+    memory: int | None = None
+    processes: int | None = None
+    open_files: int | None = None
+    cpu_seconds: int | None = None
+    file_size: int | None = None
+
+
+# What a host may lack and a policy may do without, by name (``best_effort = [...]``):
+#   tcp      Landlock TCP rules, ABI 4, Linux 6.7 (the broker still decides every connect)
+#   signals  Landlock signal scope, ABI 6, Linux 6.12
+#   abstract Landlock abstract unix socket scope, ABI 6, Linux 6.12 (the broker still decides every connect)
+#   truncate Landlock truncate right, ABI 3, Linux 6.2
+#   ioctl    Landlock device ioctl right, ABI 5, Linux 6.10
+BEST_EFFORT_NAMES = ("tcp", "signals", "abstract", "truncate", "ioctl")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything a user may decide. ``Policy()`` is the default: the notebook's folder writable, no network."""
+
+    allow: tuple[Destination, ...] = ()
+    proxy: tuple[str, int] | None = None  # (host as written, port): then the only reachable endpoint
+    pins: Literal["session", "ttl"] = "session"
+    grants: tuple[PathGrant, ...] = ()
+    environment_pass: tuple[str, ...] = ()
+    environment_set: tuple[tuple[str, str], ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    active_content: Literal["strip", "allow"] = "strip"
+    best_effort: frozenset[str] = frozenset()
+    sources: tuple[str, ...] = ()  # the policy's file and the presets it extends, in reading order

@@ -1,6 +1,7 @@
 """Pure: what broker and relay say to each other, one JSON object per datagram of a SOCK_SEQPACKET pair.
 
-Both ends are trusted and of one version; a message that does not decode is a Bug. End of file means that the other is gone.
+Both ends are trusted and of one version; a message that does not decode is a Bug. End of file means
+that the other is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class Reported:
     """An event to publish. With a ``number`` the broker holds the refused call's answer until ``Published(number)``,
-    for 50 ms at most. An event with the same ``destination`` and cell as an earlier one carries the new total ``count``.
+    for 50 ms at most. An event with the same ``destination`` and cell as an earlier one carries the new total
+    ``count``.
     """
 
     event: Event

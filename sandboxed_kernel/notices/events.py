@@ -55,7 +55,7 @@ class Event:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Event:
-        """The inverse of ``to_json``. ValueError on another version, KeyError or TypeError on missing or unknown keys."""
+        """The inverse of ``to_json``. ValueError: another version; KeyError, TypeError: missing or unknown keys."""
         data = dict(data)
         if data.pop("version", None) != SCHEMA_VERSION:
             raise ValueError("an event of another schema version")

@@ -1,0 +1,68 @@
+"""What every test may ask for, and which tests belong to which stage of the suite (tests/run_suite.py)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import interfaces
+
+ROOT = Path(__file__).parent
+
+
+def _is_promise(item: pytest.Item) -> bool:
+    return (ROOT / "promises") in item.path.parents
+
+
+def _has(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None
+
+
+# Which tests a stage runs. "here" is a developer's own call: everything that this user can run.
+STAGES: dict[str, Callable[[pytest.Item], bool]] = {
+    "here": lambda item: os.geteuid() == 0 or not _has(item, "root"),
+    "ordinary": lambda item: not _has(item, "root"),
+    "root": lambda item: _has(item, "root") or _is_promise(item),
+    "container": lambda item: (_is_promise(item) or _has(item, "container")) and not _has(item, "root"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stage", choices=sorted(STAGES), default="here", help="which tests: see tests/conftest.py")
+    parser.addoption("--figures", action="store_true", help="also the tests that assert a speed or a size")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    belongs, figures = STAGES[config.getoption("--stage")], config.getoption("--figures")
+    kept = [item for item in items if belongs(item) and (figures or not _has(item, "figures"))]
+    dropped = [item for item in items if item not in set(kept)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """An empty folder for ``run_inside``; what lies beside it is outside."""
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def own_address() -> str:
+    """An address of this machine that is not a loopback one."""
+    return interfaces.own_interface_address()
+
+
+@pytest.fixture
+def open_descriptors() -> Iterator[None]:
+    """Fails a test that leaves descriptors open: ``@pytest.mark.usefixtures("open_descriptors")``."""
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    left = set(os.listdir("/proc/self/fd")) - before
+    names = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in left if os.path.lexists(f"/proc/self/fd/{fd}")}
+    assert not names, f"left open: {names}"

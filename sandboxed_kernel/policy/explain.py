@@ -1,0 +1,148 @@
+"""Pure: would a policy allow this endpoint or path, by which line, and which line would allow it otherwise.
+
+The broker's notices take their line from here too, so importing this loads no TOML. Nothing is resolved or followed:
+a name is judged as a name, a path as it is spelled; callers pass real paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.hostnames.addresses import Kind, classify, find_range
+from sandboxed_kernel.hostnames.pins import Pins
+from sandboxed_kernel.policy.destination import NEVER, normal_name, parse_address, parse_destination
+from sandboxed_kernel.policy.model import Address, Destination, PathGrant, Policy, Transport
+
+Access = Literal["read", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer: ``rule`` is the line that allows it (``policy.toml: network.allow[2] = "pypi.org:443"``).
+
+    ``line`` is the one that would, to paste under ``key`` ("[network] allow"); None where none can or none has to.
+    """
+
+    allowed: bool
+    reason: str  # one sentence, for people
+    rule: str | None = None
+    line: str | None = None
+    key: str | None = None
+
+
+def allow_line(host: str, port: int, transport: Transport = "tcp", *, private: bool = False) -> str | None:
+    """The entry of ``[network] allow`` for exactly this endpoint, quotes included; None where no line can allow it.
+
+    ``host`` is a name or an address; ``private`` says that the name resolves to a loopback or private address.
+    What sandboxed code asked for may be any text, also one made so that the pasted line would allow something else;
+    so a line is given only if it reads back as this endpoint and nothing more.
+    """
+    address = parse_address(host)
+    name = None if address is not None else normal_name(host)
+    if address is None and name is None:
+        return None
+    target = name or (f"[{address}]" if address is not None and address.version == 6 else str(address))
+    text = f"{target}:{port}" if transport == "tcp" else f"{transport}://{target}:{port}"
+    try:
+        rule = parse_destination(text, "")
+    except PolicyError:
+        return None
+    if rule.name != name or rule.wildcard or not rule.has_port(port) or rule.transport != transport:
+        return None
+    if name is None or not private or rule.private:
+        return f'"{text}"'
+    protocol = "" if transport == "tcp" else f'protocol = "{transport}", '
+    return f'{{ host = "{name}", port = {port}, {protocol}private = true }}'
+
+
+def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport = "tcp") -> Explanation:
+    """What becomes of a connection (or datagram) to ``host``, a name or an address written in full, and ``port``.
+
+    Raises PolicyError where ``host`` is neither.
+    """
+    address = parse_address(host)
+    if address is not None:
+        return _explain_address(policy, address, port, transport)
+    name = normal_name(host)
+    if name is None:
+        raise PolicyError("the host", f'"{host[:80]}" is neither a name nor an address', 'Write "pypi.org:443"')
+    rule = Pins(policy.allow).rule_for_name(name, port, transport)
+    if rule is not None:
+        condition = "" if rule.private else ", unless it resolves only to private, loopback or link-local addresses"
+        return Explanation(True, f"{name} may be reached on {_port(port, transport)}{condition}", _rule(rule))
+    if name == "localhost" or name.endswith(".localhost"):
+        reason = f"{name} is this machine; only the ports on which the sandbox itself listens may be reached"
+    elif any(rule.matches_name(name) for rule in policy.allow):
+        reason = f"{name} is on the allowlist, but not on {_port(port, transport)}"
+    else:
+        reason = f"{name} is not on the allowlist; the name is not even resolved"
+    return _refused(policy, reason, allow_line(name, port, transport))
+
+
+def _explain_address(policy: Policy, address: Address, port: int, transport: Transport) -> Explanation:
+    rule = Pins(policy.allow).rule_for(address, port, transport)
+    if rule is not None:
+        return Explanation(True, f"{address} may be reached on {_port(port, transport)}", _rule(rule))
+    kind = classify(address)
+    if kind in NEVER:
+        reason = f"{address} is never reachable: {find_range(address).reason}"
+    elif kind is Kind.LOOPBACK:
+        reason = f"{address} is this machine; only the ports on which the sandbox itself listens may be reached"
+    else:
+        reason = f"no rule holds {address} on {_port(port, transport)}; a name that resolves to it may still open it"
+    return _refused(policy, reason, allow_line(str(address), port, transport))
+
+
+def _refused(policy: Policy, reason: str, line: str | None) -> Explanation:
+    if policy.proxy is not None:
+        return Explanation(False, f"the proxy is the only reachable endpoint: {_rule(policy.allow[0])}")
+    return Explanation(False, reason, line=line, key=None if line is None else "[network] allow")
+
+
+def _rule(rule: Destination | PathGrant) -> str:
+    return f"{rule.place} = {rule.text}" if rule.text.startswith("{") else f'{rule.place} = "{rule.text}"'
+
+
+def _port(port: int, transport: Transport) -> str:
+    return f"port {port}" if transport == "tcp" else f"{transport.upper()} port {port}"
+
+
+def explain_path(policy: Policy, path: str, access: Access, *, baseline: Iterable[PathGrant] = ()) -> Explanation:
+    """Whether ``path`` (absolute, normalised, links followed) may be read or written.
+
+    ``baseline`` is what every sandbox may do, the notebook's folder included; the policy's lines are named first.
+    """
+    for grant in (*policy.grants, *baseline):
+        if (access == "read" or grant.writable) and _holds(grant.path, path):
+            return Explanation(True, f"{path} may be {_DONE[access]}", _rule(grant))
+    reason = f"no line lets {path} be {_DONE[access]}"
+    if access == "write" and any(_holds(grant.path, path) for grant in (*policy.grants, *baseline)):
+        reason = f"{path} may be read only"
+    return Explanation(False, reason, line=path_line(path), key=f"[filesystem] {access}")
+
+
+_DONE: dict[Access, str] = {"read": "read", "write": "written"}
+
+
+def path_line(path: str) -> str | None:
+    """The entry of ``[filesystem] read`` or ``write`` for ``path``, quotes included; None if it has odd characters."""
+    if not path.isprintable() or not path.startswith("/") or any(character in path for character in '"\\*'):
+        return None
+    return f'"{path}"'
+
+
+def _holds(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def endpoint(text: str, place: str) -> tuple[str, int, Transport]:
+    """Host, port and transport of ``text``, an entry that names one of each. Raises PolicyError."""
+    rule = parse_destination(text, place)
+    single = rule.network is None or rule.network.num_addresses == 1
+    if rule.wildcard or not single or len(rule.ports) != 1 or rule.ports[0].first != rule.ports[0].last:
+        raise PolicyError(place, f'"{text}" is more than one endpoint', 'Write one host and one port, "pypi.org:443"')
+    host = rule.name if rule.network is None else str(rule.network.network_address)
+    return host or "", rule.ports[0].first, rule.transport

@@ -1,0 +1,390 @@
+"""Pure: the text of a policy becomes a Policy, or a PolicyError that names file, key and index.
+
+Reading files is ``read.py``'s; what one entry of ``[network] allow`` means is ``destination.py``'s.
+``docs/policy.md`` describes every key; ``_KEYS`` is the list that runs.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from posixpath import isabs, join, normpath
+from typing import Any
+
+from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.policy.destination import parse_destination
+from sandboxed_kernel.policy.model import BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
+from sandboxed_kernel.policy.variables import NAME, kept_out
+from sandboxed_kernel.policy.words import instead, shown, type_name
+
+MAX_DEPTH = 8  # of extends; a policy that needs more is not understood by anyone
+MAX_SOURCES = 64  # of one policy; bounds the work of files that extend one another twice
+_LARGEST = 2**63 - 1  # RLIM_INFINITY - 1 and the largest cgroup value
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of a policy or preset. ``place`` names it in errors; ``folder`` is what its relative extends start from;
+    ``identity`` is equal for equal files (an absolute path, "preset:pypi"): that is how a cycle is seen."""
+
+    place: str
+    text: str
+    folder: str
+    identity: str
+
+
+Opener = Callable[[str, Source, str], Source]
+"""``open_extended(entry, by, place)``: the Source that ``entry`` of the ``extends`` in ``by`` means, or PolicyError."""
+
+
+def parse(text: str, *, place: str, workspace: str, home: str, presets: Mapping[str, str] | None = None) -> Policy:
+    """The Policy that ``text`` (TOML) says; ``presets`` maps names to TOML texts. Raises PolicyError, nothing else.
+
+    ``workspace`` and ``home`` are absolute paths: what relative paths and ``~`` start from. ``extends`` finds presets
+    only; use ``read.load`` for a policy that extends other files.
+    """
+    known = presets or {}
+
+    def open_preset(entry: str, _by: Source, place: str) -> Source:
+        if entry not in known:
+            raise unknown_extends(entry, place, known)
+        return preset_source(entry, known[entry])
+
+    source = Source(place, text, "/", place)
+    return build(source, workspace=workspace, home=home, open_extended=open_preset)
+
+
+def preset_source(name: str, text: str) -> Source:
+    return Source(f"preset {name}", text, "/", f"preset:{name}")
+
+
+def unknown_extends(entry: str, place: str, presets: Mapping[str, str]) -> PolicyError:
+    known = ", ".join(sorted(presets)) or "none here"
+    write = instead(entry, sorted(presets)) if presets else "Remove it"
+    return PolicyError(
+        place, f"{shown(entry)}: no such preset (presets: {known}) and no path that ends in .toml", write
+    )
+
+
+def build(source: Source, *, workspace: str, home: str, open_extended: Opener) -> Policy:
+    """The Policy of ``source`` and all that it extends.
+
+    What is extended comes first; lists add up, single values override.
+    """
+    draft = _Draft(workspace, home)
+    _add(source, (), draft, open_extended)
+    return draft.policy()
+
+
+def _add(source: Source, above: tuple[Source, ...], draft: _Draft, open_extended: Opener) -> None:
+    """Read ``source`` into ``draft`` after what it extends. ``above`` are the sources that led here."""
+    draft.sources.append(source.place)
+    table = _toml(source)
+    entries = _strings(table.pop("extends", []), f"{source.place}: extends")
+    for index, entry in enumerate(entries):
+        place = f"{source.place}: extends[{index}]"
+        extended = open_extended(entry, source, place)
+        _check_chain(extended, (*above, source), place)
+        if len(draft.sources) >= MAX_SOURCES:
+            raise PolicyError(place, f"more than {MAX_SOURCES} files and presets", "Extend fewer files")
+        _add(extended, (*above, source), draft, open_extended)
+    _read_table(table, _KEYS, source.place, "", draft)
+
+
+def _check_chain(extended: Source, chain: tuple[Source, ...], place: str) -> None:
+    if any(extended.identity == source.identity for source in chain):
+        circle = " -> ".join(source.place for source in (*chain, extended))
+        raise PolicyError(place, f"a cycle: {circle}", "Remove one of these extends")
+    if len(chain) >= MAX_DEPTH:
+        raise PolicyError(place, f"more than {MAX_DEPTH} levels of extends", "Put the entries into fewer files")
+
+
+def _toml(source: Source) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        # The message ends in "(at line 3, column 5)" or "(at end of document)"; the attributes came with Python 3.14.
+        what, _, where = str(error).rpartition(" (at ")
+        raise PolicyError(f"{source.place}: {where.rstrip(')')}", f"not TOML: {what}", "Write TOML (toml.io)") from None
+    except (ValueError, RecursionError):  # a number of more than 4,300 digits; arrays in arrays in arrays ...
+        raise PolicyError(source.place, "not TOML: a value too long or too deep", "Write TOML (toml.io)") from None
+
+
+# --- the policy while it is read -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What has been read so far. Each method reads the value of one key; ``place`` is where it stands."""
+
+    workspace: str
+    home: str
+    sources: list[str] = field(default_factory=list)
+    allow: list[Destination] = field(default_factory=list)
+    grants: list[PathGrant] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    set: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    best_effort: list[str] = field(default_factory=list)
+    proxy: Destination | None = None
+    single: dict[str, Any] = field(default_factory=dict)  # pins, active_content
+
+    def policy(self) -> Policy:
+        return Policy(
+            allow=tuple(self.allow) if self.proxy is None else (self._only_proxy(self.proxy),),
+            proxy=None if self.proxy is None else (_host(self.proxy), self.proxy.ports[0].first),
+            grants=tuple(self.grants),
+            environment_pass=tuple(dict.fromkeys(self.passed)),
+            environment_set=tuple(self.set.items()),
+            limits=Limits(**self.limits),
+            best_effort=frozenset(self.best_effort),
+            sources=tuple(dict.fromkeys(self.sources)),
+            **self.single,
+        )
+
+    def _only_proxy(self, proxy: Destination) -> Destination:
+        """With a proxy the sandbox sees no other host, so another rule would promise what does not hold."""
+        for rule in self.allow:
+            found = f"{shown(rule.text)}, but {proxy.place} makes the proxy the only reachable endpoint"
+            raise PolicyError(
+                rule.place, found, "Remove one of the two, and list what is allowed in the proxy's own rules"
+            )
+        return proxy
+
+    def read_allow(self, value: object, place: str) -> None:
+        for index, entry in enumerate(_array(value, place, '["pypi.org:443"]')):
+            self.allow.append(parse_destination(entry, f"{place}[{index}]"))
+
+    def read_proxy(self, value: object, place: str) -> None:
+        self.proxy = _proxy(_string(value, place), place)
+
+    def read_pins(self, value: object, place: str) -> None:
+        self.single["pins"] = _choice(value, ("session", "ttl"), place)
+
+    def read_active_content(self, value: object, place: str) -> None:
+        self.single["active_content"] = _choice(value, ("strip", "allow"), place)
+
+    def read_best_effort(self, value: object, place: str) -> None:
+        for index, entry in enumerate(_array(value, place, '["signals"]')):
+            self.best_effort.append(_choice(entry, BEST_EFFORT_NAMES, f"{place}[{index}]"))
+
+    def read_read(self, value: object, place: str) -> None:
+        self._grant(value, place, writable=False)
+
+    def read_write(self, value: object, place: str) -> None:
+        self._grant(value, place, writable=True)
+
+    def _grant(self, value: object, place: str, *, writable: bool) -> None:
+        for index, text in enumerate(_strings(value, place)):
+            path = absolute(text, self.workspace, self.home, f"{place}[{index}]")
+            self.grants.append(PathGrant(path, writable, text, f"{place}[{index}]"))
+
+    def read_pass(self, value: object, place: str) -> None:
+        for index, name in enumerate(_strings(value, place)):
+            self.passed.append(_variable(name, f"{place}[{index}]"))
+
+    def read_set(self, value: object, place: str) -> None:
+        for name, text in _table(value, place, '{ TZ = "UTC" }').items():
+            where = f"{place}.{_plain(name)}"
+            _variable(name, where)
+            if not isinstance(text, str):
+                raise PolicyError(where, f"{shown(text)} is {type_name(text)}", f"Write {shown(shown(text))}")
+            if "\0" in text:
+                raise PolicyError(where, "a NUL character", "Write text without it; no variable can hold one")
+            self.set[name] = text
+
+    def read_memory(self, value: object, place: str) -> None:
+        self.limits["memory"] = _size(value, place, least=16 << 20, example='"4 GiB"')
+
+    def read_file_size(self, value: object, place: str) -> None:
+        self.limits["file_size"] = _size(value, place, least=4096, example='"10 GiB"')
+
+    def read_processes(self, value: object, place: str) -> None:
+        self.limits["processes"] = _integer(value, place, least=1, example="200")
+
+    def read_open_files(self, value: object, place: str) -> None:
+        # Below some 64 descriptors ipykernel's own sockets do not open, and the error would not say why.
+        self.limits["open_files"] = _integer(value, place, least=64, example="1024")
+
+    def read_cpu_seconds(self, value: object, place: str) -> None:
+        self.limits["cpu_seconds"] = _integer(value, place, least=1, example="3600")
+
+
+Reader = Callable[[_Draft, object, str], None]
+Keys = Mapping[str, "Reader | Keys"]
+
+_KEYS: Keys = {
+    "best_effort": _Draft.read_best_effort,
+    "network": {"allow": _Draft.read_allow, "proxy": _Draft.read_proxy, "pins": _Draft.read_pins},
+    "filesystem": {"read": _Draft.read_read, "write": _Draft.read_write},
+    "environment": {"pass": _Draft.read_pass, "set": _Draft.read_set},
+    "limits": {
+        "memory": _Draft.read_memory,
+        "processes": _Draft.read_processes,
+        "open_files": _Draft.read_open_files,
+        "cpu_seconds": _Draft.read_cpu_seconds,
+        "file_size": _Draft.read_file_size,
+    },
+    "outputs": {"active_content": _Draft.read_active_content},
+}
+
+
+def _read_table(table: Mapping[str, Any], keys: Keys, file: str, path: str, draft: _Draft) -> None:
+    """Read every key of ``table``, which stands at ``path`` ("", "network.") of ``file``, by its reader in ``keys``."""
+    for key, value in table.items():
+        place = f"{file}: {path}{_plain(key)}"
+        reader = keys.get(key)
+        if reader is None:
+            raise PolicyError(place, "unknown key", _instead_of_key(key, keys, path))
+        if isinstance(reader, Mapping):
+            _read_table(_table(value, place, f"[{key}]"), reader, file, f"{path}{key}.", draft)
+        else:
+            reader(draft, value, place)
+
+
+def _plain(key: str) -> str:
+    """A key as it stands in TOML: bare where it may be (toml.io, "Keys")."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", key) else shown(key)
+
+
+def _instead_of_key(key: str, keys: Keys, path: str) -> str:
+    if not path:
+        # "allow" without its "[network]" is the commonest slip; so is "extends" below a table's header.
+        for table, inner in _KEYS.items():
+            if isinstance(inner, Mapping) and key in inner:
+                return f'Write "{key}" under [{table}]'
+        return instead(key, ["extends", *keys])
+    if key == "extends" or key in _KEYS:
+        return f'Write "{key}" above the first [table]'
+    return instead(key, keys)
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def _array(value: object, place: str, example: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not an array", f"Write {example}")
+    return value
+
+
+def _table(value: object, place: str, example: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not a table", f"Write {example}")
+    return value
+
+
+def _string(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not a string", "Write it between quotes")
+    return value
+
+
+def _strings(value: object, place: str) -> list[str]:
+    example = f"[{shown(value)}]" if isinstance(value, str) else '["..."]'
+    return [_string(item, f"{place}[{index}]") for index, item in enumerate(_array(value, place, example))]
+
+
+def _choice(value: object, choices: tuple[str, ...], place: str) -> str:
+    text = _string(value, place)
+    if text not in choices:
+        raise PolicyError(place, f"{shown(text)} is none of its values", instead(text, choices))
+    return text
+
+
+def _integer(value: object, place: str, *, least: int, example: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not an integer", f"Write {example}")
+    if not least <= value <= _LARGEST:
+        found = f"{shown(value)} is less than {least}" if value < least else f"{shown(value)} is more than any host has"
+        raise PolicyError(place, found, f"Write {example}, or remove the key for no limit")
+    return value
+
+
+# IEC 80000-13 (KiB) and SI (kB). "4G" is in neither: is it 4 GiB or 4 GB?
+_UNITS = {"b": 1} | {
+    f"{letter}{suffix}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for suffix, base in (("b", 1000), ("ib", 1024))
+}
+
+
+def _size(value: object, place: str, *, least: int, example: str) -> int:
+    """Bytes, from an integer or from a text with a unit."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([A-Za-z]{1,3})", value)
+        unit = _UNITS.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise PolicyError(
+                place, f"{shown(value)} is not a size with a unit (B, KiB, MiB, GiB, TiB)", f"Write {example}"
+            )
+        size = int(Fraction(match[1]) * unit)
+        if not least <= size <= _LARGEST:
+            found = f"{shown(value)} is {'less' if size < least else 'more'} than a kernel can use"
+            raise PolicyError(place, found, f"Write {example}, or remove the key for no limit")
+        return size
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not a size", f"Write {example}")
+    return _integer(value, place, least=least, example=example)
+
+
+def absolute(text: str, workspace: str, home: str, place: str) -> str:
+    """The absolute path that ``text`` means, ``..`` and ``.`` taken out by spelling alone. Raises PolicyError."""
+    if not text or "\0" in text:
+        raise PolicyError(place, f"{shown(text)} is not a path", 'Write a path, for example "~/datasets"')
+    if text.startswith("$"):
+        raise PolicyError(
+            place, f"{shown(text)}: variables are not filled in", 'Write the path itself; "~" is the home folder'
+        )
+    if "*" in text:
+        raise PolicyError(
+            place, f"{shown(text)}: patterns are not filled in", "Write the folder; all that is in it is meant"
+        )
+    if text.startswith("~"):
+        user, _, rest = text[1:].partition("/")
+        if user:
+            raise PolicyError(place, f"{shown(text)}: the home of another user", "Write the absolute path")
+        text = join(home, rest.lstrip("/"))
+    path = normpath(text if isabs(text) else join(workspace, text))
+    return "/" + path.lstrip("/")  # POSIX leaves the meaning of two leading slashes open; normpath keeps them
+
+
+def _variable(name: str, place: str) -> str:
+    if not NAME.fullmatch(name):
+        found = f"{shown(name)} is not the name of a variable"
+        raise PolicyError(place, found, "Write letters, digits and _; each variable by its whole name")
+    reason = kept_out(name)
+    if reason is not None:
+        raise PolicyError(place, f"{name} is kept out of every sandbox: {reason}", "Remove it")
+    return name
+
+
+def _proxy(text: str, place: str) -> Destination:
+    """The proxy's endpoint as a rule; ``private``, since proxies live on private addresses and this one is named."""
+    example = 'Write "http://127.0.0.1:3128"'
+    scheme, separator, rest = text.rstrip("/").partition("://")
+    if not separator or scheme.lower() != "http":
+        raise PolicyError(place, f"{shown(text)} is not an http:// URL", example)
+    if "@" in rest:
+        raise PolicyError(place, "a user name or password, which the sandboxed code would see", example)
+    if "/" in rest or "?" in rest or "#" in rest:
+        raise PolicyError(place, f"{shown(text)}: a path", example)
+    try:
+        rule = parse_destination(rest, place)
+    except PolicyError as error:
+        raise PolicyError(place, f"{shown(text)}: {error.found}", example) from None
+    one_port = len(rule.ports) == 1 and rule.ports[0].first == rule.ports[0].last
+    if rule.wildcard or not one_port or (rule.network is not None and rule.network.num_addresses != 1):
+        raise PolicyError(place, f"{shown(text)} is not one endpoint", example)
+    return Destination(rule.name, False, rule.network, rule.ports, "tcp", True, text, place)
+
+
+def _host(rule: Destination) -> str:
+    """The host of a proxy as it stands in a URL (RFC 3986 3.2.2: IPv6 addresses in brackets)."""
+    if rule.network is None:
+        return rule.name or ""
+    address = rule.network.network_address
+    return f"[{address}]" if address.version == 6 else str(address)

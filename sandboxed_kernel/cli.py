@@ -1,0 +1,256 @@
+"""Does: words for people. install, uninstall, check, explain, run, demo; and the form that starts a Jupyter kernel.
+
+No decisions here: policy/ says what is allowed, confinement/ what this host can do, launcher what happens. The form
+that a kernelspec runs, ``--policy FILE -f CONNECTION_FILE``, is on the path to the first cell: it is read by hand, and
+everything else is imported where a person waits.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sandboxed_kernel.errors import PolicyError, SandboxError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from sandboxed_kernel.policy.explain import Explanation
+    from sandboxed_kernel.policy.model import Policy
+
+PROGRAM = "sandboxed-kernel"
+_FOR_PEOPLE = ("-h", "--help", "--version")
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's) and return its exit code. Errors are one line, not a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words and words[0].startswith("-") and words[0] not in _FOR_PEOPLE:
+            return _run_kernel(words)
+        return _run_for_people(words)
+    except SandboxError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+# --- the form that starts a Jupyter kernel -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KernelArguments:
+    """What a kernelspec's argv says after ``python -I -m sandboxed_kernel``."""
+
+    connection_file: str
+    policy_file: str | None = None
+
+
+# jupyter_client keeps "-f FILE"; VS Code writes "--f=FILE" for what it takes to be ipykernel.
+_KERNEL_OPTIONS = {"-f": "connection_file", "--f": "connection_file", "--policy": "policy_file"}
+
+
+def kernel_arguments(words: Sequence[str]) -> KernelArguments:
+    """``-f FILE``, ``-f=FILE``, ``--f FILE`` or ``--f=FILE``, and the same of ``--policy``. Raises PolicyError."""
+    found: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        name = _KERNEL_OPTIONS.get(option)
+        if name is None:
+            write = f'Write [--policy FILE] -f CONNECTION_FILE, or "{PROGRAM} --help" to see the commands'
+            raise PolicyError("the command line", f"{word!r} is not understood", write)
+        if name in found:
+            raise PolicyError("the command line", f"{option} for the second time", "Write it once")
+        found[name] = value if equals else next(rest, "")
+        if not found[name]:
+            raise PolicyError("the command line", f"{option} without a file", f"Write {option} FILE")
+    if "connection_file" not in found:
+        raise PolicyError("the command line", "no connection file", "Write -f CONNECTION_FILE; Jupyter fills it in")
+    return KernelArguments(**found)
+
+
+def _run_kernel(words: Sequence[str]) -> int:
+    arguments = kernel_arguments(words)
+    from sandboxed_kernel import launcher
+
+    return launcher.run_kernel(arguments.policy_file, arguments.connection_file)
+
+
+# --- commands for people -----------------------------------------------------------------------------------------
+
+
+def _run_for_people(words: list[str]) -> int:
+    parser = _parser()
+    # What follows "--" is somebody else's command line: argparse must not see it.
+    own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, None)
+    options = parser.parse_args(own)
+    if command is not None and options.run is not _run:
+        parser.error('"--" belongs to the command run')
+    if options.run is _run:
+        options.command = command
+    run: Callable[[Namespace], int] = options.run
+    return run(options)
+
+
+def _parser() -> ArgumentParser:
+    from argparse import ArgumentParser
+
+    from sandboxed_kernel import __version__
+
+    parser = ArgumentParser(PROGRAM, description="A Jupyter kernel that is safe to hand to code you did not write.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+
+    def add(name: str, run: Callable[[Namespace], int], text: str, **more: Any) -> ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False, **more)
+        command.set_defaults(run=run)
+        return command
+
+    _add_install_options(add("install", _install, "install the kernel so that Jupyter and VS Code list it"))
+    uninstall = add("uninstall", _uninstall, "remove a kernel that install wrote")
+    uninstall.add_argument("--name", help="the kernel's name (default: sandboxed-python3)", default=None)
+    add("check", _check, "try what this host can enforce, and say what holds")
+    explain = add("explain", _explain, "say whether HOST:PORT or PATH would be allowed, and by which line")
+    explain.add_argument("target", metavar="HOST:PORT|PATH", help='"pypi.org:443", "udp://10.0.0.5:8125", "~/data"')
+    _add_policy_options(explain)
+    run = add("run", _run, "run any command in the same sandbox", usage=f"{PROGRAM} run [OPTIONS] -- COMMAND ...")
+    _add_policy_options(run)
+    run.add_argument("--audit", metavar="FILE", help="append one JSON line per refusal and new destination to FILE")
+    run.add_argument("--resolv-conf", metavar="FILE", help="name servers to ask (default: /etc/resolv.conf)")
+    add("demo", _demo, "run a notebook that shows what is allowed, refused and explained")
+    return parser
+
+
+def _add_install_options(parser: ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--user", action="store_true", help="for you, in all your Jupyters (default)")
+    where.add_argument("--sys-prefix", action="store_true", help="in this Python's environment")
+    where.add_argument("--prefix", help="under PREFIX/share/jupyter/kernels")
+    parser.add_argument("--name", help="the kernel's name (default: sandboxed-python3)", default=None)
+    parser.add_argument("--display-name", help='what people see (default: "Python 3 (sandboxed)")', default=None)
+    parser.add_argument("--policy", metavar="FILE", help="the policy of every notebook that uses this kernel")
+
+
+def _add_policy_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--policy", metavar="FILE", help="default: the workspace writable, no network")
+    parser.add_argument("--workspace", metavar="DIR", default=".", help="the notebook's folder (default: this folder)")
+
+
+def _install(options: Namespace) -> int:
+    from sandboxed_kernel import kernelspec
+
+    if options.policy is not None:
+        _policy(options.policy, os.getcwd())  # an error now, not at the first start
+    prefix = sys.prefix if options.sys_prefix else options.prefix
+    folder = kernelspec.install(
+        name=options.name or kernelspec.NAME,
+        display_name=options.display_name or kernelspec.DISPLAY_NAME,
+        policy_file=options.policy,
+        prefix=prefix,
+    )
+    print(f"Installed {folder}")
+    return 0
+
+
+def _uninstall(options: Namespace) -> int:
+    from sandboxed_kernel import kernelspec
+
+    print(f"Removed {kernelspec.uninstall(options.name or kernelspec.NAME)}")
+    return 0
+
+
+def _check(_: Namespace) -> int:
+    from sandboxed_kernel.confinement import host
+    from sandboxed_kernel.errors import HostError
+
+    results = host.check()
+    width = max((len(result.name) for result in results), default=0)
+    for result in results:
+        print(f"{'holds  ' if result.holds else 'MISSING'}  {result.name:<{width}}  {result.detail}")
+    missing = sum(not result.holds for result in results)
+    if not missing:
+        print("This host enforces all of it.")
+        return 0
+    print(f"{missing} of {len(results)} do not hold on this host; docs/policy.md, best_effort, says what can be done.")
+    return HostError.exit_code
+
+
+def _run(options: Namespace) -> int:
+    if not options.command:
+        raise PolicyError("the command line", "no command", f"Write {PROGRAM} run [--policy FILE] -- COMMAND ...")
+    from sandboxed_kernel import launcher
+
+    return launcher.run_command(
+        options.command,
+        policy_file=options.policy,
+        workspace=_workspace(options),
+        audit_file=options.audit,
+        resolv_conf=options.resolv_conf,
+    )
+
+
+def _demo(_: Namespace) -> int:
+    from sandboxed_kernel import demo
+
+    return demo.main()
+
+
+def _workspace(options: Namespace) -> str:
+    folder = os.path.abspath(options.workspace)
+    if not os.path.isdir(folder):
+        raise PolicyError("--workspace", f'"{options.workspace}" is not a folder', "Name an existing folder")
+    return folder
+
+
+def _policy(file: str | None, workspace: str) -> Policy:
+    from sandboxed_kernel.policy import read
+    from sandboxed_kernel.policy.model import Policy
+
+    return Policy() if file is None else read.load(file, workspace=workspace, home=os.path.expanduser("~"))
+
+
+# --- explain -----------------------------------------------------------------------------------------------------
+
+
+def _explain(options: Namespace) -> int:
+    """Exit code 0 if allowed (a path: if it may be read), 1 if not."""
+    workspace = _workspace(options)
+    policy = _policy(options.policy, workspace)
+    if _is_path(options.target):
+        return _explain_path(policy, options.target, workspace)
+    from sandboxed_kernel.policy.explain import endpoint, explain_endpoint
+
+    return _tell(explain_endpoint(policy, *endpoint(options.target, "the command line")))
+
+
+def _is_path(target: str) -> bool:
+    return target.startswith(("/", "~", ".")) or (":" not in target and os.path.lexists(target)) or target.endswith("/")
+
+
+def _explain_path(policy: Policy, target: str, workspace: str) -> int:
+    from sandboxed_kernel.policy.explain import explain_path
+    from sandboxed_kernel.policy.model import PathGrant
+
+    # Landlock grants what a path leads to, so both sides are compared by where they lead.
+    path = os.path.realpath(os.path.join(workspace, os.path.expanduser(target)))
+    grants = tuple(replace(grant, path=os.path.realpath(grant.path)) for grant in policy.grants)
+    baseline = (PathGrant(os.path.realpath(workspace), True, workspace, "every sandbox: the notebook's folder"),)
+    policy = replace(policy, grants=grants)
+    read = _tell(explain_path(policy, path, "read", baseline=baseline))
+    _tell(explain_path(policy, path, "write", baseline=baseline))
+    return read
+
+
+def _tell(explanation: Explanation) -> int:
+    print(f"{'allowed' if explanation.allowed else 'refused'}: {explanation.reason}.")
+    if explanation.rule is not None:
+        print(f"  by {explanation.rule}")
+    if explanation.line is not None:
+        print(f"  to allow it, add this under {explanation.key}:\n    {explanation.line}")
+    return 0 if explanation.allowed else 1

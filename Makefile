@@ -1,0 +1,49 @@
+# Each goal sets itself up: `make test` and `make demo` work on a fresh clone.
+#
+#   make demo    a notebook in the sandbox, in your terminal
+#   make test    everything (as root: also as root and in a runc container)
+#   make lint    ruff, mypy --strict, the import table
+#   make bench   figures, next to plain ipykernel
+#   make lock    requirements.lock anew from pyproject.toml
+#   make clean   remove what the above made
+
+# The system's own Python: an ordinary user can read it, which a sandboxed kernel has to.
+PYTHON ?= /usr/bin/python3
+VENV ?= .venv
+ARGS ?=
+
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench lock clean
+
+demo: $(STAMP)
+	$(RUN) -m sandboxed_kernel demo
+
+test: $(STAMP)
+	@$(RUN) tests/run_suite.py $(ARGS)
+
+lint: $(STAMP)
+	@$(RUN) tests/run_suite.py --only lint
+
+bench: $(STAMP)
+	$(RUN) benchmarks/run.py $(ARGS)
+
+# The lock first, then this tree without looking for anything else: only what the lock names is ever installed.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11 or newer. Write: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments. Debian, Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+lock: $(STAMP)
+	$(PYTHON) -m venv .build/lock
+	.build/lock/bin/pip install --quiet pip-tools
+	.build/lock/bin/python tests/write_lock.py
+
+clean:
+	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache

@@ -26,7 +26,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         build, out = Path(folder, "build.in"), Path(folder, "out")
         build.write_text(BUILD)
-        command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, "-o", str(out), str(ROOT / "pyproject.toml"), str(build)]
+        sources = [str(ROOT / "pyproject.toml"), str(build)]
+        command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, "-o", str(out), *sources]
         subprocess.run(command, check=True)
         pinned = out.read_text()
     (ROOT / "requirements.lock").write_text(HEAD + keep(pinned))

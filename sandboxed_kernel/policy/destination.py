@@ -140,7 +140,7 @@ def _split(rest: str) -> tuple[str, str]:
 def _from_table(table: Mapping[str, Any], place: str) -> Destination:
     for key in table:
         if key not in _TABLE_KEYS:
-            raise _Unusable(f'unknown key "{key}"', instead(key, _TABLE_KEYS))
+            raise _Unusable(f"unknown key {shown(key)}", instead(key, _TABLE_KEYS))
     host, transport, private = table.get("host"), table.get("protocol", "tcp"), table.get("private", False)
     if not isinstance(host, str) or not host:
         raise _Unusable("no host", _TABLE_EXAMPLE)
@@ -306,9 +306,11 @@ def _idna(name: str) -> str:
     if not _IDNA_DEVIATIONS.isdisjoint(name):
         raise _Unusable("a letter that programs translate differently", 'Write the name in its "xn--" form')
     try:
-        return name.encode("idna").decode("ascii")
+        if name.isprintable():  # the codec passes unassigned characters
+            return name.encode("idna").decode("ascii")
     except UnicodeError:
-        raise _Unusable("not a host name (IDNA)", 'Write the name in its "xn--" form') from None
+        pass
+    raise _Unusable("not a host name (IDNA)", 'Write the name in its "xn--" form')
 
 
 def _inet_aton(text: str) -> IPv4Address | None:

@@ -6,6 +6,7 @@ a name is judged as a name, a path as it is spelled; callers pass real paths.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ from sandboxed_kernel.hostnames.addresses import Kind, classify, find_range
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.policy.destination import NEVER, normal_name, parse_address, parse_destination
 from sandboxed_kernel.policy.model import Address, Destination, PathGrant, Policy, Transport
+from sandboxed_kernel.policy.words import shown
 
 Access = Literal["read", "write"]
 
@@ -63,12 +65,14 @@ def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport 
 
     Raises PolicyError where ``host`` is neither.
     """
+    if port == 53:
+        return Explanation(False, "the sandbox itself answers what is asked on port 53; no name server is reached")
     address = parse_address(host)
     if address is not None:
         return _explain_address(policy, address, port, transport)
     name = normal_name(host)
     if name is None:
-        raise PolicyError("the host", f'"{host[:80]}" is neither a name nor an address', 'Write "pypi.org:443"')
+        raise PolicyError("the host", f"{shown(host)} is neither a name nor an address", 'Write "pypi.org:443"')
     rule = Pins(policy.allow).rule_for_name(name, port, transport)
     if rule is not None:
         condition = "" if rule.private else ", unless it resolves only to private, loopback or link-local addresses"
@@ -138,11 +142,17 @@ def _holds(folder: str, path: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+_ENDPOINT = re.compile(r"(?:(tcp|udp)://)?(\[[^\[\]]+\]|[^:\[\]]+):([0-9]{1,5})", re.IGNORECASE)
+
+
 def endpoint(text: str, place: str) -> tuple[str, int, Transport]:
-    """Host, port and transport of ``text``, an entry that names one of each. Raises PolicyError."""
-    rule = parse_destination(text, place)
-    single = rule.network is None or rule.network.num_addresses == 1
-    if rule.wildcard or not single or len(rule.ports) != 1 or rule.ports[0].first != rule.ports[0].last:
-        raise PolicyError(place, f'"{text}" is more than one endpoint', 'Write one host and one port, "pypi.org:443"')
-    host = rule.name if rule.network is None else str(rule.network.network_address)
-    return host or "", rule.ports[0].first, rule.transport
+    """Host, port and transport of ``text``: an entry that names one of each, allowed or not. Raises PolicyError."""
+    match = _ENDPOINT.fullmatch(text)
+    if match is not None and 1 <= int(match[3]) <= 65535:
+        transport: Transport = "udp" if (match[1] or "").lower() == "udp" else "tcp"
+        address = parse_address(match[2].strip("[]"))
+        host = normal_name(match[2]) if address is None else str(address)
+        if host is not None:
+            return host, int(match[3]), transport
+    parse_destination(text, place)  # says what is wrong with it, if it is no destination at all
+    raise PolicyError(place, f"{shown(text)} is more than one endpoint", 'Write one host and one port, "pypi.org:443"')

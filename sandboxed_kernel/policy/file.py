@@ -18,7 +18,7 @@ from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.destination import parse_destination
 from sandboxed_kernel.policy.model import BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
 from sandboxed_kernel.policy.variables import NAME, kept_out
-from sandboxed_kernel.policy.words import instead, shown, type_name
+from sandboxed_kernel.policy.words import instead, key_name, shown, type_name
 
 MAX_DEPTH = 8  # of extends; a policy that needs more is not understood by anyone
 MAX_SOURCES = 64  # of one policy; bounds the work of files that extend one another twice
@@ -98,7 +98,7 @@ def _check_chain(extended: Source, chain: tuple[Source, ...], place: str) -> Non
     if any(extended.identity == source.identity for source in chain):
         circle = " -> ".join(source.place for source in (*chain, extended))
         raise PolicyError(place, f"a cycle: {circle}", "Remove one of these extends")
-    if len(chain) >= MAX_DEPTH:
+    if len(chain) > MAX_DEPTH:
         raise PolicyError(place, f"more than {MAX_DEPTH} levels of extends", "Put the entries into fewer files")
 
 
@@ -188,7 +188,7 @@ class _Draft:
 
     def read_set(self, value: object, place: str) -> None:
         for name, text in _table(value, place, '{ TZ = "UTC" }').items():
-            where = f"{place}.{_plain(name)}"
+            where = f"{place}.{key_name(name)}"
             _variable(name, where)
             if not isinstance(text, str):
                 raise PolicyError(where, f"{shown(text)} is {type_name(text)}", f"Write {shown(shown(text))}")
@@ -235,7 +235,7 @@ _KEYS: Keys = {
 def _read_table(table: Mapping[str, Any], keys: Keys, file: str, path: str, draft: _Draft) -> None:
     """Read every key of ``table``, which stands at ``path`` ("", "network.") of ``file``, by its reader in ``keys``."""
     for key, value in table.items():
-        place = f"{file}: {path}{_plain(key)}"
+        place = f"{file}: {path}{key_name(key)}"
         reader = keys.get(key)
         if reader is None:
             raise PolicyError(place, "unknown key", _instead_of_key(key, keys, path))
@@ -243,11 +243,6 @@ def _read_table(table: Mapping[str, Any], keys: Keys, file: str, path: str, draf
             _read_table(_table(value, place, f"[{key}]"), reader, file, f"{path}{key}.", draft)
         else:
             reader(draft, value, place)
-
-
-def _plain(key: str) -> str:
-    """A key as it stands in TOML: bare where it may be (toml.io, "Keys")."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", key) else shown(key)
 
 
 def _instead_of_key(key: str, keys: Keys, path: str) -> str:
@@ -375,7 +370,8 @@ def _proxy(text: str, place: str) -> Destination:
     try:
         rule = parse_destination(rest, place)
     except PolicyError as error:
-        raise PolicyError(place, f"{shown(text)}: {error.found}", example) from None
+        reason = error.found.removeprefix(f"{shown(rest)}: ")
+        raise PolicyError(place, f"{shown(text)}: {reason}", example) from None
     one_port = len(rule.ports) == 1 and rule.ports[0].first == rule.ports[0].last
     if rule.wildcard or not one_port or (rule.network is not None and rule.network.num_addresses != 1):
         raise PolicyError(place, f"{shown(text)} is not one endpoint", example)

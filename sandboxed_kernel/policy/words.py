@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 _LONGEST = 80  # characters of a value in an error; the place says where to find the rest
@@ -26,12 +27,19 @@ def shown(value: object) -> str:
     elif isinstance(value, list):
         text = "[" + ", ".join(shown(item) for item in value[:_LONGEST]) + "]"
     elif isinstance(value, dict):
-        text = "{ " + ", ".join(f"{key} = {shown(item)}" for key, item in list(value.items())[:_LONGEST]) + " }"
+        text = (
+            "{ " + ", ".join(f"{key_name(key)} = {shown(item)}" for key, item in list(value.items())[:_LONGEST]) + " }"
+        )
     elif isinstance(value, int) and abs(value) >= 10**_LONGEST:
         text = "a number of more than 80 digits"  # str() of more than 4,300 digits raises ValueError
     else:
         text = str(value)
     return text if len(text) <= _LONGEST + 2 else text[:_LONGEST] + "..."
+
+
+def key_name(key: str) -> str:
+    """A key as it stands in TOML: bare where it may be (toml.io, "Keys")."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", key) else shown(key)
 
 
 def _escaped(character: str) -> str:

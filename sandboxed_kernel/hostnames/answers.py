@@ -100,6 +100,8 @@ def answer(
 ) -> Answer:
     """The answer to ``query``, any bytes, without the length prefix of TCP. Never raises.
 
+    Over TCP several questions come on one connection: glibc sends A and AAAA and wants both answered before its end.
+
     ``own_hostname`` is what gethostname(2) says inside, and means loopback unless the policy names it.
     ``search_domains`` are those of the resolv.conf that the sandboxed code reads.
     """

@@ -323,6 +323,7 @@ def test_what_we_answer_dnspython_reads_as_the_same_question(query: bytes) -> No
     assert theirs.question == dns.message.from_wire(given.reply).question
 
 
+@pytest.mark.figures
 def test_an_answer_takes_microseconds() -> None:
     query = dns.message.make_query("telemetry.evil.com.ns.svc.cluster.local", "A").to_wire()
     started = time.perf_counter()

@@ -346,6 +346,7 @@ def test_no_name_and_no_answer_raises_or_gets_past_the_rules(
             assert not pins.is_pinned(address) or classify(address) is Kind.PUBLIC or address in LOCALHOST
 
 
+@pytest.mark.figures
 def test_the_answer_for_a_connect_takes_microseconds() -> None:
     pins = Pins(tuple(rule(f"host{n}.test", 443) for n in range(200)))
     for number in range(200):

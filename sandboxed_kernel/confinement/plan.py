@@ -1,0 +1,268 @@
+"""Pure: a policy, what this host can do and where everything lies -> everything that is done to the process.
+
+The same policy means the same rules on every host. What a host cannot enforce is a reason not to start, unless the
+policy names it in ``best_effort``; then it is in ``Plan.missing`` and shown to the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from errno import errorcode
+from posixpath import isabs, join
+from resource import RLIMIT_CORE, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE
+
+from sandboxed_kernel.confinement.filesystem import (
+    READ,
+    READ_EXECUTE,
+    WRITE,
+    Fs,
+    Net,
+    PathRule,
+    Scope,
+    handled_fs,
+    handled_net,
+    scoped,
+)
+from sandboxed_kernel.errors import HostError, PolicyError
+from sandboxed_kernel.policy.baseline import (
+    CERTIFICATE_VARIABLES,
+    Conflict,
+    Protected,
+    dot_folder_conflict,
+    environment,
+    file_rules,
+    protected_conflict,
+    protected_paths,
+)
+from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class HostFeatures:
+    """What this Linux can enforce, found by trying (``host.py``)."""
+
+    landlock_abi: int  # 0: no Landlock
+    seccomp_notify: bool  # user notification with the structures known here
+    addfd: bool  # SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND, Linux 5.14
+    machine: str  # as from platform.machine()
+    kernel_release: str  # as from uname -r, for messages only
+    listener_error: int = 0  # errno of loading a filter with a listener: EBUSY under another one; 0 where it worked
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where everything lies. All paths are absolute and real (no symbolic links), except the keys of ``real_paths``."""
+
+    workspace: str  # the notebook's folder
+    home: str  # the user's own
+    private: str  # an empty folder made for this kernel; short, because paths of unix sockets are
+    prefixes: tuple[str, ...]  # sys.prefix, sys.base_prefix, sys.exec_prefix, without repetitions
+    import_paths: tuple[str, ...]  # folders of sys.path outside of the prefixes, and this package's
+    jupyter: tuple[str, ...]  # the user's Jupyter runtime, data and configuration folders
+    policy_files: tuple[str, ...]
+    kept: tuple[tuple[str, str], ...]  # (path, what it is): the audit log, the connection file
+    real_paths: Mapping[str, str]  # of every grant of the policy and every certificate variable; missing: not there
+    environment: Mapping[str, str]  # the launcher's
+    umask: int  # the launcher's: files in the workspace are the user's
+    argv: tuple[str, ...]  # what to run
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything ``apply.py`` does, in values. ``path_rules`` are masked by ``rights_for`` when they are added."""
+
+    path_rules: tuple[PathRule, ...]
+    handled_fs: Fs
+    handled_net: Net
+    scoped: Scope
+    machine: str  # whose filter program to load
+    abi: int
+    folders: tuple[str, ...]  # to make first, mode 0700, and to remove afterwards
+    environment: Mapping[str, str]
+    rlimits: tuple[tuple[int, int], ...]  # (resource.RLIMIT_*, value); soft and hard
+    limits: Limits  # what no rlimit can do is watched by the broker: memory, processes
+    missing: tuple[str, ...]  # names out of BEST_EFFORT_NAMES
+    argv: tuple[str, ...]
+    cwd: str
+    umask: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Feature:
+    """A name of BEST_EFFORT_NAMES: what is lost without it, and since when it exists."""
+
+    name: str
+    lost: str
+    abi: int
+    linux: str
+
+
+_FEATURES: tuple[_Feature, ...] = (
+    _Feature("truncate", "files outside the writable folders cannot be kept from being emptied", 3, "6.2"),
+    _Feature("tcp", "TCP cannot be fenced off a second time, behind the broker,", 4, "6.7"),
+    _Feature("ioctl", "device files cannot be kept from taking commands", 5, "6.10"),
+    _Feature("abstract", "abstract unix sockets cannot be fenced off a second time, behind the broker,", 6, "6.12"),
+    _Feature("signals", "signals cannot be kept inside", 6, "6.12"),
+)
+
+
+def missing_features(abi: int) -> tuple[str, ...]:
+    """Which of BEST_EFFORT_NAMES a Linux with this Landlock ABI lacks."""
+    return tuple(feature.name for feature in _FEATURES if abi < feature.abi)
+
+
+def describe_missing(name: str, abi: int) -> str:
+    """One sentence for people about a missing feature."""
+    feature = next(feature for feature in _FEATURES if feature.name == name)
+    return f"this host has Landlock ABI {abi}; {feature.lost} before ABI {feature.abi} (Linux {feature.linux})."
+
+
+def require(features: HostFeatures, best_effort: frozenset[str]) -> tuple[str, ...]:
+    """The missing features that the policy does without. Raises HostError for any other."""
+    host = f"this host (Linux {features.kernel_release})"
+    if features.landlock_abi < 1:
+        raise HostError(
+            f"{host} has no Landlock, so files cannot be protected. It needs Linux 5.13 or newer with Landlock switched"
+            ' on (the boot parameter "lsm=landlock,..."), and a container profile that permits its system calls.'
+        )
+    if not features.seccomp_notify:
+        raise HostError(
+            f"{host} offers no seccomp user notification, so connections cannot be checked. It needs Linux 5.14, a"
+            " container profile that permits seccomp(2)."
+        )
+    if features.listener_error:
+        name = errorcode.get(features.listener_error, str(features.listener_error))
+        raise HostError(
+            f"{host} refuses to load a filter with a listener ({name}), so connections cannot be checked. EBUSY means that"
+            " another sandbox around this one listens already; start the kernel outside of it."
+        )
+    if not features.addfd:
+        raise HostError(
+            f"{host} cannot hand sockets into the sandbox (SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND)."
+            " It needs Linux 5.14 or newer."
+        )
+    missing = missing_features(features.landlock_abi)
+    if refused := [name for name in missing if name not in best_effort]:
+        sentences = " ".join(describe_missing(name, features.landlock_abi) for name in refused)
+        wanted = ", ".join(f'"{name}"' for name in missing)
+        raise HostError(f"{sentences} Allow it with best_effort = [{wanted}].")
+    return missing
+
+
+def effective_grants(policy: Policy, workspace: str) -> tuple[PathGrant, ...]:
+    """The policy's grants and the implied one: the notebook's folder is readable always, and writable unless the policy
+    names what is writable."""
+    writable = not any(grant.writable for grant in policy.grants)
+    return (PathGrant(workspace, writable, ".", "the notebook's folder"), *policy.grants)
+
+
+def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings) -> Plan:
+    """Raises HostError (the host cannot) and PolicyError (a grant would open what must stay closed)."""
+    missing = require(features, policy.best_effort)
+    protected = protected_paths(
+        home=surroundings.home,
+        interpreters=(*surroundings.prefixes, *surroundings.import_paths),
+        jupyter=surroundings.jupyter,
+        policies=surroundings.policy_files,
+        kept=surroundings.kept,
+    )
+    _check_interpreters(surroundings, protected)
+    roots = {name: join(surroundings.private, short) for name, short in _FOLDERS}
+    baseline = file_rules({
+        "prefix": surroundings.prefixes,
+        "imports": surroundings.import_paths,
+        **{name: (path,) for name, path in roots.items()},
+    })
+    abi = features.landlock_abi
+    return Plan(
+        path_rules=(
+            *baseline,
+            *_certificates(surroundings, protected),
+            *(_rule(grant, surroundings, protected) for grant in effective_grants(policy, surroundings.workspace)),
+        ),
+        handled_fs=handled_fs(abi),
+        handled_net=handled_net(abi),
+        scoped=scoped(abi),
+        machine=features.machine,
+        abi=abi,
+        folders=tuple(roots.values()),
+        environment=environment(
+            surroundings.environment,
+            passed=policy.environment_pass,
+            settings=(*_proxy_variables(policy), *policy.environment_set),
+            roots=roots,
+        ),
+        rlimits=_rlimits(policy.limits),
+        limits=policy.limits,
+        missing=missing,
+        argv=surroundings.argv,
+        cwd=surroundings.workspace,
+        umask=surroundings.umask,
+    )
+
+
+# Names in baseline.py -> folders beneath the private one, of one letter because paths of unix sockets are short.
+_FOLDERS = (("home", "h"), ("tmp", "t"), ("run", "r"))
+
+
+def _rule(grant: PathGrant, surroundings: Surroundings, protected: tuple[Protected, ...]) -> PathRule:
+    real = surroundings.workspace if grant.path == surroundings.workspace else surroundings.real_paths.get(grant.path)
+    if real is None:
+        raise PolicyError(grant.place, f'"{grant.text}" does not exist ({grant.path})', "Create it or remove the line.")
+    conflict = _conflict(real, grant.writable, surroundings, protected)
+    if conflict is not None:
+        raise PolicyError(grant.place, conflict.found, conflict.write)
+    access = WRITE if grant.writable else READ_EXECUTE
+    if real.startswith("/dev/"):
+        access |= Fs.IOCTL_DEV  # of no use otherwise; which devices may be named is in the table of protected paths
+    return PathRule(real, access, grant.place, optional=False)
+
+
+def _conflict(
+    path: str, writable: bool, surroundings: Surroundings, protected: tuple[Protected, ...]
+) -> Conflict | None:
+    return protected_conflict(path, writable=writable, protected=protected) or dot_folder_conflict(
+        path, writable=writable, home=surroundings.home
+    )
+
+
+def _check_interpreters(surroundings: Surroundings, protected: tuple[Protected, ...]) -> None:
+    """A prefix such as ~/.local would make other kernels' keys readable, and Landlock cannot subtract them."""
+    for path in (*surroundings.prefixes, *surroundings.import_paths):
+        conflict = protected_conflict(path, writable=False, protected=protected)
+        if conflict is not None:
+            raise HostError(
+                f"the Python that runs this kernel cannot be made readable: {conflict.found}."
+                " Install the kernel into an environment with a folder of its own."
+            )
+
+
+def _certificates(surroundings: Surroundings, protected: tuple[Protected, ...]) -> list[PathRule]:
+    """The bundles that certificate variables name: readable, unless that would open more than certificates."""
+    rules = []
+    for name in CERTIFICATE_VARIABLES:
+        path = surroundings.real_paths.get(surroundings.environment.get(name, ""))
+        if path and isabs(path) and _conflict(path, False, surroundings, protected) is None:
+            rules.append(PathRule(path, READ, f"certificates: {name}"))
+    return rules
+
+
+def _proxy_variables(policy: Policy) -> list[tuple[str, str]]:
+    if policy.proxy is None:
+        return []
+    host, port = policy.proxy
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    values = {"http_proxy": url, "https_proxy": url, "all_proxy": url, "no_proxy": "localhost,127.0.0.1,::1"}
+    return [(spelled, value) for name, value in values.items() for spelled in (name, name.upper())]
+
+
+def _rlimits(limits: Limits) -> tuple[tuple[int, int], ...]:
+    """RLIMIT_AS counts reserved address space and RLIMIT_NPROC the user's other processes, so neither is used."""
+    wanted = (
+        (RLIMIT_CORE, 0),  # Linux writes a core file past Landlock, or hands it to a program outside
+        (RLIMIT_NOFILE, limits.open_files),
+        (RLIMIT_CPU, limits.cpu_seconds),
+        (RLIMIT_FSIZE, limits.file_size),
+    )
+    return tuple((which, value) for which, value in wanted if value is not None)

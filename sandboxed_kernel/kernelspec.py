@@ -64,7 +64,10 @@ def uninstall(name: str = NAME) -> str:
         ) from None
     if _MODULE not in spec.argv:
         raise PolicyError("uninstall", f"the kernel {name!r} is not sandboxed", f"Use jupyter kernelspec remove {name}")
-    shutil.rmtree(spec.resource_dir)
+    try:
+        shutil.rmtree(spec.resource_dir)
+    except OSError as error:
+        raise PolicyError("uninstall", f"{error.filename} stays ({error.strerror})", "Remove it as its owner") from None
     return str(spec.resource_dir)
 
 

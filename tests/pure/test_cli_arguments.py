@@ -1,0 +1,310 @@
+"""The command line: the kernel's form in every spelling, the commands, exit codes and words."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import sandboxed_kernel
+from sandboxed_kernel import confinement, kernelspec
+from sandboxed_kernel.cli import KernelArguments, kernel_arguments, main
+from sandboxed_kernel.errors import Bug, HostError, PolicyError
+
+Calls = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What the launcher was asked to do; it answers 7, and 128 + 15 for a command."""
+    calls: Calls = []
+
+    def run_kernel(policy_file: str | None, connection_file: str) -> int:
+        calls.append(("kernel", policy_file, connection_file))
+        return 7
+
+    def run_command(argv: list[str], **options: Any) -> int:
+        calls.append(("command", argv, options))
+        return 143
+
+    fake = SimpleNamespace(run_kernel=run_kernel, run_command=run_command)
+    monkeypatch.setattr(sandboxed_kernel, "launcher", fake, raising=False)
+    return calls
+
+
+# --- the form that Jupyter runs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "policy"),
+    [
+        (["-f", "c.json"], None),
+        (["-f=c.json"], None),
+        (["--f", "c.json"], None),
+        (["--f=c.json"], None),
+        (["--policy", "p.toml", "-f", "c.json"], "p.toml"),
+        (["--policy=p.toml", "--f=c.json"], "p.toml"),
+        (["-f", "c.json", "--policy", "p=q.toml"], "p=q.toml"),
+        (["-f", "c.json", "--policy=-x"], "-x"),
+    ],
+)
+def test_the_kernels_form_in_every_spelling(words: list[str], policy: str | None, launched: Calls) -> None:
+    assert kernel_arguments(words) == KernelArguments("c.json", policy)
+    assert main(words) == 7
+    assert launched == [("kernel", policy, "c.json")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policy", "p"], "no connection file. Write -f CONNECTION_FILE; Jupyter fills it in"),
+        (["-f"], "-f without a file. Write -f FILE"),
+        (["-f="], "-f without a file. Write -f FILE"),
+        (["--policy"], "--policy without a file. Write --policy FILE"),
+        (["-f", "a", "--f=b"], "--f for the second time. Write it once"),
+        (
+            ["-f", "a", "b"],
+            (
+                "'b' is not understood. "
+                'Write [--policy FILE] -f CONNECTION_FILE, or "sandboxed-kernel --help" to see the commands'
+            ),
+        ),
+        (
+            ["--polcy=x", "-f", "a"],
+            (
+                "'--polcy=x' is not understood. "
+                'Write [--policy FILE] -f CONNECTION_FILE, or "sandboxed-kernel --help" to see the commands'
+            ),
+        ),
+    ],
+)
+def test_a_kernel_that_is_not_told_what_to_do_does_not_start(
+    words: list[str], message: str, launched: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == PolicyError.exit_code == 78
+    assert capsys.readouterr() == ("", f"sandboxed-kernel: the command line: {message}\n")
+    assert launched == []
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def test_run_hands_over_what_follows_the_dashes(launched: Calls, tmp_path: Path) -> None:
+    words = ["run", "--policy", "p.toml", "--workspace", str(tmp_path), "--audit", "a", "--resolv-conf", "r"]
+    assert main([*words, "--", "sh", "-c", "exit 3", "--", "--help"]) == 143
+    options = {"policy_file": "p.toml", "workspace": str(tmp_path), "audit_file": "a", "resolv_conf": "r"}
+    assert launched == [("command", ["sh", "-c", "exit 3", "--", "--help"], options)]
+
+
+def test_run_works_in_this_folder_and_with_the_default_policy(launched: Calls) -> None:
+    assert main(["run", "--", "true"]) == 143
+    options = {"policy_file": None, "workspace": os.getcwd(), "audit_file": None, "resolv_conf": None}
+    assert launched == [("command", ["true"], options)]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run"], 78, "no command. Write sandboxed-kernel run [--policy FILE] -- COMMAND ..."),
+        (["run", "--"], 78, "no command. Write sandboxed-kernel run [--policy FILE] -- COMMAND ..."),
+        (["run", "--workspace", "/dev/null", "--", "x"], 78, '"/dev/null" is not a folder. Name an existing folder'),
+        (["explain", "a:1", "--workspace", "/dev/null"], 78, '"/dev/null" is not a folder. Name an existing folder'),
+        (["explain", "pypi.org"], 78, '"pypi.org": no port. Write "pypi.org:443"'),
+        (["explain", "a:1", "--policy", "/dev/null"], 78, "/dev/null: not a regular file. Name the policy file itself"),
+        (["install", "--policy", "/dev/null"], 78, "/dev/null: not a regular file. Name the policy file itself"),
+        (["uninstall", "--name", "no-such-kernel-here"], 78, "no kernel 'no-such-kernel-here'."),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(
+    words: list[str], code: int, message: str, launched: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == code
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert error.startswith("sandboxed-kernel: ")
+    assert message in error
+    assert launched == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["frobnicate"], ["run", "ls"], ["check", "--", "x"], ["install", "--user", "--prefix", "x"], ["explain"]],
+)
+def test_a_command_that_does_not_exist_is_the_usual_usage_error(
+    words: list[str], launched: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: sandboxed-kernel" in capsys.readouterr().err
+    assert launched == []
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["run", "--help"]])
+def test_help_is_not_taken_for_a_kernel(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PolicyError("policy.toml: x", "unknown key", 'Write "y"'), 78),
+        (HostError("this host has no Landlock"), 69),
+        (Bug("a thing"), 70),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_error_of_the_launcher_becomes_its_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_kernel(policy_file: str | None, connection_file: str) -> int:
+        raise error
+
+    monkeypatch.setattr(sandboxed_kernel, "launcher", SimpleNamespace(run_kernel=run_kernel), raising=False)
+    assert main(["-f", "c.json"]) == code
+    said = capsys.readouterr().err
+    assert said == ("" if code == 130 else f"sandboxed-kernel: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("results", "code", "lines"),
+    [
+        ([("connect", True, "refused")], 0, ["holds    connect  refused", "This host enforces all of it."]),
+        (
+            [("connect", True, "refused"), ("signals", False, "Landlock ABI 4")],
+            69,
+            ["holds    connect  refused", "MISSING  signals  Landlock ABI 4", "1 of 2 do not hold on this host; "],
+        ),
+    ],
+)
+def test_check_says_what_holds(
+    results: list[tuple[str, bool, str]],
+    code: int,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = [SimpleNamespace(name=name, holds=holds, detail=detail) for name, holds, detail in results]
+    monkeypatch.setattr(confinement, "host", SimpleNamespace(check=lambda: found), raising=False)
+    assert main(["check"]) == code
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(lines)
+    assert all(one.startswith(line) for one, line in zip(said, lines, strict=True))
+
+
+# --- explain -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> str:
+    (tmp_path / "book").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    file = tmp_path / "policy.toml"
+    file.write_text('network.allow = ["pypi.org:443"]\nfilesystem.read = ["../link"]')
+    return str(file)
+
+
+def explain(policy: str, target: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    workspace = os.path.join(os.path.dirname(policy), "book")
+    code = main(["explain", target, "--policy", policy, "--workspace", workspace])
+    return code, capsys.readouterr().out.replace(os.path.dirname(policy), "DIR")
+
+
+def test_explain_an_endpoint(policy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = explain(policy, "pypi.org:443", capsys)
+    assert code == 0
+    assert said.splitlines()[1] == '  by DIR/policy.toml: network.allow[0] = "pypi.org:443"'
+    assert explain(policy, "udp://evil.example:9", capsys) == (
+        1,
+        (
+            "refused: evil.example is not on the allowlist; the name is not even resolved.\n"
+            "  to allow it, add this under [network] allow:\n"
+            '    "udp://evil.example:9"\n'
+        ),
+    )
+
+
+def test_explain_a_path_by_where_its_links_lead(policy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = explain(policy, "../data/x", capsys)
+    assert code == 0
+    assert said.splitlines() == [
+        "allowed: DIR/data/x may be read.",
+        '  by DIR/policy.toml: filesystem.read[0] = "../link"',
+        "refused: DIR/data/x may be read only.",
+        "  to allow it, add this under [filesystem] write:",
+        '    "DIR/data/x"',
+    ]
+    assert explain(policy, "./x", capsys)[0] == 0
+    assert explain(policy, "/nowhere", capsys)[0] == 1
+
+
+# --- the kernelspec ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests also run from a checkout that is not installed, where ``-I`` would not find the package."""
+    monkeypatch.setattr(kernelspec, "_see_that_it_starts", lambda: None)
+
+
+@pytest.mark.usefixtures("starts")
+def test_install_and_uninstall(
+    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
+    monkeypatch.chdir(tmp_path)
+    words = ["install", "--prefix", str(tmp_path), "--name", "strict", "--display-name", "Strict"]
+    assert main([*words, "--policy", "policy.toml"]) == 0
+    folder = tmp_path / "share" / "jupyter" / "kernels" / "strict"
+    assert capsys.readouterr().out == f"Installed {folder}\n"
+    assert sorted(os.listdir(folder)) == ["kernel.json", "logo-32x32.png", "logo-64x64.png", "logo-svg.svg"]
+    module = [sys.executable, "-I", "-m", "sandboxed_kernel"]
+    assert json.loads((folder / "kernel.json").read_text()) == {
+        "argv": [*module, "--policy", policy, "-f", "{connection_file}"],
+        "display_name": "Strict",
+        "language": "python",
+        "interrupt_mode": "message",
+        "metadata": {"debugger": True, "supported_encryption": ["curve"]},
+    }
+    assert main(["uninstall", "--name", "strict"]) == 0
+    assert capsys.readouterr().out == f"Removed {folder}\n"
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("starts")
+def test_what_install_writes_is_what_the_command_line_reads(tmp_path: Path, launched: Calls) -> None:
+    folder = kernelspec.install(policy_file=None, prefix=str(tmp_path))
+    argv = json.loads(Path(folder, "kernel.json").read_text())["argv"]
+    assert main([word.replace("{connection_file}", "c.json") for word in argv[4:]]) == 7
+    assert launched == [("kernel", None, "c.json")]
+
+
+@pytest.mark.usefixtures("starts")
+def test_another_kernel_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "kernels" / "plain"
+    folder.mkdir(parents=True)
+    (folder / "kernel.json").write_text('{"argv": ["python", "-m", "ipykernel"], "display_name": "p", "language": "p"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert main(["uninstall", "--name", "plain"]) == 78
+    assert "the kernel 'plain' is not sandboxed" in capsys.readouterr().err
+    assert folder.exists()
+
+
+@pytest.mark.usefixtures("starts")
+def test_an_unusable_name_or_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["install", "--prefix", str(tmp_path), "--name", "../x"]) == 78
+    assert "--name: '../x' is no name for a kernel" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["install", "--prefix", str(tmp_path / "file")]) == 78
+    assert "cannot be written (Not a directory)" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 #   make demo    a notebook in the sandbox, in your terminal
 #   make test    everything (as root: also as root and in a runc container)
 #   make lint    ruff, mypy --strict, the import table
-#   make bench   figures, next to plain ipykernel
 #   make lock    requirements.lock anew from pyproject.toml
 #   make clean   remove what the above made
 
@@ -15,7 +14,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -25,9 +24,6 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	@$(RUN) tests/run_suite.py --only lint
-
-bench: $(STAMP)
-	$(RUN) benchmarks/run.py $(ARGS)
 
 # The lock first, then this tree without looking for anything else: only what the lock names is ever installed.
 $(STAMP): requirements.lock pyproject.toml

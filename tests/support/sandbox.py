@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import pytest
 
 from sandboxed_kernel.notices.events import Event
 
+LAUNCHER = (sys.executable, "-I", "-m", "sandboxed_kernel")
+RAN = "-- the attack has begun --"
 TIMEOUT = 60.0  # seconds for one sandboxed program
 
 # Set by the suite's runner in its container stage: there the container's own profile refuses some attacks before us.
@@ -103,8 +105,7 @@ def launcher_command(
     """The command line up to ``--``, for tests that need the process; writes ``policy`` into ``folder``."""
     policy_file = Path(folder, "policy.toml")
     policy_file.write_text(policy)
-    command = [sys.executable, "-I", "-m", "sandboxed_kernel", "run", "--policy", str(policy_file)]
-    command += ["--workspace", str(workspace), "--audit", str(audit)]
+    command = [*LAUNCHER, "run", "--policy", str(policy_file), "--workspace", str(workspace), "--audit", str(audit)]
     if resolv_conf is not None:
         command += ["--resolv-conf", str(resolv_conf)]
     return [*command, "--"]
@@ -162,6 +163,7 @@ def attack(
     ``container_may_refuse``: Docker's default profile refuses this one already (io_uring, ptrace of ...); outside of
     a container it must work all the same. The program reports how it was refused through its output, not by failing.
     """
+    code = f"print({RAN!r}, flush=True)\n{code}"
     before = seen()
     outside = run_outside(code, workspace=workspace, env=env)
     worked = seen() != before
@@ -172,8 +174,10 @@ def attack(
     before = seen()
     inside = run_inside(code, workspace=workspace, policy=policy, env=env, resolv_conf=resolv_conf)
     after = seen()
+    # A sandbox that does not start refuses everything, and shows nothing.
+    assert inside.stdout.startswith(RAN), f"the program did not run inside\n--- stderr\n{inside.stderr}"
     assert after == before, f"the attack worked inside: {before!r} became {after!r}\n--- stdout\n{inside.stdout}"
-    return inside
+    return replace(inside, stdout=inside.stdout.removeprefix(f"{RAN}\n"))
 
 
 def compile_c(source: str, folder: Path, *flags: str, name: str = "attack") -> Path:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandboxed_kernel.errors import PolicyError, SandboxError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from sandboxed_kernel.policy.explain import Explanation
-    from sandboxed_kernel.policy.model import Policy
+    from sandboxed_kernel.policy.model import PathGrant, Policy
 
 PROGRAM = "sandboxed-kernel"
 _FOR_PEOPLE = ("-h", "--help", "--version")
@@ -43,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # --- the form that starts a Jupyter kernel -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class KernelArguments:
-    """What a kernelspec's argv says after ``python -I -m sandboxed_kernel``."""
+class KernelArguments(NamedTuple):
+    """What a kernelspec's argv says after ``python -I -m sandboxed_kernel``. (A dataclass costs 10 ms of imports.)"""
 
     connection_file: str
     policy_file: str | None = None
@@ -202,7 +200,7 @@ def _demo(_: Namespace) -> int:
 
 
 def _workspace(options: Namespace) -> str:
-    folder = os.path.abspath(options.workspace)
+    folder: str = os.path.abspath(options.workspace)
     if not os.path.isdir(folder):
         raise PolicyError("--workspace", f'"{options.workspace}" is not a folder', "Name an existing folder")
     return folder
@@ -234,16 +232,20 @@ def _is_path(target: str) -> bool:
 
 
 def _explain_path(policy: Policy, target: str, workspace: str) -> int:
-    from sandboxed_kernel.policy.explain import explain_path
-    from sandboxed_kernel.policy.model import PathGrant
+    from dataclasses import replace
+
+    from sandboxed_kernel.policy.explain import explain_path, implied_grants
 
     # Landlock grants what a path leads to, so both sides are compared by where they lead.
     path = os.path.realpath(os.path.join(workspace, os.path.expanduser(target)))
-    grants = tuple(replace(grant, path=os.path.realpath(grant.path)) for grant in policy.grants)
-    baseline = (PathGrant(os.path.realpath(workspace), True, workspace, "every sandbox: the notebook's folder"),)
-    policy = replace(policy, grants=grants)
-    read = _tell(explain_path(policy, path, "read", baseline=baseline))
-    _tell(explain_path(policy, path, "write", baseline=baseline))
+
+    def real(grants: Iterable[PathGrant]) -> tuple[PathGrant, ...]:
+        return tuple(replace(grant, path=os.path.realpath(grant.path)) for grant in grants)
+
+    implied = real(implied_grants(policy, workspace, (sys.prefix, sys.base_prefix)))
+    policy = replace(policy, grants=real(policy.grants))
+    read = _tell(explain_path(policy, path, "read", baseline=implied))
+    _tell(explain_path(policy, path, "write", baseline=implied))
     return read
 
 

@@ -117,7 +117,7 @@ def _port(port: int, transport: Transport) -> str:
 def explain_path(policy: Policy, path: str, access: Access, *, baseline: Iterable[PathGrant] = ()) -> Explanation:
     """Whether ``path`` (absolute, normalised, links followed) may be read or written.
 
-    ``baseline`` is what every sandbox may do, the notebook's folder included; the policy's lines are named first.
+    ``baseline`` is what holds without a line of the policy (``implied_grants``); the policy's lines are named first.
     """
     for grant in (*policy.grants, *baseline):
         if (access == "read" or grant.writable) and _holds(grant.path, path):
@@ -126,6 +126,24 @@ def explain_path(policy: Policy, path: str, access: Access, *, baseline: Iterabl
     if access == "write" and any(_holds(grant.path, path) for grant in (*policy.grants, *baseline)):
         reason = f"{path} may be read only"
     return Explanation(False, reason, line=path_line(path), key=f"[filesystem] {access}")
+
+
+def implied_grants(policy: Policy, workspace: str, prefixes: Iterable[str]) -> tuple[PathGrant, ...]:
+    """What may be read and written without a line of the policy: the notebook's folder, Python, parts of the system.
+
+    ``prefixes`` are the folders of the interpreter. The sandbox's private folders, new for each kernel, are not in it.
+    """
+    # Not at the top: the notices import this module, and need none of it.
+    from sandboxed_kernel.confinement.filesystem import Fs
+    from sandboxed_kernel.confinement.plan import effective_grants
+    from sandboxed_kernel.policy.baseline import file_rules
+
+    roots = {"prefix": tuple(prefixes), "imports": (), "home": (), "tmp": (), "run": ()}
+    implied = [grant for grant in effective_grants(policy, workspace) if grant not in policy.grants]
+    for rule in file_rules(roots):
+        place = f"every sandbox ({rule.reason})"
+        implied.append(PathGrant(rule.path, bool(rule.access & Fs.WRITE_FILE), rule.path, place))
+    return tuple(implied)
 
 
 _DONE: dict[Access, str] = {"read": "read", "write": "written"}

@@ -379,8 +379,4 @@ def _proxy(text: str, place: str) -> Destination:
 
 
 def _host(rule: Destination) -> str:
-    """The host of a proxy as it stands in a URL (RFC 3986 3.2.2: IPv6 addresses in brackets)."""
-    if rule.network is None:
-        return rule.name or ""
-    address = rule.network.network_address
-    return f"[{address}]" if address.version == 6 else str(address)
+    return rule.name or (str(rule.network.network_address) if rule.network is not None else "")

@@ -9,7 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sandboxed_kernel.errors import PolicyError
-from sandboxed_kernel.policy.explain import Explanation, allow_line, endpoint, explain_endpoint, explain_path
+from sandboxed_kernel.policy.explain import (
+    Explanation,
+    allow_line,
+    endpoint,
+    explain_endpoint,
+    explain_path,
+    implied_grants,
+)
 from sandboxed_kernel.policy.file import parse
 from sandboxed_kernel.policy.model import PathGrant, Policy, Transport
 
@@ -148,6 +155,28 @@ def test_a_path(path: str, access: str, allowed: bool, rule: str | None, line: s
 def test_a_readable_path_that_is_to_be_written_says_so() -> None:
     assert explain_path(POLICY, "/srv/x", "write").reason == "/srv/x may be read only"
     assert explain_path(POLICY, "/opt/x", "write").reason == "no line lets /opt/x be written"
+
+
+def test_what_is_implied_is_named_with_its_reason() -> None:
+    plain = read("")
+    implied = implied_grants(plain, "/home/u/book", ["/opt/python"])
+    for path in ("/home/u/book/x", "/dev/null"):
+        assert explain_path(plain, path, "write", baseline=implied).allowed
+    for path in ("/opt/python/bin/python", "/usr/lib/x.so", "/etc/hosts"):
+        assert explain_path(plain, path, "read", baseline=implied).allowed
+        assert not explain_path(plain, path, "write", baseline=implied).allowed
+    for path in ("/etc/shadow", "/home/u/.ssh/id", "/home/u", "/tmp/x", "/dev/pts/0"):
+        assert not explain_path(plain, path, "read", baseline=implied).allowed
+    rule = explain_path(plain, "/etc/hosts", "read", baseline=implied).rule
+    assert rule == 'every sandbox (name resolution: libc reads these before it asks a server) = "/etc/hosts"'
+
+
+def test_the_notebooks_folder_is_not_writable_if_the_policy_says_what_is() -> None:
+    policy = read('filesystem.write = ["out"]')
+    implied = implied_grants(policy, "/home/u/book", [])
+    assert explain_path(policy, "/home/u/book/x", "read", baseline=implied).allowed
+    assert not explain_path(policy, "/home/u/book/x", "write", baseline=implied).allowed
+    assert explain_path(policy, "/home/u/book/out/x", "write", baseline=implied).allowed
 
 
 def test_the_root_holds_every_path() -> None:

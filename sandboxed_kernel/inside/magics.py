@@ -1,0 +1,32 @@
+"""Does: ``%sandbox``, a convenience for the person at the notebook. It runs inside, so the code there can change
+what it says.
+"""
+
+from __future__ import annotations
+
+import os
+
+POLICY_TEXT = "SANDBOXED_KERNEL_POLICY_TEXT"  # environment: the effective policy, as the launcher wrote it
+REFUSALS_FILE = "refusals.txt"  # beside the connection file: the relay writes it, nobody inside can
+
+
+def sandbox(line: str, folder: str) -> None:
+    """Prints the policy, or with ``%sandbox refusals`` only what was refused before this cell ran."""
+    if line.strip() not in ("", "policy", "refusals"):
+        print("Write %sandbox, %sandbox policy or %sandbox refusals.")  # noqa: T201
+        return
+    if line.strip() != "refusals":
+        print("What this sandbox allows:\n")  # noqa: T201
+        print(os.environ.get(POLICY_TEXT) or "(the policy's text was not passed in)")  # noqa: T201
+    if line.strip() != "policy":
+        print("\nLast refusals, up to the cell before this one:\n")  # noqa: T201
+        print(_read(os.path.join(folder, REFUSALS_FILE)) or "none")  # noqa: T201
+    print("\nTo allow something, add the line that the notice shows to the policy file, and restart the kernel.")  # noqa: T201
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except OSError:
+        return ""

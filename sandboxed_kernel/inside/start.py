@@ -1,0 +1,190 @@
+"""Does: starts ipykernel inside the sandbox. A script run by its path: ``PYTHON .../inside/start.py -f
+BACK_CONNECTION_FILE``.
+
+To user code it looks like plain ipykernel. What differs, and why:
+
+- the four sockets are inherited, already listening (``relay/connection.py``), and the heartbeat is the relay's;
+- the debugger and the client half of jupyter_client are imported when first used: together 45 % of ipykernel's start;
+- the pipe for output of forked children is a unix socket: ipykernel's own is a TCP port, and without it their output
+  is lost.
+
+Nothing trusted depends on this file: from the first cell on it can be rewritten in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Python puts the script's folder first on the path; ipykernel's own first entry is the working directory, ''.
+# Neither may be searched while we import: a zmq.py beside the notebook would run before anything is set up, and
+# `magics` here is no top-level name. IPython's init_path puts '' where plain ipykernel has it.
+if sys.path[0] in ("", os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
+    del sys.path[0]
+
+import asyncio
+import importlib.util
+import json
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+
+class _LateModule(ModuleType):
+    """Stands for a module until one of its attributes is asked for that is not known beforehand."""
+
+    def __init__(self, name: str, spec: ModuleSpec, known: dict[str, Any]) -> None:
+        super().__init__(name, None)
+        self.__spec__ = spec
+        self.__file__ = spec.origin
+        self.__package__ = name.rpartition(".")[0] if spec.submodule_search_locations is None else name
+        if spec.submodule_search_locations is not None:
+            self.__path__ = list(spec.submodule_search_locations)
+        self.__dict__.update(known)
+
+    def __getattr__(self, name: str) -> Any:
+        # importlib asks for these of every module; they must not make us import it
+        if name.startswith("__") and name.endswith("__") and name != "__version__":
+            raise AttributeError(name)
+        _load(self)
+        return getattr(self, name)
+
+
+def _load(module: _LateModule) -> None:
+    """Runs the real module in the place of its stand-in, which modules imported meanwhile hold."""
+    spec = module.__spec__
+    if spec is None or spec.loader is None:
+        raise ImportError(module.__name__)
+    module.__class__ = ModuleType  # type: ignore[assignment] # first, so that whatever it asks of itself while it loads is not asked of us
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        module.__class__ = _LateModule
+        raise
+
+
+def _late(name: str, known: dict[str, Any]) -> None:
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ImportError(name)
+    sys.modules[name] = _LateModule(name, spec, known)
+
+
+# ipykernel needs session, connect and jsonutil of jupyter_client, but importing any of them runs its __init__, which
+# imports every manager and client. Of the debugger it asks at start only whether there is one.
+_late("jupyter_client", {})
+_late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
+
+import zmq  # noqa: E402
+from ipykernel import iostream, kernelapp  # noqa: E402
+from ipykernel.ipkernel import IPythonKernel  # noqa: E402
+from traitlets import Integer, Type  # noqa: E402
+from zmq.eventloop.zmqstream import ZMQStream  # noqa: E402
+
+_LISTENERS_KEY = "sandboxed_kernel_listeners"  # as in relay/connection.py, which code inside does not import
+_INPROC_SHELL = "inproc://sandboxed-kernel-shell"
+
+
+class LateDebugger:
+    """Stands for ``ipykernel.debugger.Debugger`` until a client makes its first debug request (control thread only)."""
+
+    def __init__(self, *args: Any) -> None:
+        self._args = args
+        self._real: Any = None
+        self._made = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        if self._real is None:
+            from ipykernel.debugger import Debugger
+
+            self._real = Debugger(*self._args)
+            self._made.set()
+        return getattr(self._real, name)
+
+    async def handle_stopped_event(self) -> None:
+        """ipykernel waits here from its start on; a debugger that does not exist does not stop."""
+        await self._made.wait()
+        await self._real.handle_stopped_event()
+
+
+class ForkedOutput(iostream.IOPubThread):
+    """IOPub with a unix socket for the output of forked children, in the private TMPDIR."""
+
+    def _setup_pipe_in(self) -> None:
+        self._pipe_uuid = os.urandom(16)
+        self._pipe_path = f"ipc://{os.environ.get('TMPDIR', '/tmp')}/iopub-{os.urandom(4).hex()}"
+        pipe_in = self.socket.context.socket(zmq.PULL)
+        pipe_in.linger = 0
+        pipe_in.bind(self._pipe_path)
+        self._pipe_in = ZMQStream(pipe_in, self.io_loop)
+        self._pipe_in.on_recv(self._handle_pipe_msg)
+
+    def _setup_pipe_out(self) -> tuple[Any, Any]:
+        context = zmq.Context()  # a forked child cannot use its parent's
+        pipe_out = context.socket(zmq.PUSH)
+        pipe_out.linger = 3000  # ms, as ipykernel's
+        pipe_out.connect(self._pipe_path)
+        return context, pipe_out
+
+
+class SandboxedKernel(IPythonKernel):
+    """ipykernel's, with the late debugger and ``%sandbox``."""
+
+    debugger_class = Type(LateDebugger, klass=object)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shell.register_magic_function(_sandbox, "line", "sandbox")
+
+
+class SandboxedKernelApp(kernelapp.IPKernelApp):
+    """ipykernel's application on inherited sockets."""
+
+    # 1: there is a parent, and it need not be polled for: its end kills us (PR_SET_PDEATHSIG, prctl(2)).
+    parent_handle = Integer(1).tag(config=True)
+    kernel_class = Type(SandboxedKernel, klass="ipykernel.kernelbase.Kernel")
+
+    def init_sockets(self) -> None:
+        with open(self.abs_connection_file, encoding="utf-8") as stream:
+            self._listeners = json.load(stream)[_LISTENERS_KEY]
+        super().init_sockets()
+
+    def _try_bind_socket(self, s: Any, port: int) -> int:
+        (channel,) = (name for name in self._listeners if getattr(self, f"{name}_port") == port)
+        descriptor = self._listeners[channel]
+        os.set_inheritable(descriptor, False)  # it had to survive our exec, and shall survive no other
+        s.setsockopt(zmq.USE_FD, descriptor)
+        super()._try_bind_socket(s, port)
+        if channel == "shell":
+            # The debugger's own connection to the shell socket goes to the endpoint bound last; the path is gone.
+            s.bind(_INPROC_SHELL)
+        return port
+
+    def init_heartbeat(self) -> None:
+        """The relay answers it."""
+
+    def write_connection_file(self, **kwargs: Any) -> None:
+        """It was written for us, and is read-only here."""
+
+
+def _sandbox(line: str) -> None:
+    """Show what this sandbox may reach, what it refused lately, and how to allow something."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "magics.py")
+    spec = importlib.util.spec_from_file_location("sandboxed_kernel_magics", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.sandbox(line, os.path.dirname(kernelapp.IPKernelApp.instance().abs_connection_file))
+
+
+def main() -> None:
+    # `import jupyter_client` elsewhere, and `kernelapp.IOPubThread`, are names looked up when they are used.
+    kernelapp.IOPubThread = ForkedOutput
+    app = SandboxedKernelApp.instance()
+    app.initialize()
+    app.start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Pure: which notice is shown when and where; the clock and the random ids are arguments.
+
+Each event is told twice: as a ``comm_open`` of its own, which survives a flood in Jupyter Server's rate limiter, and
+as one ``display_data`` per cell and destination, counted up by ``update_display_data``. A flood of refusals becomes a
+count: at most ``SHOWN_PER_CELL`` displays and ``COMMS_PER_CELL`` comms per cell, updates at most every ``PAUSE``
+seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sandboxed_kernel.notices import render
+from sandboxed_kernel.notices.events import Event
+
+COMM_TARGET = "sandboxed_kernel"
+ID_PREFIX = "sandboxed-kernel-"  # of every comm id and display id of ours; the kernel may not use it
+SHOWN_PER_CELL = 20
+COMMS_PER_CELL = 250
+CELLS_KEPT = 200  # whose notices are sent again after clear_output
+PAUSE = 0.25  # seconds between updates; the first notice of a destination never waits
+
+Json = dict[str, Any]
+Destination = tuple[str, str, str | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """One message for iopub, to be signed and sent by the relay."""
+
+    msg_type: str
+    content: Json
+    parent: Json
+
+
+@dataclass(slots=True)
+class _Notice:
+    display_id: str
+    event: Event
+    late: bool
+    changed: bool = False  # the count shown is not the latest
+    told: bool = True  # the comm says the latest
+
+
+@dataclass(slots=True)
+class _Page:
+    """What one cell shows."""
+
+    parent: Json
+    notices: dict[Destination, _Notice] = field(default_factory=dict)
+    comms: int = 0
+    overflow_id: str = ""
+    overflow: int = 0
+    overflow_changed: bool = False
+    cleared: bool = False
+
+
+class Desk:
+    """Takes events, gives sayings. ``new_id`` gives unguessable text."""
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._pages: dict[str, _Page] = {}
+        self._backlog: dict[Destination, Event] = {}
+        self._backlog_overflow = 0
+        self._last_update = float("-inf")
+        self._due = False
+
+    def report(self, event: Event, parent: Json | None, *, running: bool, now: float) -> list[Saying]:
+        """``parent`` is the header of the cell it is attributed to, None before the first; ``running``: it still
+        runs.
+        """
+        cell = str(parent["msg_id"]) if parent else None
+        event = replace(event, cell=cell)
+        if event.verdict == "refused" and not running:
+            self._keep_for_next_cell(event)
+        page = self._page(parent or {})
+        if event.verdict == "allowed" or parent is None:
+            return self._comm(page, event)
+        known = page.notices.get(event.destination)
+        if known is None:
+            said = self._show(page, event, late=False)
+        else:
+            known.event = replace(event, count=max(event.count, known.event.count + 1))
+            known.changed, known.told = True, False
+            said = []
+        return said + self._update_unless_early(now)
+
+    def _page(self, parent: Json) -> _Page:
+        cell = str(parent.get("msg_id", ""))
+        page = self._pages.pop(cell, None) or _Page(parent)
+        self._pages[cell] = page  # now the youngest
+        while len(self._pages) > CELLS_KEPT:
+            del self._pages[next(iter(self._pages))]
+        return page
+
+    def _show(self, page: _Page, event: Event, *, late: bool) -> list[Saying]:
+        if len(page.notices) >= SHOWN_PER_CELL:
+            page.overflow += 1
+            page.overflow_changed = True
+            return self._comm(page, event)
+        notice = _Notice(ID_PREFIX + self._new_id(), event, late)
+        page.notices[event.destination] = notice
+        return [*self._comm(page, event), _display(page, notice, "display_data")]
+
+    def _comm(self, page: _Page, event: Event) -> list[Saying]:
+        if page.comms >= COMMS_PER_CELL:
+            return []
+        page.comms += 1
+        # nbclient takes data with the keys "state" or "buffer_paths" for a widget's (client.py); an event has neither.
+        content = {"comm_id": ID_PREFIX + self._new_id(), "target_name": COMM_TARGET, "data": event.to_json()}
+        return [Saying("comm_open", content, page.parent)]
+
+    def _keep_for_next_cell(self, event: Event) -> None:
+        earlier = self._backlog.get(event.destination)
+        if earlier is None and len(self._backlog) >= SHOWN_PER_CELL:
+            self._backlog_overflow += 1
+            return
+        count = max(event.count, earlier.count + 1) if earlier else event.count
+        self._backlog[event.destination] = replace(event, count=count)
+
+    def cell_began(self, parent: Json) -> list[Saying]:
+        """A visible cell begins to run: it shows what was refused while none ran."""
+        backlog, self._backlog = self._backlog, {}
+        overflow, self._backlog_overflow = self._backlog_overflow, 0
+        if not backlog:
+            return []
+        page = self._page(parent)
+        page.overflow += overflow
+        page.overflow_changed = overflow > 0
+        said: list[Saying] = []
+        for event in backlog.values():
+            notice = _Notice(ID_PREFIX + self._new_id(), replace(event, cell=str(parent["msg_id"])), late=True)
+            page.notices[("late", *event.destination[1:])] = notice
+            said.append(_display(page, notice, "display_data"))
+        return said + self._update_page(page)
+
+    def cleared(self, cell: str, now: float) -> list[Saying]:
+        """The kernel cleared the outputs of a cell: its notices come back, at most every ``PAUSE`` seconds."""
+        page = self._pages.get(cell)
+        if page is None:
+            return []
+        page.cleared = True
+        return self._update_unless_early(now)
+
+    def settle(self, cell: str) -> list[Saying]:
+        """Before the end of a cell is passed on: everything it has not been told yet, as some clients stop
+        listening.
+        """
+        page = self._pages.get(cell)
+        return self._update_page(page) if page else []
+
+    def due(self, now: float) -> float | None:
+        """Seconds until ``update`` has something to do; None: nothing waits."""
+        return max(0.0, self._last_update + PAUSE - now) if self._due else None
+
+    def update(self, now: float) -> list[Saying]:
+        """What waited for its time."""
+        return self._update_unless_early(now) if self._due else []
+
+    def _update_unless_early(self, now: float) -> list[Saying]:
+        if now - self._last_update < PAUSE:
+            self._due = True
+            return []
+        said = [saying for page in self._pages.values() for saying in self._update_page(page)]
+        if said:
+            self._last_update = now
+        self._due = False
+        return said
+
+    def _update_page(self, page: _Page) -> list[Saying]:
+        said: list[Saying] = []
+        for notice in page.notices.values():
+            if page.cleared:
+                said.append(_display(page, notice, "display_data"))
+            elif notice.changed:
+                said.append(_display(page, notice, "update_display_data"))
+            if not notice.told:
+                said.extend(self._comm(page, notice.event))
+            notice.changed, notice.told = False, True
+        said.extend(self._overflow(page))
+        page.cleared = False
+        return said
+
+    def _overflow(self, page: _Page) -> list[Saying]:
+        if not page.overflow or not (page.overflow_changed or page.cleared):
+            return []
+        msg_type = "display_data" if page.cleared or not page.overflow_id else "update_display_data"
+        page.overflow_id = page.overflow_id or ID_PREFIX + self._new_id()
+        page.overflow_changed = False
+        content = _content(page.overflow_id, render.overflow_bundle(page.overflow))
+        return [Saying(msg_type, content, page.parent)]
+
+
+def _display(page: _Page, notice: _Notice, msg_type: str) -> Saying:
+    return Saying(msg_type, _content(notice.display_id, render.bundle(notice.event, late=notice.late)), page.parent)
+
+
+def _content(display_id: str, data: Json) -> Json:
+    return {"data": data, "metadata": {}, "transient": {"display_id": display_id}}

@@ -1,0 +1,112 @@
+"""Pure: an event as text, as HTML and as data, for people and for programs.
+
+Host names, paths and process names were chosen by the sandboxed code. Wherever they are shown, nothing in them acts:
+no markup, no terminal escape, no bidirectional override, no TeX (JupyterLab typesets ``$...$`` in HTML, and TeX has
+links).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from sandboxed_kernel.notices.events import Event, Kind
+
+MIME = "application/vnd.sandboxed-kernel+json"
+MAX_SHOWN = 300  # characters of one value; a DNS name has 253
+
+# Control characters (C0, C1), soft hyphen, everything that sets direction or has no width, interlinear marks,
+# tags, private use, and lone surrogates: Unicode 15, general categories Cc, Cf, Cs, Co, Zl, Zp.
+_UNSEEN = (
+    "\\x00-\\x1f\\x7f-\\x9f\\xad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u0890\\u0891\\u08e2\\u180e\\u200b-\\u200f\\u2028-\\u202e"
+    "\\u2060-\\u206f\\ud800-\\uf8ff\\ufe00-\\ufe0f\\ufeff\\ufff9-\\ufffb\\U00013430-\\U0001345f\\U0001bca0-\\U0001bca3"
+    "\\U0001d173-\\U0001d17a\\U000e0000-\\U0010ffff"
+)
+_FOR_TEXT = re.compile(f"[{_UNSEEN}]")
+_FOR_HTML = re.compile(f"[{_UNSEEN}$\\\\`]")  # and what starts TeX or Markdown
+
+_WHAT: dict[Kind, str] = {
+    "connect": "connection to {where} refused",
+    "bind": "listening on {where} refused",
+    "name": "the name {where} was not resolved",
+    "datagram": "sending to {where} refused",
+    "socket": "a socket of a kind that does not exist inside was refused ({where})",
+    "metadata": "changing owner, mode, times or attributes of {where} refused",
+    "process": "acting on another process refused ({where})",
+    "malformed": "a call whose arguments make no sense was refused",
+    "limit": "a limit was crossed",
+}
+
+
+def shown(value: str) -> str:
+    """Text for a terminal or a log: what cannot be seen is written as ``\\u{HEX}``, what is too long is cut."""
+    return _FOR_TEXT.sub(_escaped, _cut(value))
+
+
+def shown_html(value: str) -> str:
+    """The same for HTML, Markdown and TeX at once."""
+    return html.escape(_FOR_HTML.sub(_escaped, _cut(value)))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{{{ord(match[0]):x}}}"
+
+
+def where(event: Event) -> str:
+    """``host:port (address)`` as far as known; still untrusted."""
+    place = event.host or event.address or event.protocol
+    if event.port is not None:
+        place = f"[{place}]:{event.port}" if ":" in place else f"{place}:{event.port}"
+    if event.host and event.address and event.host != event.address:
+        place = f"{place} ({event.address})"
+    return place
+
+
+def _lines(event: Event, late: bool) -> list[tuple[str, str | None]]:
+    """What is said: (sentence with ``{}`` for the untrusted value, that value)."""
+    times = f", {event.count} times" if event.count > 1 else ""
+    before = "Before this cell ran: " if late else ""
+    lines: list[tuple[str, str | None]] = [
+        (f"{before}{_WHAT[event.kind].replace('{where}', '{}')}{times}.", where(event)),
+        ("Why: {}", event.reason),
+        (f"Process: {{}} (pid {event.pid})", event.process),
+    ]
+    if event.allow_line:
+        lines.append(("To allow it, write in the policy: {}", event.allow_line))
+    return lines
+
+
+def text(event: Event, *, late: bool = False) -> str:
+    """For terminals, logs, and notebooks that show no HTML."""
+    said = [line.replace("{}", shown(value or "")) for line, value in _lines(event, late)]
+    return "[sandbox] " + "\n          ".join(said)
+
+
+# Legible in light and dark themes: the page's own colours of text and background, a coloured border, nothing else.
+_BOX = "border-left:4px solid #c77700;padding:4px 10px;margin:4px 0"
+
+
+def as_html(event: Event, *, late: bool = False) -> str:
+    """No script, no class, no link; values in ``code`` where MathJax does not look."""
+    lines = _lines(event, late)
+    head, *rest = [html.escape(line).replace("{}", f"<code>{shown_html(value or '')}</code>") for line, value in lines]
+    return f'<div role="alert" style="{_BOX}"><strong>Sandbox: {head}</strong><br>{"<br>".join(rest)}</div>'
+
+
+def bundle(event: Event, *, late: bool = False) -> dict[str, Any]:
+    """The ``data`` of a display: the same in three forms."""
+    return {"text/plain": text(event, late=late), "text/html": as_html(event, late=late), MIME: event.to_json()}
+
+
+def overflow_bundle(count: int) -> dict[str, Any]:
+    """For the destinations beyond those that one cell shows."""
+    said = f"{count} more refusals of other destinations in this cell; the audit log has them all."
+    return {
+        "text/plain": f"[sandbox] {said}",
+        "text/html": f'<div role="alert" style="{_BOX}"><strong>Sandbox: {said}</strong></div>',
+    }

@@ -1,0 +1,60 @@
+"""Pure: which cell runs, from the requests that were passed on and the replies that came back.
+
+Never from the kernel's own status messages: those are whatever the sandboxed code likes. A forged early reply only
+ends the attribution to that cell early; the next event then goes to the next cell in the queue, or to the same one as
+"the last that ran". Nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sandboxed_kernel.relay.messages import Frame, Json
+
+MAX_PENDING = 10_000  # a client that queues more cells than that loses attribution, not messages
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An execute_request: what is needed to speak to its output area, and to answer in the kernel's stead."""
+
+    msg_id: str
+    header: Json
+    identities: tuple[Frame, ...]
+    subshell: str | None
+    silent: bool  # an extension's request that shows no output
+
+
+class Cells:
+    """Execute requests in flight: first in, first out per subshell, as ipykernel runs them."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Cell] = {}  # by msg_id, in order of arrival
+        self._last: Cell | None = None
+
+    def forwarded(self, cell: Cell) -> None:
+        if len(self._pending) < MAX_PENDING:
+            self._pending[cell.msg_id] = cell
+
+    def answered(self, msg_id: str) -> None:
+        cell = self._pending.pop(msg_id, None)
+        if cell is not None and not cell.silent:
+            self._last = cell
+
+    def running(self) -> list[Cell]:
+        """The head of each subshell's queue, the main shell first."""
+        heads: dict[str | None, Cell] = {}
+        for cell in self._pending.values():
+            heads.setdefault(cell.subshell, cell)
+        return sorted(heads.values(), key=lambda cell: cell.subshell is not None)
+
+    def pending(self) -> list[Cell]:
+        return list(self._pending.values())
+
+    def running_visible(self) -> Cell | None:
+        """The cell that something happening now belongs to; which of several subshells caused it is not knowable."""
+        return next((cell for cell in self.running() if not cell.silent), None)
+
+    def attributed(self) -> Cell | None:
+        """The visible cell that runs, else the last one that did; None before the first."""
+        return self.running_visible() or self._last

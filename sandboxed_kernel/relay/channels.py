@@ -1,0 +1,173 @@
+"""Does: the ZeroMQ sockets of both sides. Bytes in, bytes out; what they mean is none of its business.
+
+Options follow ipykernel 7 (kernelapp.py) where a client could tell the difference. Numbers in comments:
+zmq_setsockopt(3).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+
+import zmq
+
+from sandboxed_kernel.errors import HostError
+from sandboxed_kernel.relay.connection import BACK_CHANNELS, CHANNELS, BackConnection, FrontConnection, rewrite_ports
+from sandboxed_kernel.relay.messages import Frame
+
+Socket = zmq.Socket[bytes]
+
+LARGE = 65536  # bytes; from here on frames are handed over, not copied: one copy of a 100 MB message is enough
+MAX_BACK_FRAME = 1 << 30  # bytes; a larger frame from the kernel costs it the connection
+FRONT_LINGER = 300  # ms for the last words to a client
+CONNECT = 5000  # ms to connect to a socket of our own; takes microseconds
+PATIENCE = 1.0  # seconds that one slow client may hold up the others
+_FRONT_TYPES = {
+    "shell": zmq.ROUTER,
+    "iopub": zmq.XPUB,
+    "stdin": zmq.ROUTER,
+    "control": zmq.ROUTER,
+    "hb": zmq.ROUTER,
+}
+
+
+def bind_front(context: zmq.Context[Socket], front: FrontConnection) -> tuple[dict[str, Socket], FrontConnection]:
+    """The five bound sockets by channel, and the connection with the ports in use. Raises HostError."""
+    sockets: dict[str, Socket] = {}
+    ports: dict[str, int] = {}
+    for channel in CHANNELS:
+        sockets[channel] = socket = context.socket(_FRONT_TYPES[channel])
+        socket.linger = FRONT_LINGER
+        if channel == "iopub":
+            # Every subscriber gets a welcome; without it only the first of each topic is reported. NODROP: see Outlet.
+            socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+            socket.setsockopt(zmq.XPUB_NODROP, 1)
+        else:
+            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its identity
+        if front.curve is not None:
+            socket.curve_publickey, socket.curve_secretkey = front.curve
+            socket.curve_server = True
+        try:
+            socket.bind(front.endpoint(channel))
+        except zmq.ZMQError as error:
+            # The manager chose the port by bind and close, so somebody may have it by now: it tries again with others.
+            raise HostError(f"{front.file}: {channel} cannot listen on {front.endpoint(channel)} ({error}).") from error
+        ports[channel] = front.ports[channel] or _port_of(socket)
+    if ports != front.ports:
+        front = rewrite_ports(front, ports)
+    return sockets, front
+
+
+def _port_of(socket: Socket) -> int:
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    return int(bytes(endpoint).rpartition(b":")[2]) if isinstance(endpoint, bytes) else 0
+
+
+class Back:
+    """Sockets connected to the listeners that the confined kernel inherits; the paths are gone when this returns.
+
+    The connection stands in the listener's backlog before the kernel runs. It is made once: no reconnection
+    (``RECONNECT_IVL`` -1) means that no later file at that path is ever spoken to. Raises HostError.
+    """
+
+    def __init__(self, context: zmq.Context[Socket], back: BackConnection) -> None:
+        self.sockets: dict[str, Socket] = {}
+        self._monitors: dict[str, zmq.Socket[bytes]] = {}
+        identity = os.urandom(8).hex().encode()
+        for channel in BACK_CHANNELS:
+            self.sockets[channel] = socket = context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
+            self._monitors[channel] = socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
+            _set_back_options(socket, channel, identity)
+            socket.connect(f"ipc://{back.path(channel)}")
+        # connect() only asks libzmq's own thread to connect. Were the paths gone before it does, it never would.
+        for channel, monitor in self._monitors.items():
+            if not monitor.poll(CONNECT):
+                raise HostError(f"{back.path(channel)}: no connection to our own socket within {CONNECT} ms.")
+            monitor.recv_multipart()
+        back.unlink_sockets()
+        back.close_listeners()
+
+    def ended(self) -> bool:
+        """Whether the kernel closed every connection, and all it said before can be received."""
+        return all(monitor.poll(0) for monitor in self._monitors.values())
+
+    def close(self) -> None:
+        for channel, socket in self.sockets.items():
+            socket.disable_monitor()
+            self._monitors[channel].close(linger=0)
+            socket.close()
+
+
+def _set_back_options(socket: Socket, channel: str, identity: bytes) -> None:
+    socket.linger = 0
+    socket.setsockopt(zmq.RECONNECT_IVL, -1)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 0)  # the kernel answers when it has started, however long that takes
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BACK_FRAME)
+    if channel == "iopub":
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+    else:
+        # One identity: an input_request goes to the shell request's sender, over stdin (kernelbase.py).
+        socket.setsockopt(zmq.IDENTITY, identity)
+        socket.setsockopt(zmq.SNDHWM, 0)  # only the user's own requests wait here
+
+
+def receive(socket: Socket) -> list[Frame] | None:
+    """One message, or None when there is none. Small frames are copied, large ones lent."""
+    try:
+        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
+    return [frame.bytes if len(frame) < LARGE else frame.buffer for frame in frames]
+
+
+def send(socket: Socket, frames: Sequence[Frame]) -> bool:
+    """Whether the message was taken. A ROUTER drops what is for a client that is gone."""
+    copy = all(len(frame) < LARGE for frame in frames)
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK, copy=copy)
+    except zmq.Again:
+        return False
+    return True
+
+
+class Outlet:
+    """The front's iopub: nothing is lost to a client that is only slow, and nobody waits for one that is stuck.
+
+    An XPUB drops what a slow subscriber has no room for, and notices with it. With ``XPUB_NODROP`` it says EAGAIN
+    instead; then the relay stops reading from the kernel, until there is room or ``PATIENCE`` is over. After that
+    the stuck client loses messages (only it does), and the others go on.
+    """
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._waiting: deque[Sequence[Frame]] = deque()
+        self._stuck_since: float | None = None
+        self._lossy_until = 0.0
+
+    @property
+    def blocked(self) -> bool:
+        return bool(self._waiting)
+
+    def send(self, frames: Sequence[Frame], now: float) -> None:
+        self._waiting.append(frames)
+        self.flush(now)
+
+    def flush(self, now: float) -> None:
+        if self._lossy_until and now > self._lossy_until:
+            self._set_lossy(None)
+        while self._waiting:
+            if send(self._socket, self._waiting[0]):
+                self._waiting.popleft()
+                self._stuck_since = None
+            elif self._stuck_since is None:
+                self._stuck_since = now
+                return
+            elif now - self._stuck_since < PATIENCE:
+                return
+            else:
+                self._set_lossy(now + 5 * PATIENCE)
+
+    def _set_lossy(self, until: float | None) -> None:
+        self._lossy_until = until or 0.0
+        self._socket.setsockopt(zmq.XPUB_NODROP, 0 if until else 1)

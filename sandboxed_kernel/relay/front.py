@@ -1,0 +1,131 @@
+"""Does: the supervisor's own voice towards the clients: verified requests in; signed replies and iopub messages out.
+
+Used by the relay and by the refusal, so that both answer ``kernel_info`` and its kin in the same words.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import zmq
+
+from sandboxed_kernel.relay import answers, channels, messages
+from sandboxed_kernel.relay.channels import Outlet, Socket
+from sandboxed_kernel.relay.connection import FrontConnection
+from sandboxed_kernel.relay.messages import Frame, Json, Message, Signer, write_object
+
+
+class Front:
+    """The five bound sockets and the front key. Raises HostError when a port is taken."""
+
+    def __init__(self, context: zmq.Context[Socket], connection: FrontConnection) -> None:
+        self.sockets, self.connection = channels.bind_front(context, connection)
+        self.session = os.urandom(16).hex()  # new per start: clients tell a restarted kernel by it
+        self._signer = Signer(connection.key, connection.digest)
+        self._outlet = Outlet(self.sockets["iopub"])
+        self._count = 0
+
+    @property
+    def blocked(self) -> bool:
+        """A client has no room for more output."""
+        return self._outlet.blocked
+
+    def flush(self) -> None:
+        self._outlet.flush(time.monotonic())
+
+    def close(self) -> None:
+        """After what waits for slow clients has gone out, or their time is over."""
+        deadline = time.monotonic() + 2 * channels.PATIENCE
+        while self.blocked and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self.flush()
+        for socket in self.sockets.values():
+            socket.close()
+
+    def receive(self, channel: str) -> list[Frame] | None:
+        return channels.receive(self.sockets[channel])
+
+    def verify(self, frames: Sequence[Frame]) -> Message:
+        """Raises Unusable."""
+        return messages.verify(frames, self._signer)
+
+    def header(self, msg_type: str) -> Json:
+        self._count += 1
+        now = time.time()
+        date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        return {
+            "msg_id": f"{self.session}_{os.getpid()}_{self._count}",
+            "msg_type": msg_type,
+            "username": "sandboxed-kernel",
+            "session": self.session,
+            "date": f"{date}.{int(now % 1 * 1e6):06d}Z",
+            "version": messages.PROTOCOL_VERSION,
+        }
+
+    def publish(self, msg_type: str, content: Json, parent: Json) -> None:
+        """One message of our own on iopub."""
+        self.pass_output([msg_type.encode()], self._parts(msg_type, content, parent), [])
+
+    def reply(self, channel: str, msg_type: str, content: Json, identities: Sequence[Frame], parent: Json) -> None:
+        """One message of our own to one client."""
+        self.pass_reply(channel, identities, self._parts(msg_type, content, parent), [])
+
+    def pass_output(self, topic: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame]) -> None:
+        self._outlet.send(messages.frames(topic, parts, buffers, self._signer), time.monotonic())
+
+    def pass_reply(self, channel: str, to: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame]) -> None:
+        channels.send(self.sockets[channel], messages.frames(to, parts, buffers, self._signer))
+
+    def answer(self, channel: str, request: Message, content: Json) -> None:
+        """A request answered in the kernel's stead, with the busy and idle that a client waits for."""
+        self.publish("status", {"execution_state": "busy"}, request.header)
+        reply = request.msg_type.removesuffix("request") + "reply"
+        self.reply(channel, reply, content, request.identities, request.header)
+        self.publish("status", {"execution_state": "idle"}, request.header)
+
+    def _parts(self, msg_type: str, content: Json, parent: Json) -> list[Frame]:
+        return [write_object(self.header(msg_type)), write_object(parent), b"{}", write_object(content)]
+
+    def echo_heartbeat(self) -> None:
+        """As ipykernel's thread does (heartbeat.py); here it also answers for a kernel that is stuck."""
+        while (beat := self.receive("hb")) is not None:
+            channels.send(self.sockets["hb"], beat)
+
+    def welcome_subscribers(self) -> None:
+        """JEP 65: each new subscriber is told, so that it knows when output cannot be missed any more."""
+        while (frames := self.receive("iopub")) is not None:
+            if frames[0][:1] != b"\x01":  # an unsubscription
+                continue
+            topic = bytes(frames[0][1:])
+            try:
+                name = topic.decode()
+            except UnicodeDecodeError:
+                continue
+            parts = self._parts("iopub_welcome", {"subscription": name}, {})
+            self.pass_output([topic] if topic else [], parts, [])
+
+
+def installed_versions() -> answers.Versions:
+    """Of this interpreter, which is also the one that runs inside. Nothing is imported for it.
+
+    Whoever runs another interpreter inside passes its versions itself.
+    """
+    python = sys.version.split()[0]
+    return answers.Versions(python, sys.version, _installed_version("IPython", "ipython") or "unknown")
+
+
+def _installed_version(module: str, distribution: str) -> str | None:
+    """From the name of the .dist-info folder: importlib.metadata would cost 20 ms before the first reply."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    site = os.path.dirname(next(iter(spec.submodule_search_locations)))
+    for name in os.listdir(site):
+        stem, _, rest = name.lower().partition("-")
+        if stem == distribution and rest.endswith(".dist-info"):
+            return rest.removesuffix(".dist-info")
+    return None

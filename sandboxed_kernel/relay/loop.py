@@ -1,0 +1,356 @@
+"""Does: receive, verify, rule, re-sign, send. The trusted process between Jupyter clients and the confined kernel.
+
+One thread, one ``zmq.Poller``. The story of a message is ``_from_front`` or ``_from_kernel``; that of a notice is
+``_report``; that of the end is ``_finish``. Nothing that the sandbox sends raises out of this module.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import zmq
+
+from sandboxed_kernel.errors import Bug
+from sandboxed_kernel.notices import channel as words
+from sandboxed_kernel.notices.desk import Desk, Saying
+from sandboxed_kernel.relay import answers, channels, endings, messages, rules
+from sandboxed_kernel.relay.cells import Cell, Cells
+from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
+from sandboxed_kernel.relay.content import Cleaner
+from sandboxed_kernel.relay.front import Front, installed_versions
+from sandboxed_kernel.relay.messages import Message, Signer, Unusable, write_object
+from sandboxed_kernel.relay.refusal import serve
+from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
+
+BATCH = 64  # messages of one socket before the others have their turn
+RETRY = 0.005  # seconds between attempts while a client has no room
+DRAIN = 2.0  # seconds at most for what the kernel said before it ended
+SHUTDOWN = 4.0  # seconds between a shutdown_request and the end of a kernel that does not heed it
+SILENT_CHECK_BYTES = 1 << 20  # a larger request is taken for a visible cell without being parsed twice
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """``versions``: None when the interpreter inside is this one. ``parent_pid``: its end ends the kernel."""
+
+    active_content: Literal["strip", "allow"] = "strip"
+    versions: answers.Versions | None = None
+    parent_pid: int | None = field(default_factory=parent_pid)
+
+
+class Relay:
+    """Binds the front and connects the back at once, so that clients can knock while the kernel starts.
+
+    ``broker`` is the relay's end of a SOCK_SEQPACKET pair that speaks ``notices/channel.py``; the relay owns and
+    closes it. Raises HostError when a port is taken. Main thread only: it takes SIGINT, SIGTERM and SIGHUP.
+    """
+
+    def __init__(
+        self,
+        front: FrontConnection,
+        back: BackConnection,
+        broker: socket.socket,
+        *,
+        options: RelayOptions | None = None,
+    ) -> None:
+        self._options = options or RelayOptions()
+        self._context = zmq.Context[channels.Socket]()
+        self._front = Front(self._context, front)
+        self._kernel = channels.Back(self._context, back)
+        self._back = self._kernel.sockets
+        self._back_signer = Signer(back.key, "sha256")
+        self._broker = broker
+        # It reads quickly, or is in a state where waiting longer does not help. Receiving never waits.
+        self._broker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
+        self._cells = Cells()
+        self._desk = Desk(lambda: os.urandom(16).hex())
+        self._cleaner = Cleaner(self._options.active_content)
+        self._alive = False  # the kernel has said something
+        self._ending: int | None = None  # the end was asked for; exit code for it, or -1: the kernel's own
+        self._end_at: float | None = None
+        self._exit_code: int | None = None
+        self._failed: words.Failed | None = None
+        self.messages_refused = 0  # of the kernel, for the log and the tests
+
+    @property
+    def front_connection(self) -> FrontConnection:
+        """With the ports that are really in use."""
+        return self._front.connection
+
+    def run(self) -> int:
+        """Until the confined kernel has ended. Gives the exit code to pass on."""
+        with Signals() as signals, Watch(self._options.parent_pid) as parent:
+            handlers = self._handlers(signals, parent)
+            while self._exit_code is None:
+                self._turn(handlers)
+        if self._failed is not None:
+            self._exit_code = serve(self._front, self._failed.message, self._failed.exit_code, self._options.parent_pid)
+        self._close()
+        return self._exit_code
+
+    def _handlers(self, signals: Signals, parent: Watch) -> dict[channels.Socket | int, Callable[[], object]]:
+        """In this order: what the kernel answered first, so that an event meets the cell that runs now."""
+        handlers: dict[channels.Socket | int, Callable[[], object]] = {}
+        for name in BACK_CHANNELS:
+            handlers[self._back[name]] = lambda name=name: self._from_kernel(name)  # type: ignore[misc]
+        handlers[self._broker.fileno()] = self._from_broker
+        handlers[signals.fileno()] = lambda: self._take_signals(signals.read())
+        if parent.fileno() is not None:
+            handlers[parent.fileno()] = lambda: self._end(1)  # type: ignore[index]
+        for name in ("control", "shell", "stdin"):
+            handlers[self._front.sockets[name]] = lambda name=name: self._from_front(name)  # type: ignore[misc]
+        handlers[self._front.sockets["hb"]] = self._front.echo_heartbeat
+        handlers[self._front.sockets["iopub"]] = self._front.welcome_subscribers
+        return handlers
+
+    def _turn(self, handlers: dict[channels.Socket | int, Callable[[], object]]) -> None:
+        blocked = self._front.blocked
+        poller = zmq.Poller()
+        for source in handlers:
+            # While a client has no room the kernel's output waits where it is, see channels.Outlet.
+            if not (blocked and source is self._back["iopub"]):
+                poller.register(source, zmq.POLLIN)
+        ready = dict(poller.poll(self._patience(blocked)))
+        for source, handle in handlers.items():
+            if source in ready and self._exit_code is None:
+                handle()
+        if blocked:
+            self._front.flush()
+        now = time.monotonic()
+        self._say(self._desk.update(now))
+        if self._end_at is not None and now > self._end_at:
+            self._end_at = None
+            self._tell_broker(words.End())
+
+    def _patience(self, blocked: bool) -> int | None:
+        """Milliseconds until something is due without a message; None: nothing is, so nothing wakes us."""
+        now = time.monotonic()
+        waits = [self._desk.due(now), RETRY if blocked else None, None if self._end_at is None else self._end_at - now]
+        due = min((wait for wait in waits if wait is not None), default=None)
+        return None if due is None else int(max(0.0, due) * 1000) + 1
+
+    # --- front to kernel ---------------------------------------------------------------------------------------------
+
+    def _from_front(self, channel: str) -> None:
+        for _ in range(BATCH):
+            frames = self._front.receive(channel)
+            if frames is None:
+                return
+            try:
+                message = self._front.verify(frames)
+                self._handle_request(channel, message)
+            except Unusable:
+                self.messages_refused += 1
+
+    def _handle_request(self, channel: str, message: Message) -> None:
+        action = rules.FROM_FRONT[channel].get(message.msg_type)
+        if action is None:
+            raise Unusable(f"{message.msg_type[:64]!r} does not go over {channel}")
+        if action == "answer":
+            self._answer(channel, message)
+            return
+        if action == "comm" and rules.is_ours(message.content().get("comm_id")):
+            return  # a client that has no handler for our target closes the comm; the kernel knows none of it
+        if message.msg_type == "shutdown_request":
+            self._ending, self._end_at = -1, time.monotonic() + SHUTDOWN
+        if action == "cell":
+            self._begin(channel, message)
+        self._to_kernel(channel, message)
+
+    def _to_kernel(self, channel: str, message: Message) -> None:
+        frames = messages.frames(message.identities, message.parts, message.buffers, self._back_signer)
+        channels.send(self._back[channel], frames)
+
+    def _answer(self, channel: str, request: Message) -> None:
+        if request.msg_type == "interrupt_request":
+            self._interrupt()
+            content: messages.Json = {"status": "ok"}
+        elif request.msg_type == "connect_request":
+            content = answers.connect(self._front.connection.ports)
+        else:
+            content = answers.kernel_info(self._options.versions or installed_versions())
+        self._front.answer(channel, request, content)
+
+    def _begin(self, channel: str, message: Message) -> None:
+        # A request that is large enough to matter is a cell, not an extension's silent probe.
+        small = len(message.parts[3]) <= SILENT_CHECK_BYTES
+        silent = small and message.content().get("silent") is True
+        subshell = message.header.get("subshell_id")
+        name = subshell if isinstance(subshell, str) else None
+        running = self._cells.running_visible()
+        # Requests on control run beside those on shell, so they are a queue of their own.
+        queue = name if channel == "shell" else f"control {name}"
+        self._cells.forwarded(Cell(message.msg_id, message.header, tuple(message.identities), queue, silent))
+        if running is None:
+            self._announce()
+
+    def _announce(self) -> None:
+        """A cell begins to run, as far as we know: the broker counts afresh, and what nobody was told is told."""
+        cell = self._cells.running_visible()
+        if cell is not None:
+            self._tell_broker(words.CellBegan(cell.msg_id))
+            self._say(self._desk.cell_began(cell.header))
+
+    # --- kernel to front ---------------------------------------------------------------------------------------------
+
+    def _from_kernel(self, channel: str) -> None:
+        for _ in range(BATCH):
+            if channel == "iopub" and self._front.blocked:
+                return
+            frames = channels.receive(self._back[channel])
+            if frames is None:
+                return
+            self._alive = True
+            try:
+                self._pass_on(channel, messages.read(frames))
+            except Unusable:
+                self.messages_refused += 1
+
+    def _pass_on(self, channel: str, message: Message) -> None:
+        action = rules.judge(channel, message)
+        if action == "swallow":
+            return
+        content = message.content()
+        if rules.is_forged(content):
+            raise Unusable("speaks for the supervisor")
+        if action != "pass":
+            rules.drop_our_mime(content, message.parts[3])
+            self._cleaner.clean(message.msg_type, content)
+        header = messages.own_header(message.header, self._front.session)
+        metadata = messages.read_object(message.parts[2])
+        parts: list[messages.Frame] = [write_object(part) for part in (header, message.parent, metadata, content)]
+        self._settle(message, content)
+        if channel == "iopub":
+            self._front.pass_output(message.identities[:1], parts, message.buffers)
+        else:
+            self._front.pass_reply(channel, message.identities, parts, message.buffers)
+        self._after(message)
+
+    def _settle(self, message: Message, content: messages.Json) -> None:
+        """Clients that stop listening at the end of a cell must have heard everything by then."""
+        if message.msg_type == "execute_reply" or content.get("execution_state") == "idle":
+            self._say(self._desk.settle(message.parent_id))
+
+    def _after(self, message: Message) -> None:
+        if message.msg_type == "execute_reply":
+            before = self._cells.running_visible()
+            self._cells.answered(message.parent_id)
+            if self._cells.running_visible() is not before:
+                self._announce()
+        elif message.msg_type == "clear_output":
+            self._say(self._desk.cleared(message.parent_id, time.monotonic()))
+
+    # --- broker ------------------------------------------------------------------------------------------------------
+
+    def _from_broker(self) -> None:
+        for _ in range(BATCH):
+            try:
+                data = self._broker.recv(words.MAX_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._finish(endings.BROKER_GONE)
+                return
+            self._handle_word(words.decode(data))
+            if self._exit_code is not None:
+                return
+
+    def _handle_word(self, word: words.FromBroker | words.FromRelay) -> None:
+        match word:
+            case words.Reported():
+                self._report(word)
+            case words.Ended():
+                self._finish(endings.of(os.waitstatus_to_exitcode(word.status), word.cause))
+            case words.Failed():
+                self._failed, self._exit_code = word, word.exit_code
+            case words.Started():
+                pass
+            case _:
+                raise Bug(f"the broker said {type(word).__name__}")
+
+    def _report(self, word: words.Reported) -> None:
+        running = self._cells.running_visible()
+        cell = running or self._cells.attributed()
+        parent = cell.header if cell else None
+        self._say(self._desk.report(word.event, parent, running=running is not None, now=time.monotonic()))
+        if word.number is not None:
+            self._tell_broker(words.Published(word.number))
+
+    def _say(self, sayings: Iterable[Saying]) -> None:
+        for saying in sayings:
+            self._front.publish(saying.msg_type, saying.content, saying.parent)
+
+    def _tell_broker(self, word: words.FromRelay) -> None:
+        try:
+            self._broker.send(words.encode(word))
+        except OSError:
+            pass  # it is gone, which the next read tells; or stuck for a second, and then it counts less well
+
+    # --- signals and the end -----------------------------------------------------------------------------------------
+
+    def _take_signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number == signal.SIGINT:
+                self._interrupt()
+            elif number in (signal.SIGTERM, signal.SIGHUP):
+                self._end(128 + number)
+
+    def _interrupt(self) -> None:
+        # Before its first word the kernel has not yet set SIGINT aside and would die of it (kernelapp.py, init_signal).
+        if self._alive:
+            self._tell_broker(words.Signal(signal.SIGINT))
+
+    def _end(self, exit_code: int) -> None:
+        if self._ending is None or self._ending < 0:
+            self._ending = exit_code
+            self._tell_broker(words.End())
+
+    def _finish(self, ending: endings.Ending) -> None:
+        """The kernel is gone: pass on what it still said, tell the cells that waited for it, and go."""
+        self._drain()
+        if self._ending is None:
+            for cell in self._cells.running():
+                self._say(self._desk.settle(cell.msg_id))
+            heads = {cell.msg_id for cell in self._cells.running()}
+            for cell in self._cells.pending():
+                self._explain(cell, ending, ran=cell.msg_id in heads)
+        asked = self._ending is not None and self._ending >= 0
+        self._exit_code = self._ending if asked else ending.exit_code
+
+    def _explain(self, cell: Cell, ending: endings.Ending, *, ran: bool) -> None:
+        channel = "control" if (cell.subshell or "").startswith("control ") else "shell"
+        if ran:
+            self._front.publish("stream", {"name": "stderr", "text": f"[sandbox] {ending.text}\n"}, cell.header)
+        content = endings.reply(ending) if ran else {"status": "aborted"}
+        self._front.reply(channel, "execute_reply", content, cell.identities, cell.header)
+        self._front.publish("status", {"execution_state": "idle"}, cell.header)
+
+    def _drain(self) -> None:
+        """Until every back socket has seen the kernel's end of file and is read empty, or ``DRAIN`` is over."""
+        deadline = time.monotonic() + DRAIN
+        last = False
+        while not last and time.monotonic() < deadline:
+            last = self._kernel.ended()  # asked first: then one more round gets all there is
+            for name in BACK_CHANNELS:
+                while self._back[name].poll(0) and time.monotonic() < deadline:
+                    self._from_kernel(name)
+                    if self._front.blocked:
+                        time.sleep(RETRY)
+                        self._front.flush()
+            if not last:
+                time.sleep(RETRY)
+
+    def _close(self) -> None:
+        self._broker.close()
+        self._kernel.close()
+        self._front.close()
+        self._context.term()

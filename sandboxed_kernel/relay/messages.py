@@ -1,0 +1,154 @@
+"""Pure: Jupyter messages as frames, signed and unsigned; two keys, one per side.
+
+The wire format is "The wire protocol" of https://jupyter-client.readthedocs.io/en/stable/messaging.html :
+``[identity..., <IDS|MSG>, signature, header, parent_header, metadata, content, buffer...]``.
+Everything that came from the sandbox is parsed here and written anew, so what the rules saw is what a client gets:
+duplicate keys, escapes and odd encodings do not survive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Frame = bytes | memoryview
+Json = dict[str, Any]
+
+DELIMITER = b"<IDS|MSG>"
+PROTOCOL_VERSION = "5.3"  # what ipykernel 7 says of itself (ipykernel/_version.py)
+MAX_HEADER_BYTES = 65536  # header, parent header, metadata: each; a deep or giant one is refused before it is parsed
+MAX_IDENTITIES = 16  # a client has one; intermediaries add theirs
+MAX_ID = 256  # characters of msg_id and the like; uuids have 36
+_HEADER_KEYS = ("msg_id", "msg_type", "username", "date", "version", "subshell_id")
+
+_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False)
+
+
+class Unusable(Exception):
+    """A message that is not passed on; ``str()`` says why, for the log."""
+
+
+class Signer:
+    """HMAC over the four parts of a message. One per side; the keys never meet."""
+
+    def __init__(self, key: bytes, digest: str) -> None:
+        self._keyed = hmac.new(key, digestmod=getattr(hashlib, digest))
+
+    def sign(self, parts: Sequence[Frame]) -> bytes:
+        keyed = self._keyed.copy()
+        for part in parts:
+            keyed.update(part)
+        return keyed.hexdigest().encode()
+
+    def verifies(self, signature: Frame, parts: Sequence[Frame]) -> bool:
+        return hmac.compare_digest(bytes(signature), self.sign(parts))
+
+
+@dataclass(slots=True)
+class Message:
+    """A message whose header has been read; the rest is as it came. ``parts`` are header, parent, metadata, content."""
+
+    identities: list[Frame]
+    parts: list[Frame]
+    buffers: list[Frame]
+    header: Json
+    parent: Json
+
+    @property
+    def msg_type(self) -> str:
+        return str(self.header["msg_type"])
+
+    @property
+    def msg_id(self) -> str:
+        return str(self.header["msg_id"])
+
+    @property
+    def parent_id(self) -> str:
+        return str(self.parent.get("msg_id", ""))
+
+    def content(self) -> Json:
+        """Raises Unusable."""
+        return read_object(self.parts[3])
+
+
+def verify(frames: Sequence[Frame], signer: Signer) -> Message:
+    """A message from the front whose signature is right. Raises Unusable."""
+    identities, signature, parts, buffers = _split(frames)
+    if not signer.verifies(signature, parts):
+        raise Unusable("wrong signature")
+    return _read(identities, parts, buffers)
+
+
+def read(frames: Sequence[Frame]) -> Message:
+    """A message from the sandbox. Its signature says nothing, as all code inside may have the key. Raises Unusable."""
+    identities, _, parts, buffers = _split(frames)
+    return _read(identities, parts, buffers)
+
+
+def _split(frames: Sequence[Frame]) -> tuple[list[Frame], Frame, list[Frame], list[Frame]]:
+    for end in range(min(len(frames), MAX_IDENTITIES + 1)):
+        if frames[end] == DELIMITER:
+            break
+    else:
+        raise Unusable("no delimiter")
+    if len(frames) < end + 6:
+        raise Unusable("too few frames")
+    if any(len(part) > MAX_HEADER_BYTES for part in frames[end + 2 : end + 5]):
+        raise Unusable("a header is too long")
+    return list(frames[:end]), frames[end + 1], list(frames[end + 2 : end + 6]), list(frames[end + 6 :])
+
+
+def _read(identities: list[Frame], parts: list[Frame], buffers: list[Frame]) -> Message:
+    header, parent = read_object(parts[0]), read_object(parts[1])
+    for name in ("msg_id", "msg_type"):
+        _check_name(header.get(name), name)
+    if parent:
+        _check_name(parent.get("msg_id"), "parent's msg_id")
+    return Message(identities, parts, buffers, header, parent)
+
+
+def _check_name(value: object, name: str) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        raise Unusable(f"no usable {name}")
+
+
+def _no_constant(name: str) -> None:
+    """NaN and the infinities are not JSON (RFC 8259, section 6) and stop the parser of every browser."""
+
+
+def read_object(part: Frame) -> Json:
+    """JSON that is UTF-8 and an object. Raises Unusable."""
+    try:
+        value = json.loads(str(part, "utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Unusable("not a JSON object")
+    return value
+
+
+def write_object(value: Json) -> bytes:
+    """Raises Unusable for what is deeper or larger than JSON can say (1e999 was read as infinity)."""
+    try:
+        return _encoder.encode(value).encode("ascii")
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"cannot be written as JSON: {error}") from error
+
+
+def own_header(header: Json, session: str) -> Json:
+    """The child's header with our session.
+
+    With another session id than ours JupyterLab would cancel queued messages of ours and of the child
+    (``_assertCurrentMessage``, jupyterlab/services default.js).
+    """
+    kept = {name: header[name] for name in _HEADER_KEYS if isinstance(header.get(name), str)}
+    return {**kept, "session": session}
+
+
+def frames(identities: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame], signer: Signer) -> list[Frame]:
+    """The message ready to be sent."""
+    return [*identities, DELIMITER, signer.sign(parts), *parts, *buffers]

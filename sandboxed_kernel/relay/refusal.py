@@ -1,0 +1,114 @@
+"""Does: stands in for a kernel that may not be started, so that the user reads the reason in the notebook.
+
+Nothing untrusted runs. ``kernel_info`` is answered, and every cell with the error, until a client says shutdown, the
+parent is gone, or somebody ends the process.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import zmq
+
+from sandboxed_kernel.relay import answers
+from sandboxed_kernel.relay.channels import Socket
+from sandboxed_kernel.relay.connection import FrontConnection
+from sandboxed_kernel.relay.front import Front, installed_versions
+from sandboxed_kernel.relay.messages import Json, Message, Unusable
+from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
+
+_NAMES = {78: "PolicyError", 69: "HostError"}  # errors.py; anything else is ours
+
+
+def serve_refusal(front: FrontConnection, message: str, exit_code: int) -> int:
+    """Until the clients have had enough; gives ``exit_code`` back. Raises HostError when a port is taken. Main
+    thread only.
+    """
+    context = zmq.Context[Socket]()
+    voice = Front(context, front)
+    code = serve(voice, message, exit_code, parent_pid())
+    voice.close()
+    context.term()
+    return code
+
+
+def serve(front: Front, message: str, exit_code: int, parent: int | None) -> int:
+    """The same on sockets that are bound already."""
+    refusal = _Refusal(front, message, _NAMES.get(exit_code, "Bug"))
+    with Signals() as signals, Watch(parent) as watch:
+        handlers: dict[Socket | int, Callable[[], object]] = {
+            front.sockets["hb"]: front.echo_heartbeat,
+            front.sockets["iopub"]: front.welcome_subscribers,
+            front.sockets["shell"]: lambda: refusal.take("shell"),
+            front.sockets["control"]: lambda: refusal.take("control"),
+            front.sockets["stdin"]: lambda: front.receive("stdin"),
+            signals.fileno(): lambda: refusal.signalled(signals.read()),
+        }
+        descriptor = watch.fileno()
+        if descriptor is not None:
+            handlers[descriptor] = refusal.stop
+        poller = zmq.Poller()
+        for source in handlers:
+            poller.register(source, zmq.POLLIN)
+        while not refusal.over:
+            for source, _ in poller.poll(20 if front.blocked else None):
+                handlers[source]()
+            front.flush()
+    return exit_code
+
+
+class _Refusal:
+    """What is answered, and whether it is over."""
+
+    def __init__(self, front: Front, message: str, name: str) -> None:
+        self._front = front
+        self._message = message
+        self._name = name
+        self.over = False
+
+    def stop(self) -> None:
+        self.over = True
+
+    def signalled(self, numbers: bytes) -> None:
+        # SIGINT is how every shutdown and many an impatient user begin; it interrupts a cell, and here none runs.
+        self.over = self.over or any(number != signal.SIGINT for number in numbers)
+
+    def take(self, channel: str) -> None:
+        while (frames := self._front.receive(channel)) is not None:
+            try:
+                self._answer(channel, self._front.verify(frames))
+            except Unusable:
+                continue
+
+    def _answer(self, channel: str, request: Message) -> None:
+        kind = request.msg_type
+        if kind == "execute_request":
+            self._refuse(channel, request)
+        elif kind == "kernel_info_request":
+            self._front.answer(channel, request, answers.kernel_info(installed_versions()))
+        elif kind == "shutdown_request":
+            restart = request.content().get("restart") is True
+            self._front.answer(channel, request, {"status": "ok", "restart": restart})
+            self.stop()
+        elif kind == "interrupt_request":
+            self._front.answer(channel, request, {"status": "ok"})
+        elif kind == "is_complete_request":
+            self._front.answer(channel, request, {"status": "unknown"})
+        elif kind.endswith("_request"):
+            self._front.answer(channel, request, self._error())
+
+    def _error(self) -> Json:
+        return {"status": "error", "ename": self._name, "evalue": self._message, "traceback": [self._message]}
+
+    def _refuse(self, channel: str, request: Message) -> None:
+        parent, error = request.header, self._error()
+        self._front.publish("status", {"execution_state": "busy"}, parent)
+        if request.content().get("silent") is not True:
+            text = f"[sandbox] Nothing was run: {self._message}\n"
+            self._front.publish("stream", {"name": "stderr", "text": text}, parent)
+            self._front.publish("error", {name: error[name] for name in ("ename", "evalue", "traceback")}, parent)
+        # 0: a number is required, and no cell has run
+        content = {**error, "execution_count": 0, "user_expressions": {}, "payload": []}
+        self._front.reply(channel, "execute_reply", content, request.identities, parent)
+        self._front.publish("status", {"execution_state": "idle"}, parent)

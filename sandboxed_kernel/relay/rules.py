@@ -1,0 +1,127 @@
+"""Pure: which message may pass, in which direction, and what becomes of it. What is not in a table is not passed on.
+
+The tables run; the names are those of https://jupyter-client.readthedocs.io/en/stable/messaging.html and of
+ipykernel 7.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from sandboxed_kernel.notices.desk import COMM_TARGET, ID_PREFIX
+from sandboxed_kernel.relay.messages import Frame, Json, Message, Unusable
+
+FrontAction = Literal["forward", "answer", "cell", "comm"]
+KernelAction = Literal["pass", "clean", "comm", "swallow"]
+
+# --- from the front: whoever has the front key is the user -----------------------------------------------------------
+
+_SHELL_REQUESTS: dict[str, FrontAction] = {
+    "kernel_info_request": "answer",  # ours: early, and help_links and nbconvert_exporter of a stranger act outside
+    "connect_request": "answer",  # the kernel would name its own sockets
+    "interrupt_request": "answer",  # also when the kernel is stuck, and to its whole process group
+    "execute_request": "cell",  # says which cell runs
+    "comm_open": "comm",
+    "comm_msg": "comm",
+    "comm_close": "comm",
+    "complete_request": "forward",
+    "inspect_request": "forward",
+    "history_request": "forward",
+    "is_complete_request": "forward",
+    "comm_info_request": "forward",
+    "shutdown_request": "forward",
+}
+FROM_FRONT: dict[str, dict[str, FrontAction]] = {
+    "shell": _SHELL_REQUESTS,
+    # ipykernel takes every shell request on control too
+    "control": {
+        **_SHELL_REQUESTS,
+        "debug_request": "forward",
+        "usage_request": "forward",
+        "create_subshell_request": "forward",
+        "delete_subshell_request": "forward",
+        "list_subshell_request": "forward",
+    },
+    "stdin": {"input_reply": "forward"},
+}
+
+# --- from the kernel: whatever it says was chosen by the sandboxed code ----------------------------------------------
+
+_SHELL_REPLIES: dict[str, KernelAction] = {
+    "execute_reply": "clean",  # payload "page" is rendered as trusted output, user_expressions may be
+    "inspect_reply": "clean",
+    "complete_reply": "pass",
+    "history_reply": "pass",
+    "is_complete_reply": "pass",
+    "comm_info_reply": "pass",
+    "shutdown_reply": "pass",
+}
+FROM_KERNEL: dict[str, dict[str, KernelAction]] = {
+    "shell": _SHELL_REPLIES,
+    "control": {
+        **_SHELL_REPLIES,
+        "debug_reply": "pass",
+        "usage_reply": "pass",
+        "create_subshell_reply": "pass",
+        "delete_subshell_reply": "pass",
+        "list_subshell_reply": "pass",
+    },
+    "stdin": {"input_request": "pass"},
+    "iopub": {
+        "stream": "pass",
+        "error": "pass",
+        "status": "pass",
+        "execute_input": "pass",
+        "clear_output": "pass",  # and our notices of that cell are sent again
+        "debug_event": "pass",
+        "shutdown_reply": "pass",
+        "display_data": "clean",
+        "update_display_data": "clean",
+        "execute_result": "clean",
+        "comm_open": "comm",
+        "comm_msg": "comm",
+        "comm_close": "comm",
+        "iopub_welcome": "swallow",  # for our subscription; each client gets one of ours
+    },
+}
+
+_NAME = "vnd.sandboxed-kernel"
+# Letters of a JSON string are themselves or \uXXXX: a text with neither the name nor \u cannot contain the name as a
+# key.
+_MAY_NAME_US = re.compile(re.escape(_NAME).encode() + rb"|\\u", re.IGNORECASE)
+
+
+def judge(channel: str, message: Message) -> KernelAction:
+    """What becomes of a message from the kernel. Raises Unusable for what is not in the table."""
+    action = FROM_KERNEL[channel].get(message.msg_type)
+    if action is None:
+        raise Unusable(f"{message.msg_type[:64]!r} does not come over {channel}")
+    return action
+
+
+def is_forged(content: Json) -> bool:
+    """Whether the kernel speaks for us: our comm target, a comm of ours, or one of our displays."""
+    transient = content.get("transient")
+    display_id = transient.get("display_id") if isinstance(transient, dict) else None
+    return content.get("target_name") == COMM_TARGET or is_ours(content.get("comm_id")) or is_ours(display_id)
+
+
+def is_ours(identifier: object) -> bool:
+    """Whether a comm id or display id is one of the supervisor's: they share a prefix that nobody else may use."""
+    return isinstance(identifier, str) and identifier.startswith(ID_PREFIX)
+
+
+def drop_our_mime(content: Json, part: Frame) -> None:
+    """Deletes our MIME type wherever it is a key, at any depth: only we may speak under it."""
+    if not _MAY_NAME_US.search(part):
+        return
+    todo: list[Any] = [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            for name in [name for name in value if _NAME in name.lower()]:
+                del value[name]
+            todo.extend(value.values())
+        elif isinstance(value, list):
+            todo.extend(value)

@@ -1,0 +1,125 @@
+"""A broker without a sandbox: starts inside/start.py as a plain child and speaks notices/channel.py.
+
+Run as a kernel: ``python tests/support/fake_broker.py -f CONNECTION_FILE [--active-content allow]``. A test injects
+words with one JSON datagram (as of ``channel.encode``) to the unix socket named by FAKE_BROKER_SOCKET; a
+``Reported`` is sent on with its number, and its ``Published`` is answered to the sender's address. It is tested
+itself by every test that uses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sandboxed_kernel.errors import SandboxError
+from sandboxed_kernel.notices import channel as words
+from sandboxed_kernel.relay.connection import BackConnection, create_back, read_front
+from sandboxed_kernel.relay.loop import Relay, RelayOptions
+
+START = Path(__file__).parents[2] / "sandboxed_kernel" / "inside" / "start.py"
+
+
+class FakeBroker:
+    """The child process of the relay that plays the broker."""
+
+    def __init__(self, relay: socket.socket, back: BackConnection, private: str) -> None:
+        self.relay = relay
+        self.sender: str | None = None
+        command = [sys.executable, str(START), "-f", back.file]
+        environment = {**os.environ, "TMPDIR": private, "IPYTHONDIR": f"{private}/ipython"}
+        environment["SANDBOXED_KERNEL_POLICY_TEXT"] = "[network]\nallow = []"
+        fds = tuple(back.listeners.values())
+        self.child = subprocess.Popen(
+            command, pass_fds=fds, env=environment, process_group=0, stdin=subprocess.DEVNULL
+        )
+        back.close_listeners()
+        self.said: list[str] = []  # what the relay told us, for tests
+
+    def run(self, control: socket.socket | None) -> None:
+        pidfd = os.pidfd_open(self.child.pid)
+        self.tell(words.Started(self.child.pid))
+        sources: list[Any] = [pidfd, self.relay, *([control] if control else [])]
+        while True:
+            ready = select.select(sources, [], [])[0]
+            if control in ready and control is not None:
+                self.inject(control)
+            if self.relay in ready and not self.hear(control):
+                break
+            if pidfd in ready:
+                break
+        self.end()
+
+    def tell(self, word: words.FromBroker) -> None:
+        self.relay.send(words.encode(word))
+
+    def hear(self, control: socket.socket | None) -> bool:
+        data = self.relay.recv(words.MAX_BYTES)
+        if not data:
+            return False
+        if control is not None and self.sender:
+            control.sendto(data, self.sender)
+        match words.decode(data):
+            case words.Signal(number):
+                os.killpg(self.child.pid, number)
+            case words.End():
+                os.killpg(self.child.pid, signal.SIGKILL)
+        return True
+
+    def inject(self, control: socket.socket) -> None:
+        data, self.sender = control.recvfrom(words.MAX_BYTES)
+        if data == b"vanish":  # the broker dies: its child dies with it, and nobody says Ended
+            os.killpg(self.child.pid, signal.SIGKILL)
+            os._exit(1)
+        self.relay.send(data)
+
+    def end(self) -> None:
+        try:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        code = self.child.wait()
+        self.tell(words.Ended(-code if code < 0 else code << 8))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-f", "--f", required=True)
+    parser.add_argument("--active-content", default="strip", choices=("strip", "allow"))
+    args = parser.parse_args()
+    private = tempfile.mkdtemp(prefix="sbk-")
+    try:
+        front = read_front(args.f)
+        back = create_back(private)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork() == 0:
+            os.setsid()
+            ours.close()
+            control = None
+            if path := os.environ.get("FAKE_BROKER_SOCKET"):
+                control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                control.bind(path)
+            try:
+                FakeBroker(theirs, back, private).run(control)
+            except BrokenPipeError:
+                pass
+            os._exit(0)
+        theirs.close()
+        return Relay(front, back, ours, options=RelayOptions(active_content=args.active_content)).run()
+    except SandboxError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Does: puts the broker's parts together. A file of its own because its imports wait until the confined process runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from sandboxed_kernel.broker.connecting import Connecting
+from sandboxed_kernel.broker.datagrams import Datagrams
+from sandboxed_kernel.broker.limits import LimitWatch
+from sandboxed_kernel.broker.loop import Broker, Parts
+from sandboxed_kernel.broker.metadata import Metadata
+from sandboxed_kernel.broker.names import Names
+from sandboxed_kernel.broker.orders import Orders
+from sandboxed_kernel.broker.questions import Questions, QuestionStreams
+from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.replies import Replies
+from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.broker.sockets import Sockets, descendants_of
+from sandboxed_kernel.broker.unix_sockets import UnixSockets
+from sandboxed_kernel.hostnames.pins import Pins
+from sandboxed_kernel.linux.diag import SocketDiag
+from sandboxed_kernel.linux.seccomp import Listener
+
+_DEFAULT_EPHEMERAL = range(32768, 61000)  # ip(7)
+
+
+def assemble(
+    orders: Orders, listener: Listener, reactor: Reactor, reporter: Reporter, crossed: Callable[[str], None]
+) -> Broker:
+    own = os.getpid()
+    replies = Replies(listener)
+    sockets = Sockets(lambda: descendants_of(own))
+    diag = SocketDiag()
+    names = Names(
+        reactor,
+        Pins(orders.policy.allow, orders.policy.pins),
+        orders.resolve,
+        lambda rejected: broker.names_rejected(rejected),
+        renew=orders.policy.pins == "ttl",
+    )
+    questions = Questions(
+        names, orders.own_hostname, orders.search_domains, lambda name, pid, then: broker.refuse_name(name, pid, then)
+    )
+    parts = Parts(
+        listener=listener,
+        replies=replies,
+        sockets=sockets,
+        connecting=Connecting(reactor, replies, sockets),
+        unix=UnixSockets(reactor, diag, orders.confine_thread, named=()),
+        datagrams=Datagrams(reactor, questions, lambda pid: broker.lost_datagram(pid)),
+        streams=QuestionStreams(reactor, questions),
+        names=names,
+        metadata=Metadata(orders.writable),
+        diag=diag,
+        reporter=reporter,
+        ephemeral=_ephemeral_ports(),
+    )
+    broker = Broker(parts, orders.numbers)
+    names.begin()
+    LimitWatch(reactor, orders.policy.limits, lambda: descendants_of(own), crossed).begin()
+    return broker
+
+
+def _ephemeral_ports() -> range:
+    """The ports that Linux hands out for bind(0), ip(7). Where they cannot be read, Linux's default."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+            first, last = map(int, file.read().split())
+    except (OSError, ValueError):
+        return _DEFAULT_EPHEMERAL
+    return range(first, last + 1)

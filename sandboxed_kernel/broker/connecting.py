@@ -1,0 +1,192 @@
+"""Does: connects the broker's own references, so that a slow or silent host blocks only the thread that called.
+
+A blocking caller's socket is made non-blocking for the connect alone; the rest of the wait is the loop's. Once begun, a
+connect goes on when its caller is interrupted, as Linux's does: the repeat joins it (connect(2), EINTR).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from sandboxed_kernel.broker import reactor as loop
+from sandboxed_kernel.broker.reactor import Reactor, Timer
+from sandboxed_kernel.broker.replies import Replies
+from sandboxed_kernel.broker.sockets import Reference, Sockets
+from sandboxed_kernel.linux import sockets as linux_sockets
+from sandboxed_kernel.linux.seccomp import Notification
+
+_MAX_WAITING_THREADS = 64  # unix connects to full backlogs, which cannot be polled
+
+Target = tuple[str | int, ...] | str
+Check = Callable[[], bool]
+
+
+def _yes() -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    reference: Reference
+    still_right: Check  # asked again once connected
+    waiters: list[Notification] = field(default_factory=list)
+    timer: Timer | None = None
+
+
+class Connecting:
+    def __init__(self, reactor: Reactor, replies: Replies, sockets: Sockets) -> None:
+        self._reactor, self._replies, self._sockets = reactor, replies, sockets
+        self._under_way: dict[int, _UnderWay] = {}  # by the reference's inode
+        self._threads = 0
+
+    def connect(self, call: Notification, reference: Reference, target: Target, still_right: Check = _yes) -> None:
+        """Connect to ``target`` and answer ``call``. ``still_right`` is asked after connecting; no means EACCES."""
+        if self.join(call, reference):
+            return
+        with linux_sockets.non_blocking(reference.sock) as caller_polls:
+            error = reference.sock.connect_ex(target)
+        if error == errno.EINPROGRESS:
+            if not linux_sockets.is_connected(reference.sock):
+                self._wait(call, reference, still_right, caller_polls)
+                return
+            if not caller_polls:  # a listener on this machine: done before connect_ex returned
+                error = reference.sock.connect_ex(target)
+        elif error == errno.EAGAIN and not caller_polls and isinstance(target, str):
+            self._connect_in_thread(call, reference, target, still_right)
+            return
+        self._finish(call, reference, error, still_right)
+
+    def join(self, call: Notification, reference: Reference) -> bool:
+        """Whether a connect of this socket is under way; ``call`` then waits for it too, or has EALREADY."""
+        under_way = self._under_way.get(reference.inode)
+        if under_way is None:
+            return False
+        with linux_sockets.non_blocking(reference.sock) as caller_polls:
+            pass
+        if caller_polls:
+            self._replies.answer(call, error=errno.EALREADY)
+        else:
+            under_way.waiters.append(call)
+        return True
+
+    def _finish(self, call: Notification, reference: Reference, error: int, still_right: Check) -> None:
+        """Answer a connect that is over; a reference that is connected is let go once the caller knows."""
+        if error in (0, errno.EINPROGRESS) and not still_right():
+            linux_sockets.disconnect(reference.sock)
+            error = errno.EACCES
+        self._replies.answer(call, error=error, inode=reference.inode)
+        if error in (0, errno.EINPROGRESS):
+            self._sockets.drop(reference)
+
+    def _wait(self, call: Notification, reference: Reference, still_right: Check, caller_polls: bool) -> None:
+        reference.busy = True
+        under_way = _UnderWay(reference, still_right)
+        self._under_way[reference.inode] = under_way
+        self._reactor.watch(reference.sock.fileno(), loop.OUT, lambda _events: self._over(under_way))
+        if caller_polls:
+            self._replies.answer(call, error=errno.EINPROGRESS, inode=reference.inode)
+            return
+        under_way.waiters.append(call)
+        limit = linux_sockets.send_timeout(reference.sock)
+        if limit is not None:
+            under_way.timer = self._reactor.call_later(limit, lambda: self._timed_out(under_way))
+
+    def _timed_out(self, under_way: _UnderWay) -> None:
+        """SO_SNDTIMEO, socket(7): the call returns EINPROGRESS and the connect goes on."""
+        waiters, under_way.waiters = under_way.waiters, []
+        for call in waiters:
+            self._replies.answer(call, error=errno.EINPROGRESS)
+
+    def _over(self, under_way: _UnderWay) -> None:
+        reference = under_way.reference
+        self._forget(under_way)
+        connected = linux_sockets.is_connected(reference.sock)
+        if connected and not under_way.still_right():
+            linux_sockets.disconnect(reference.sock)
+            self._answer_all(under_way, errno.EACCES)
+            return
+        if under_way.waiters:
+            # A second connect(2) gives the outcome, and takes it from the socket as the first one's return would have.
+            error = 0 if connected else self._outcome(reference)
+            self._answer_all(under_way, error)
+        if connected:
+            self._sockets.drop(reference)
+
+    @staticmethod
+    def _outcome(reference: Reference) -> int:
+        error = reference.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
+        return error or errno.ECONNABORTED
+
+    def _answer_all(self, under_way: _UnderWay, error: int) -> None:
+        unheard: dict[int, Notification] = {}
+        heard = set()
+        for call in under_way.waiters:
+            if self._replies.answer(call, error=error):
+                heard.add(call.tid)
+            else:
+                unheard[call.tid] = call
+        for tid, call in unheard.items():
+            if tid not in heard:  # else the repeat was among the waiters
+                self._replies.keep(call, 0, error, under_way.reference.inode)
+
+    def _forget(self, under_way: _UnderWay) -> None:
+        reference = under_way.reference
+        reference.busy = False
+        self._under_way.pop(reference.inode, None)
+        if under_way.timer is not None:
+            under_way.timer.cancel()
+        with suppress(OSError):
+            self._reactor.unwatch(reference.sock.fileno())
+
+    def disconnect(self, call: Notification, reference: Reference) -> None:
+        """connect(2) with AF_UNSPEC."""
+        under_way = self._under_way.get(reference.inode)
+        if under_way is not None:
+            self._forget(under_way)
+        error = linux_sockets.disconnect(reference.sock)
+        if under_way is not None:
+            self._answer_all(under_way, errno.ECONNABORTED)
+        self._replies.answer(call, error=error, inode=reference.inode)
+
+    def _connect_in_thread(self, call: Notification, reference: Reference, target: str, still_right: Check) -> None:
+        """A full backlog of a unix socket cannot be polled: one thread waits for this one call."""
+        if self._threads >= _MAX_WAITING_THREADS:
+            self._replies.answer(call, error=errno.EAGAIN)
+            return
+        import threading
+
+        self._threads += 1
+        reference.busy = True
+        under_way = _UnderWay(reference, still_right, [call])
+        self._under_way[reference.inode] = under_way
+
+        def work() -> None:
+            error = reference.sock.connect_ex(target)
+            self._reactor.from_thread(lambda: done(error))
+
+        def done(error: int) -> None:
+            self._threads -= 1
+            reference.busy = False
+            self._under_way.pop(reference.inode, None)
+            if error == 0 and not still_right():
+                linux_sockets.disconnect(reference.sock)
+                error = errno.EACCES
+            self._answer_all(under_way, error)
+            if error == 0:
+                self._sockets.drop(reference)
+
+        threading.Thread(target=work, daemon=True).start()
+
+
+def path_of(descriptor: int) -> str:
+    """A path by which this process reaches exactly what ``descriptor`` has open."""
+    return f"/proc/self/fd/{descriptor}"
+
+
+def close_quietly(descriptor: int) -> None:
+    with suppress(OSError):
+        os.close(descriptor)

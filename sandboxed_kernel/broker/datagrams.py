@@ -1,0 +1,167 @@
+"""Does: the far ends of what the sandbox believes to be UDP sockets.
+
+Inside there is no inet datagram socket: what socket(2) hands in is one end of an AF_UNIX SOCK_SEQPACKET pair, and this
+file holds the other. Such a pair ignores a destination given with each message, so that sendmsg(2) and sendmmsg(2) can
+stay unobserved; what arrives here is a DNS question, a datagram for an allowed destination, or nothing that goes anywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from sandboxed_kernel.broker import reactor as loop
+from sandboxed_kernel.broker.decisions import CreatePair, IpAddress
+from sandboxed_kernel.broker.questions import Questions
+from sandboxed_kernel.broker.reactor import Reactor
+
+MAX_DATAGRAM = 65535
+_MAX_PAIRS = 10_000
+_MAX_SIDES = 64  # destinations that one unconnected socket may send to
+
+
+class Pair:
+    """The far end. ``mode`` says what arriving messages mean: nothing yet, DNS questions, or datagrams for ``connected``."""
+
+    __slots__ = ("connected", "family", "inode", "mode", "near", "ours", "told", "udp")
+
+    def __init__(self, family: int) -> None:
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
+        self.ours, self.near = socket.socketpair(socket.AF_UNIX, kind)
+        self.ours.setblocking(False)
+        self.inode = os.fstat(self.near.fileno()).st_ino
+        self.family = family
+        self.mode = ""
+        self.udp: dict[tuple[IpAddress, int], socket.socket] = {}
+        self.connected: tuple[IpAddress, int] | None = None
+        self.told = False
+
+
+class Datagrams:
+    def __init__(self, reactor: Reactor, questions: Questions, lost: Callable[[int], None]) -> None:
+        """``lost(pid)`` is told of a message whose destination nobody can see."""
+        self._reactor, self._questions, self._lost = reactor, questions, lost
+        self._pairs: dict[int, Pair] = {}  # by the inode of the end that the sandbox has
+        self._owners: dict[int, int] = {}  # that inode -> the process that made it
+
+    def find(self, inode: int) -> Pair | None:
+        return self._pairs.get(inode)
+
+    def create(self, wanted: CreatePair) -> Pair:
+        """Raises OSError(EMFILE) over the quota."""
+        if len(self._pairs) >= _MAX_PAIRS:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        pair = Pair(wanted.family)
+        if wanted.non_blocking:
+            pair.near.setblocking(False)
+        return pair
+
+    def keep(self, pair: Pair, pid: int) -> None:
+        """From now on messages are served; the near end is the sandbox's alone."""
+        pair.near.close()
+        self._pairs[pair.inode] = pair
+        self._owners[pair.inode] = pid
+        self._reactor.watch(pair.ours.fileno(), loop.IN, lambda events: self._readable(pair, events))
+
+    def discard(self, pair: Pair) -> None:
+        """Nobody took the near end."""
+        pair.near.close()
+        pair.ours.close()
+
+    def _close(self, pair: Pair) -> None:
+        self._reactor.unwatch(pair.ours.fileno())
+        pair.ours.close()
+        for sock in pair.udp.values():
+            self._reactor.unwatch(sock.fileno())
+            sock.close()
+        self._pairs.pop(pair.inode, None)
+        self._owners.pop(pair.inode, None)
+
+    # --- what the sandbox asks for -----------------------------------------------------------------------------------
+
+    def connect_names(self, pair: Pair) -> None:
+        pair.mode = "dns"
+
+    def connect_relay(self, pair: Pair, address: IpAddress, port: int) -> int:
+        """An errno, 0 for done: messages go to this address from now on."""
+        try:
+            self._side(pair, address, port)
+        except OSError as error:
+            return error.errno or errno.EIO
+        pair.mode, pair.connected = "relay", (address, port)
+        return 0
+
+    def disconnect(self, pair: Pair) -> None:
+        pair.mode, pair.connected = "", None
+
+    def send_names(self, pair: Pair, data: bytes) -> None:
+        self._question(pair, data)
+
+    def send_relay(self, pair: Pair, address: IpAddress, port: int, data: bytes) -> int:
+        """An errno, 0 for sent."""
+        try:
+            self._side(pair, address, port).send(data)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def _side(self, pair: Pair, address: IpAddress, port: int) -> socket.socket:
+        """The broker's real UDP socket for this destination. Raises OSError."""
+        known = pair.udp.get((address, port))
+        if known is not None:
+            return known
+        if len(pair.udp) >= _MAX_SIDES:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            sock.connect((str(address), port))
+        except OSError:
+            sock.close()
+            raise
+        pair.udp[address, port] = sock
+        self._reactor.watch(sock.fileno(), loop.IN, lambda _events: self._from_network(pair, sock))
+        return sock
+
+    # --- what arrives ----------------------------------------------------------------------------------------------------
+
+    def _readable(self, pair: Pair, events: int) -> None:
+        try:
+            data = pair.ours.recv(MAX_DATAGRAM)
+        except BlockingIOError:
+            data = b""
+        except OSError:
+            self._close(pair)
+            return
+        if not data:
+            if events & loop.HUP:
+                self._close(pair)
+            return
+        if pair.mode == "dns":
+            self._question(pair, data)
+        elif pair.mode == "relay" and pair.connected is not None:
+            with suppress(OSError):  # as on a network: a datagram may be lost
+                self._side(pair, *pair.connected).send(data)
+        elif not pair.told and pair.family != socket.AF_UNIX:
+            pair.told = True
+            self._lost(self._owners.get(pair.inode, 0))
+
+    def _question(self, pair: Pair, data: bytes) -> None:
+        pid = self._owners.get(pair.inode, 0)
+        self._questions.ask(data, pid, lambda reply: self._to_sandbox(pair, reply), over_tcp=False)
+
+    def _to_sandbox(self, pair: Pair, data: bytes) -> None:
+        with suppress(OSError):  # full, or closed meanwhile: lost, as on a network
+            pair.ours.send(data)
+
+    def _from_network(self, pair: Pair, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(MAX_DATAGRAM)
+        except BlockingIOError:
+            return
+        except OSError:
+            return  # an ICMP error for an earlier datagram: it has been read away
+        self._to_sandbox(pair, data)

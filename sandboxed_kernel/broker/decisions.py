@@ -1,0 +1,283 @@
+"""Pure: what the broker answers to one call. Everything that is not named here is refused.
+
+There is no verdict "let the call continue": its arguments lie in memory that the sandbox may rewrite meanwhile, so
+that what Linux would read is not what was judged. A verdict is either something the broker does itself on its own
+copies, or a refusal.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from sandboxed_kernel.broker.calls import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_UNIX,
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    NETLINK_ROUTE,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    SOCK_RAW,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    InetAddress,
+)
+from sandboxed_kernel.hostnames.addresses import Kind, classify, plain
+from sandboxed_kernel.policy.model import Destination, Transport
+
+IpAddress = IPv4Address | IPv6Address
+DNS_PORT = 53
+LOOPBACK4 = IPv4Address("127.0.0.1")
+LOOPBACK6 = IPv6Address("::1")
+MAPPED_LOOPBACK = IPv6Address("::ffff:127.0.0.1")
+
+
+class Rules(Protocol):
+    """The part of ``hostnames.pins.Pins`` that decisions ask."""
+
+    def rule_for(self, address: IpAddress, port: int, transport: Transport) -> Destination | None: ...
+
+    def is_pinned(self, address: IpAddress) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The errno for the caller; with a ``reason`` the user is told, without one the refusal is an everyday answer."""
+
+    error: int
+    reason: str | None = None
+
+
+# --- socket(2) ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSocket:
+    """Create this socket in the broker, keep a reference, hand in a copy."""
+
+    family: int
+    type: int
+    protocol: int
+    non_blocking: bool
+    close_on_exec: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePair:
+    """Hand in one end of a SOCK_SEQPACKET pair in place of a datagram socket of ``family``."""
+
+    family: int
+    non_blocking: bool
+    close_on_exec: bool
+
+
+# Programs probe for these at start and go on without; a notice would only puzzle.
+_PROBED_FAMILIES = {
+    17: "packet sockets, packet(7)",
+    38: "the crypto interface, AF_ALG",
+    40: "vsock(7)",
+    43: "SMC",
+    44: "XDP",
+}
+
+_CREATED = {
+    (AF_INET, SOCK_STREAM, IPPROTO_IP),
+    (AF_INET, SOCK_STREAM, IPPROTO_TCP),
+    (AF_INET6, SOCK_STREAM, IPPROTO_IP),
+    (AF_INET6, SOCK_STREAM, IPPROTO_TCP),
+    (AF_UNIX, SOCK_STREAM, 0),
+    (AF_UNIX, SOCK_SEQPACKET, 0),
+    (AF_NETLINK, SOCK_RAW, NETLINK_ROUTE),
+    (AF_NETLINK, SOCK_DGRAM, NETLINK_ROUTE),
+}
+
+_PAIRED = {
+    (AF_INET, SOCK_DGRAM, IPPROTO_IP),
+    (AF_INET, SOCK_DGRAM, IPPROTO_UDP),
+    (AF_INET6, SOCK_DGRAM, IPPROTO_IP),
+    (AF_INET6, SOCK_DGRAM, IPPROTO_UDP),
+    (AF_UNIX, SOCK_DGRAM, 0),  # glibc's if_nametoindex, syslog
+}
+
+
+def decide_socket(family: int, kind: int, protocol: int) -> CreateSocket | CreatePair | Refuse:
+    """For the three ints of socket(2), already cut to 32 bits."""
+    flags = kind & (SOCK_NONBLOCK | SOCK_CLOEXEC)
+    base = kind & ~flags
+    non_blocking, close_on_exec = bool(flags & SOCK_NONBLOCK), bool(flags & SOCK_CLOEXEC)
+    if (family, base, protocol) in _CREATED:
+        return CreateSocket(family, base, protocol, non_blocking, close_on_exec)
+    if (family, base, protocol) in _PAIRED:
+        return CreatePair(family, non_blocking, close_on_exec)
+    if family in _PROBED_FAMILIES or family == AF_NETLINK:
+        return Refuse(errno.EAFNOSUPPORT, f"{_PROBED_FAMILIES.get(family, 'this netlink family')} does not exist inside")
+    return Refuse(
+        errno.EACCES, f"a socket of family {family}, type {base}, protocol {protocol} does not exist inside; TCP and UDP do"
+    )
+
+
+# --- connect(2) of a stream ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectTo:
+    """Connect the broker's own reference here. ``rule`` says which line of the policy allows it."""
+
+    address: IpAddress
+    rule: Destination
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectToOwn:
+    """Connect, if and only if a socket of this sandbox listens there, before and after connecting."""
+
+    address: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerNames:
+    """Connect to the broker's own answers to DNS questions, wherever the caller believes the server to be."""
+
+
+ConnectVerdict = ConnectTo | ConnectToOwn | AnswerNames | Refuse
+
+
+def normalise(address: IpAddress) -> IpAddress:
+    """Where Linux really goes: the IPv4 address inside a mapped one; loopback for the unspecified address (ip(7))."""
+    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    plain: IpAddress = inner if inner is not None else address
+    if plain.is_unspecified:
+        return LOOPBACK4 if plain.version == 4 else LOOPBACK6
+    return plain
+
+
+def is_loopback(address: IpAddress) -> bool:
+    return classify(plain(address)) is Kind.LOOPBACK
+
+
+def wrong_family(family: int, address: InetAddress) -> int | None:
+    """The errno that Linux gives for an address of another family than the socket's, or None where they fit."""
+    if family == AF_INET and address.address.version == 6:
+        return errno.EAFNOSUPPORT
+    if family == AF_INET6 and address.address.version == 4:
+        return errno.EINVAL  # tcp_v6_connect: struct sockaddr_in is too short to be looked at
+    return None
+
+
+def decide_connect(to: InetAddress, rules: Rules, *, own_interface: bool) -> ConnectVerdict:
+    """For a TCP socket. ``own_interface``: the (normalised) address is one of this host's own."""
+    address = normalise(to.address)
+    if to.port == DNS_PORT:
+        return AnswerNames()
+    rule = rules.rule_for(address, to.port, "tcp")
+    if rule is not None:
+        return ConnectTo(address, rule)
+    if is_loopback(address):
+        return ConnectToOwn(address)
+    if own_interface:
+        return ConnectToOwn(LOOPBACK4 if address.version == 4 else LOOPBACK6)
+    return Refuse(errno.EACCES, "no line under [network] allow admits this address and port")
+
+
+NOT_OURS = Refuse(errno.EACCES, "something outside the sandbox listens on this port of the machine itself")
+
+
+# --- datagrams ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RelayTo:
+    """Pass datagrams on to here from a socket of the broker's."""
+
+    address: IpAddress
+    rule: Destination
+
+
+DatagramVerdict = RelayTo | AnswerNames | Refuse
+
+
+def decide_datagram(to: InetAddress, rules: Rules) -> DatagramVerdict:
+    """For connect(2) and sendto(2) of what the caller believes to be a UDP socket."""
+    address = normalise(to.address)
+    if to.port == DNS_PORT:
+        return AnswerNames()
+    rule = rules.rule_for(address, to.port, "udp")
+    if rule is not None:
+        return RelayTo(address, rule)
+    if is_loopback(address) or rules.is_pinned(address) or to.port == 0:
+        # glibc sorts the addresses of a name by connecting datagram sockets to them: no notice for that.
+        return Refuse(errno.ENETUNREACH)
+    return Refuse(errno.ENETUNREACH, "no udp:// line under [network] allow admits this address and port")
+
+
+# --- bind(2) --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BindTo:
+    """Bind the broker's own reference here: always an address that only this machine reaches."""
+
+    address: IpAddress
+    port: int
+
+
+def decide_bind(
+    family: int,
+    to: InetAddress,
+    *,
+    v6_only: bool,
+    own_interface: bool,
+    ephemeral: range,
+    ports_had: frozenset[int] | set[int],
+) -> BindTo | Refuse:
+    """For a TCP socket. ``ephemeral`` is the host's ip_local_port_range, ``ports_had`` those this sandbox got from bind(0)."""
+    address = normalise(to.address)
+    mapped = isinstance(to.address, IPv6Address) and to.address.ipv4_mapped is not None
+    if family == AF_INET6 and address.version == 4 and v6_only:
+        return Refuse(errno.EINVAL)
+    if to.port in ephemeral and to.port not in ports_had:
+        return Refuse(
+            errno.EACCES,
+            "a port of the range that Linux hands out may only be bound after it was got by binding port 0 "
+            "(other programs of this machine are given these ports)",
+        )
+    if not is_loopback(address) and not own_interface:
+        return Refuse(errno.EADDRNOTAVAIL)
+    if family == AF_INET:
+        return BindTo(address if is_loopback(address) else LOOPBACK4, to.port)
+    if to.address.is_unspecified and not v6_only:
+        return BindTo(MAPPED_LOOPBACK, to.port)  # reached by IPv4 too, and works where IPv6 is switched off
+    if mapped:
+        return BindTo(_mapped(address) if is_loopback(address) else MAPPED_LOOPBACK, to.port)
+    return BindTo(LOOPBACK6, to.port)
+
+
+def _mapped(address: IpAddress) -> IPv6Address:
+    return IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
+
+
+# --- netlink ----------------------------------------------------------------------------------------------------------
+
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
+_READS = {18: "RTM_GETLINK", 22: "RTM_GETADDR", 26: "RTM_GETROUTE"}  # rtnetlink(7)
+_MAX_REQUEST = 4096
+
+
+def decide_netlink_request(data: bytes) -> Refuse | None:
+    """Whether one rtnetlink message may be sent: a single question; None for yes."""
+    if not 16 <= len(data) <= _MAX_REQUEST:
+        return Refuse(errno.EINVAL)
+    length = int.from_bytes(data[0:4], "little")
+    kind = int.from_bytes(data[4:6], "little")
+    if length > len(data) or (length + 3) & ~3 < len(data):
+        return Refuse(errno.EINVAL)
+    if kind not in _READS:
+        return Refuse(errno.EPERM, f"rtnetlink message {kind}: only questions about links, addresses and routes exist inside")
+    return None

@@ -1,0 +1,113 @@
+"""Does: the names of the policy and their pins, resolved in threads so that the loop never waits for a name server."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.hostnames.pins import Pins, Rejected, Resolution
+
+_MAX_THREADS = 8
+
+Resolve = Callable[[str], Resolution]
+
+
+class Names:
+    def __init__(
+        self, reactor: Reactor, pins: Pins, resolve: Resolve, rejected: Callable[[list[Rejected]], None], *, renew: bool
+    ) -> None:
+        """``resolve`` asks the real resolver and may take seconds; it never raises (``hostnames.upstream.resolve``).
+
+        ``rejected`` is told of addresses that a name may not have. ``renew``: ask again when records expire.
+        """
+        self.pins = pins
+        self._rejected, self._renew_expired = rejected, renew
+        self._reactor, self._resolve = reactor, resolve
+        self._asked: dict[str, list[Callable[[], None]]] = {}  # names under way, and who waits for them
+        self._queue: list[str] = []
+        self._threads = 0
+        self._at_launch: set[str] = set()
+        self._launched: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Resolve what the policy names; calls that could depend on it wait (``when_launched``)."""
+        self._at_launch = set(self.pins.names())
+        for name in list(self._at_launch):
+            self.ask(name, lambda name=name: self._launch_done(name))  # type: ignore[misc]
+        if self._renew_expired:
+            self._schedule_renewal()
+
+    @property
+    def launching(self) -> bool:
+        return bool(self._at_launch)
+
+    def when_launched(self, callback: Callable[[], None]) -> None:
+        """Once every name of the policy has been asked for, successfully or not."""
+        if self._at_launch:
+            self._launched.append(callback)
+        else:
+            callback()
+
+    def ask(self, name: str, callback: Callable[[], None]) -> None:
+        """Resolve ``name`` into the pins, then call back; one question under way serves everybody."""
+        waiting = self._asked.get(name)
+        if waiting is not None:
+            waiting.append(callback)
+            return
+        self._asked[name] = [callback]
+        self._queue.append(name)
+        if self._threads < _MAX_THREADS:
+            import threading
+
+            self._threads += 1
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        """A thread: takes names until none is left. list.pop is atomic."""
+        while True:
+            try:
+                name = self._queue.pop(0)
+            except IndexError:
+                break
+            resolution = self._resolve(name)
+            self._reactor.from_thread(lambda name=name, r=resolution: self._resolved(name, r))  # type: ignore[misc]
+        self._reactor.from_thread(self._thread_ended)
+
+    def _thread_ended(self) -> None:
+        self._threads -= 1
+        if self._queue and not self._threads:  # a name that was queued while the last thread was leaving
+            import threading
+
+            self._threads += 1
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def _resolved(self, name: str, resolution: Resolution) -> None:
+        if rejected := self.pins.record(name, resolution, time.monotonic()):
+            self._rejected(rejected)
+        for callback in self._asked.pop(name, []):
+            callback()
+
+    def _launch_done(self, name: str) -> None:
+        self._at_launch.discard(name)
+        if not self._at_launch:
+            waiting, self._launched = self._launched, []
+            for callback in waiting:
+                callback()
+
+    # --- pins = "ttl", and names that failed ---------------------------------------------------------------------
+
+    def _schedule_renewal(self) -> None:
+        when = self.pins.next_due()
+        if when != math.inf:
+            self._reactor.call_at(when, self._renew)
+
+    def _renew(self) -> None:
+        for name in self.pins.due(time.monotonic()):
+            self.ask(name, _nothing)
+        self._schedule_renewal()
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,47 @@
+"""Pure: what the launcher wants of the broker, as values and as the *does* parts of other folders that it hands in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandboxed_kernel.hostnames.pins import Resolution
+from sandboxed_kernel.notices.events import Event
+from sandboxed_kernel.policy.model import Policy
+
+
+class Log(Protocol):
+    """``notices.audit.AuditLog``."""
+
+    def write(self, event: Event) -> None: ...
+
+
+class Child(Protocol):
+    """The confined process, as ``confinement.spawn`` gives it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def listener(self) -> int: ...
+
+    @property
+    def output(self) -> int | None:
+        """The reading end of its standard output and error, or None where it writes to the launcher's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the launcher wants of the broker; the functions are the *does* parts of other folders."""
+
+    policy: Policy
+    spawn: Callable[[], Child]
+    confine_thread: Callable[[], None]
+    open_log: Callable[[], Log]
+    resolve: Callable[[str], Resolution]
+    writable: tuple[str, ...]
+    own_hostname: str
+    search_domains: tuple[str, ...]
+    numbers: Mapping[str, int]
+    clean_up: Callable[[], None]

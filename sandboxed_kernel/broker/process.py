@@ -1,0 +1,125 @@
+"""Does: copies arguments out of the calling process, once each, and asks whether the caller still waits.
+
+Opened for this call and never kept: a descriptor of an earlier call could belong to a process that is gone. What is
+read is the trusted side's own copy from then on; nothing in the sandbox's memory is read twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from sandboxed_kernel.broker.calls import Malformed
+
+_PAGE = 4096
+_PATH_MAX = 4096  # with the NUL, limits.h
+AT_FDCWD = -100
+
+
+def read_memory(tid: int, address: int, length: int) -> bytes:
+    """Exactly ``length`` bytes of the caller's memory. Raises Malformed(EFAULT), also for an undumpable caller."""
+    try:
+        memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise Malformed(errno.EFAULT, "the caller's memory cannot be read") from None
+    try:
+        data = os.pread(memory, length, address)
+    except (OSError, OverflowError):
+        data = b""
+    finally:
+        os.close(memory)
+    if len(data) != length:
+        raise Malformed(errno.EFAULT, f"{length} bytes at {address:#x} cannot be read")
+    return data
+
+
+def read_string(tid: int, address: int) -> bytes:
+    """A path: the bytes up to the first NUL. Raises Malformed(EFAULT), Malformed(ENAMETOOLONG)."""
+    try:
+        memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise Malformed(errno.EFAULT, "the caller's memory cannot be read") from None
+    try:
+        found = b""
+        while len(found) < _PATH_MAX:
+            # Up to the page's end: the string may end just before a page that does not exist.
+            chunk = os.pread(memory, _PAGE - (address + len(found)) % _PAGE, address + len(found))
+            head, nul, _ = chunk.partition(b"\0")
+            found += head
+            if nul:
+                if len(found) >= _PATH_MAX:
+                    break
+                return found
+            if not chunk:
+                raise Malformed(errno.EFAULT, f"a string at {address:#x} cannot be read")
+        raise Malformed(errno.ENAMETOOLONG, "a path of more than 4,095 bytes")
+    except (OSError, OverflowError):
+        raise Malformed(errno.EFAULT, f"a string at {address:#x} cannot be read") from None
+    finally:
+        os.close(memory)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """What a descriptor number of the caller means now: a device and inode."""
+
+    device: int
+    inode: int
+    mode: int
+
+
+def open_file(tid: int, descriptor: int) -> OpenFile:
+    """Raises Malformed(EBADF)."""
+    try:
+        status = os.stat(f"/proc/{tid}/fd/{descriptor}")
+    except OSError:
+        raise Malformed(errno.EBADF, f"no descriptor {descriptor}") from None
+    return OpenFile(status.st_dev, status.st_ino, status.st_mode)
+
+
+def open_directory(tid: int, descriptor: int = AT_FDCWD) -> int:
+    """A descriptor of our own for the caller's working directory or the directory behind its descriptor.
+
+    Raises Malformed(EBADF), Malformed(ENOTDIR).
+    """
+    place = "cwd" if descriptor == AT_FDCWD else f"fd/{descriptor}"
+    try:
+        return os.open(f"/proc/{tid}/{place}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise Malformed(errno.ENOTDIR, f"descriptor {descriptor} is no directory") from None
+    except OSError:
+        raise Malformed(errno.EBADF, f"no descriptor {descriptor}") from None
+
+
+def umask(tid: int) -> int:
+    """The caller's umask, /proc/TID/status. Raises Malformed."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    raise Malformed(errno.EACCES, "the caller's umask cannot be read")
+
+
+def short_name(tid: int) -> str:
+    """The command's short name as the caller chose it, or ``?``."""
+    try:
+        with open(f"/proc/{tid}/comm", "rb", buffering=0) as file:
+            return file.read(64).rstrip(b"\n").decode(errors="replace")
+    except OSError:
+        return "?"
+
+
+def process_of(tid: int) -> int:
+    """The process (thread group) of a thread, or the number itself where that is gone."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Tgid:"):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return tid

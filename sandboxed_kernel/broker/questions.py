@@ -1,0 +1,149 @@
+"""Does: answers DNS questions from the pins, over datagrams and over TCP. Nothing the sandbox chose goes upstream for a refused name."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from sandboxed_kernel.broker import reactor as loop
+from sandboxed_kernel.broker.names import Names
+from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.hostnames.answers import answer
+
+_MAX_STREAMS = 256
+_LENGTH = struct.Struct("!H")  # before each message over TCP, RFC 1035 section 4.2.2
+
+TellName = Callable[[str, int, Callable[[], None]], None]
+
+
+class Questions:
+    def __init__(self, names: Names, own_hostname: str, search: tuple[str, ...], tell_name: TellName) -> None:
+        """``tell_name(name, pid, then)`` reports a refused name, then calls ``then``."""
+        self._names, self._own, self._search, self._tell_name = names, own_hostname, search, tell_name
+
+    def ask(self, question: bytes, pid: int, reply: Callable[[bytes], None], *, over_tcp: bool) -> None:
+        """``reply`` gets the answer, now or once the name is resolved; never for bytes that deserve none."""
+        self._ask(question, pid, reply, over_tcp, may_ask_upstream=True)
+
+    def _ask(
+        self, question: bytes, pid: int, reply: Callable[[bytes], None], over_tcp: bool, *, may_ask_upstream: bool
+    ) -> None:
+        found = answer(
+            question,
+            self._names.pins,
+            own_hostname=self._own,
+            search_domains=self._search,
+            now=time.monotonic(),
+            over_tcp=over_tcp,
+        )
+        if found.ask_upstream is not None:
+            if may_ask_upstream:
+                self._names.ask(
+                    found.ask_upstream, lambda: self._ask(question, pid, reply, over_tcp, may_ask_upstream=False)
+                )
+            return
+        answered = found.reply
+        if answered is None:
+            return
+        if found.refused_name is not None:
+            self._tell_name(found.refused_name, pid, lambda: reply(answered))
+        else:
+            reply(answered)
+
+
+class _Stream:
+    __slots__ = ("incoming", "outgoing", "pid", "sock")
+
+    def __init__(self, sock: socket.socket, pid: int) -> None:
+        self.sock, self.pid = sock, pid
+        self.incoming, self.outgoing = b"", b""
+
+
+class QuestionStreams:
+    """What a TCP connection to port 53 of any server really reaches: a listener of the broker's, for sandboxed callers only."""
+
+    def __init__(self, reactor: Reactor, questions: Questions) -> None:
+        self._reactor, self._questions = reactor, questions
+        self._listener: socket.socket | None = None
+        self._expected: dict[tuple[str, int], int] = {}  # the caller's own address and port -> its process
+        self._open = 0
+
+    def address(self) -> tuple[str, int]:
+        """Where to connect the caller's socket. Raises OSError."""
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+            self._listener.setblocking(False)
+            self._reactor.watch(self._listener.fileno(), loop.IN, lambda _events: self._accept())
+        host, port = self._listener.getsockname()
+        return host, port
+
+    def expect(self, sock: socket.socket, pid: int) -> bool:
+        """A caller's socket is connected to us: serve it. Everybody else's connection is closed."""
+        host, port, *_ = sock.getsockname()
+        self._expected[host.removeprefix("::ffff:"), port] = pid
+        return True
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        with suppress(OSError):
+            sock, peer = self._listener.accept()
+            pid = self._expected.pop(peer, None)
+            if pid is None or self._open >= _MAX_STREAMS:
+                sock.close()
+                return
+            sock.setblocking(False)
+            stream = _Stream(sock, pid)
+            self._open += 1
+            self._reactor.watch(sock.fileno(), loop.IN, lambda events: self._ready(stream, events))
+
+    def _close(self, stream: _Stream) -> None:
+        if stream.sock.fileno() >= 0:
+            self._reactor.unwatch(stream.sock.fileno())
+            stream.sock.close()
+            self._open -= 1
+
+    def _ready(self, stream: _Stream, events: int) -> None:
+        if events & loop.OUT:
+            self._flush(stream)
+        if not events & (loop.IN | loop.HUP | loop.ERR):
+            return
+        try:
+            data = stream.sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(stream)
+            return
+        stream.incoming += data
+        while len(stream.incoming) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(stream.incoming)
+            end = _LENGTH.size + length
+            if len(stream.incoming) < end:
+                break
+            question, stream.incoming = stream.incoming[_LENGTH.size : end], stream.incoming[end:]
+            self._questions.ask(question, stream.pid, lambda reply: self._reply(stream, reply), over_tcp=True)
+
+    def _reply(self, stream: _Stream, reply: bytes) -> None:
+        if stream.sock.fileno() < 0:
+            return
+        stream.outgoing += _LENGTH.pack(len(reply)) + reply
+        self._flush(stream)
+
+    def _flush(self, stream: _Stream) -> None:
+        try:
+            sent = stream.sock.send(stream.outgoing)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(stream)
+            return
+        stream.outgoing = stream.outgoing[sent:]
+        if len(stream.outgoing) > 1 << 20:  # a caller that asks and never reads
+            self._close(stream)
+            return
+        self._reactor.rewatch(stream.sock.fileno(), loop.IN | (loop.OUT if stream.outgoing else 0))

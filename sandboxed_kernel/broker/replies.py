@@ -1,0 +1,58 @@
+"""Does: gives answers to waiting calls, and keeps those that met nobody for the call's repeat.
+
+A signal handler in the sandbox (profilers, interval timers, Go's preemption) withdraws a notification; with SA_RESTART
+the same thread then makes the same call again, although it was carried out already: a bind would fail with EINVAL.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sandboxed_kernel.linux.seccomp import Gone, Listener, Notification
+
+_MAX_KEPT = 4096
+
+Key = tuple[int, int, tuple[int, int, int, int, int, int], int]
+
+
+class Replies:
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._kept: dict[int, tuple[Key, int, int]] = {}  # by thread: what its last withdrawn call came to
+
+    def is_waiting(self, call: Notification) -> bool:
+        return self._listener.is_valid(call.id)
+
+    def answer(self, call: Notification, value: int = 0, error: int = 0, *, inode: int = 0) -> bool:
+        """False when nobody waited any more; the answer is then kept for the repeat on the same socket (its ``inode``)."""
+        try:
+            self._listener.answer(call.id, value, error)
+        except Gone:
+            if inode:
+                self.keep(call, value, error, inode)
+            return False
+        return True
+
+    def keep(self, call: Notification, value: int, error: int, inode: int) -> None:
+        if len(self._kept) >= _MAX_KEPT:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[call.tid] = ((call.tid, call.nr, call.args, inode), value, error)
+
+    def repeat(self, call: Notification, inode: int) -> bool:
+        """Whether ``call`` is the repeat of one already carried out; it then has its answer."""
+        kept = self._kept.pop(call.tid, None)  # any other call of this thread means that no repeat will come
+        if kept is None or kept[0] != (call.tid, call.nr, call.args, inode):
+            return False
+        self.answer(call, kept[1], kept[2], inode=inode)
+        return True
+
+    def give_descriptor(self, call: Notification, descriptor: int, *, close_on_exec: bool) -> bool:
+        """Answer with a copy of ``descriptor``; False when nobody took it (gone, or its table is full and it was told so)."""
+        try:
+            self._listener.add_descriptor(call.id, descriptor, close_on_exec=close_on_exec)
+        except Gone:
+            return False
+        except OSError as error:
+            self.answer(call, error=error.errno or errno.EMFILE)
+            return False
+        return True

@@ -1,0 +1,226 @@
+"""Does: the broker's own life, from the fork to the end of the last descendant.
+
+The broker is the parent of the confined process and the subreaper of everything that descends from it. It lives in a
+session of its own, so that a signal to the launcher's group does not reach it, and ends everything when the launcher is
+gone; the launcher does the same for it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+
+from sandboxed_kernel.broker import reactor as loop
+from sandboxed_kernel.broker.orders import Child, Orders
+from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.errors import SandboxError
+from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.seccomp import Listener
+from sandboxed_kernel.notices import channel
+from sandboxed_kernel.notices.events import Event
+
+_PATIENCE = 5.0  # seconds for the last messages and the last descendants
+_MAX_OUTPUT = 1 << 20  # bytes of the confined process's own output that are passed on to the launcher's log
+
+
+def serve(orders: Orders, relay: socket.socket) -> None:
+    """Start the confined process, answer its calls, end with it. ``relay`` is this end of the channel."""
+    _become_broker()
+    life = _Life(orders, relay)
+    try:
+        life.begin()
+        life.reactor.run()
+    except SandboxError as error:
+        life.fail(str(error), error.exit_code)
+    except OSError as error:
+        life.fail(f"the sandboxed process could not be started: {error}", 71)  # EX_OSERR
+    finally:
+        life.end()
+
+
+def _become_broker() -> None:
+    os.setsid()
+    processes.become_subreaper()
+    processes.set_no_new_privs()
+    processes.drop_capabilities()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Life:
+    def __init__(self, orders: Orders, relay: socket.socket) -> None:
+        self._orders = orders
+        self._relay = relay
+        self.reactor = Reactor()
+        self._reporter: Reporter | None = None
+        self._child: Child | None = None
+        self._status: int | None = None
+        self._cause = ""
+        self._passed_on = 0
+
+    # --- begin -----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """In this order: the process first, so that it starts while the broker gets ready to answer it."""
+        child = self._child = self._orders.spawn()
+        self._send_now(channel.Started(child.pid))
+        self._watch_children()
+        self.reactor.watch(self._relay.fileno(), loop.IN, self._from_relay)
+        if child.output is not None:
+            self.reactor.watch(child.output, loop.IN, self._pass_on_output)
+        self._answer_calls(Listener(child.listener))
+
+    def _answer_calls(self, listener: Listener) -> None:
+        """The imports stand here because the confined process should not wait for them to be forked."""
+        from sandboxed_kernel.broker.assembly import assemble
+
+        self._relay.setblocking(False)
+        self._reporter = Reporter(self, self._orders.open_log(), self.reactor)
+        broker = assemble(self._orders, listener, self.reactor, self._reporter, self._crossed)
+        self.reactor.watch(listener.fileno(), loop.IN, broker.receive)
+
+    def _watch_children(self) -> None:
+        readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self.reactor.stop())
+        signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+
+        def reap(_events: int) -> None:
+            with suppress(BlockingIOError):
+                os.read(readable, 4096)
+            self._reap()
+
+        self.reactor.watch(readable, loop.IN, reap)
+        self._reap()  # it may have ended before the handler stood
+
+    def _reap(self) -> None:
+        assert self._child is not None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == self._child.pid:
+                self._status = status
+                self.reactor.stop()
+
+    # --- the relay ---------------------------------------------------------------------------------------------------
+
+    def _from_relay(self, _events: int) -> None:
+        if self._reporter is not None:
+            self._reporter.drain()
+        while True:
+            try:
+                data = self._relay.recv(channel.MAX_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:  # the launcher is gone
+                self.reactor.stop()
+                return
+            self._obey(channel.decode(data))
+
+    def _obey(self, message: channel.FromBroker | channel.FromRelay) -> None:
+        match message:
+            case channel.Published(number):
+                if self._reporter is not None:
+                    self._reporter.published(number)
+            case channel.CellBegan():
+                if self._reporter is not None:
+                    self._reporter.cell_began()
+            case channel.Signal(number):
+                with suppress(ProcessLookupError, PermissionError):
+                    if self._child is not None and self._status is None:
+                        os.killpg(self._child.pid, number)
+            case channel.End():
+                self.reactor.stop()
+
+    def send(self, data: bytes) -> bool:
+        """For the reporter: False while the relay takes nothing; then try again when it can take more."""
+        try:
+            self._relay.send(data)
+        except BlockingIOError:
+            self.reactor.rewatch(self._relay.fileno(), loop.IN | loop.OUT)
+            return False
+        except OSError:
+            return True  # gone: the end is near, and there is nobody to tell
+        self.reactor.rewatch(self._relay.fileno(), loop.IN)
+        return True
+
+    def _send_now(self, message: channel.FromBroker) -> None:
+        with suppress(OSError):
+            self._relay.settimeout(_PATIENCE)
+            self._relay.send(channel.encode(message))
+
+    # --- output, limits ------------------------------------------------------------------------------------------------
+
+    def _pass_on_output(self, _events: int) -> None:
+        """What the confined process writes past Jupyter (a crash's last words) goes to the launcher's log, as text only."""
+        assert self._child is not None and self._child.output is not None
+        data = os.read(self._child.output, 65536)
+        if not data:
+            self.reactor.unwatch(self._child.output)
+            return
+        if self._passed_on < _MAX_OUTPUT:
+            self._passed_on += len(data)
+            text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in data.decode(errors="replace"))
+            with suppress(OSError):
+                sys.stderr.write(text)
+                sys.stderr.flush()
+
+    def _crossed(self, words: str) -> None:
+        """A limit of the policy: end everything, and say which."""
+        self._cause = words
+        if self._reporter is not None and self._child is not None:
+            self._reporter.tell(
+                Event(
+                    kind="limit",
+                    verdict="refused",
+                    reason=words,
+                    protocol="limits",
+                    when=time.time(),
+                    pid=self._child.pid,
+                    process="",
+                )
+            )
+        self.reactor.stop()
+
+    # --- end -------------------------------------------------------------------------------------------------------------
+
+    def fail(self, message: str, exit_code: int) -> None:
+        self._send_now(channel.Failed(message, exit_code))
+
+    def end(self) -> None:
+        """Nothing of the sandbox outlives this."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if self._child is not None and self._status is None:
+            self._status = _kill_and_wait(self._child.pid)
+        processes.kill_descendants(time.monotonic() + _PATIENCE)
+        with suppress(OSError):
+            self._relay.settimeout(_PATIENCE)
+        if self._reporter is not None:
+            self._reporter.flush()
+            self._reporter.drain()
+        if self._status is not None:
+            self._send_now(channel.Ended(self._status, self._cause))
+        self._orders.clean_up()
+
+
+def _kill_and_wait(pid: int) -> int:
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return int(signal.SIGKILL)

@@ -1,0 +1,49 @@
+"""Does: opens the other end of a pseudo-terminal whose master the caller has open, and of no other.
+
+/dev/pts is not granted: with it the input of another terminal could be read (measured). pidfd_getfd(2) being out of
+reach, the terminal's number is read from the caller's descriptor, its slave is opened, and the number is read again: while
+the caller holds that master, no other terminal can have the number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from sandboxed_kernel.broker.calls import Malformed
+
+_PTMX_MAJOR, _PTMX_MINOR = 5, 2  # Documentation/admin-guide/devices.txt
+_ALLOWED_FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_peer(tid: int, descriptor: int, flags: int) -> int:
+    """ioctl(TIOCGPTPEER), ioctl_tty(2): a descriptor of the slave. Raises OSError or Malformed with the caller's errno."""
+    before = _number(tid, descriptor)
+    peer = os.open(f"/dev/pts/{before}", (flags & _ALLOWED_FLAGS) | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not os.isatty(peer) or _number(tid, descriptor) != before:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+    except BaseException:
+        os.close(peer)
+        raise
+    return peer
+
+
+def _number(tid: int, descriptor: int) -> int:
+    """The terminal's number, if the descriptor is a master. Raises Malformed."""
+    try:
+        status = os.stat(f"/proc/{tid}/fd/{descriptor}")
+    except OSError:
+        raise Malformed(errno.EBADF, f"no descriptor {descriptor}") from None
+    device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    if not stat.S_ISCHR(status.st_mode) or device != (_PTMX_MAJOR, _PTMX_MINOR):
+        raise Malformed(errno.ENOTTY, f"descriptor {descriptor} is no terminal's master")
+    try:
+        with open(f"/proc/{tid}/fdinfo/{descriptor}", "rb") as file:
+            for line in file:
+                if line.startswith(b"tty-index:"):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    raise Malformed(errno.EIO, "the terminal's number cannot be read")

@@ -1,0 +1,194 @@
+"""Does: unix sockets. A path may be bound where the sandbox may make sockets, and connected to where it did.
+
+Binding uses the caller's exact path bytes (through /proc/self/fd it would change getsockname(2)), its working directory
+and umask, in one thread of the broker that has put the sandbox's own file rules on itself: Linux checks, not we.
+Connecting opens the path first and goes through that descriptor, so neither links nor renames matter afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sandboxed_kernel.broker import process
+from sandboxed_kernel.broker.calls import UnixAbstract, UnixPath
+from sandboxed_kernel.broker.connecting import path_of
+from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.sockets import Reference
+from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.diag import SocketDiag
+
+_MAX_BOUND = 20_000
+
+# Services that programs look for in passing, and go on without: refused with ENOENT and no notice.
+SILENT = (
+    (b"/var/run/nscd/", "glibc's name service cache"),
+    (b"/run/nscd/", "glibc's name service cache"),
+    (b"/run/systemd/", "systemd-resolved, userdb, the journal, notify"),
+    (b"/var/run/systemd/", "systemd-resolved, userdb"),
+    (b"/var/lib/sss/", "sssd"),
+    (b"/run/avahi-daemon/", "avahi"),
+    (b"/var/run/avahi-daemon/", "avahi"),
+    (b"/dev/log", "syslog(3)"),
+    (b"/run/dbus/", "D-Bus"),
+    (b"/var/run/dbus/", "D-Bus"),
+)
+
+
+def is_silent(path: bytes) -> bool:
+    return any(path == prefix or (prefix.endswith(b"/") and path.startswith(prefix)) for prefix, _reason in SILENT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    sock: socket.socket
+    path: bytes
+    directory: int  # owned by the job
+    umask: int
+    done: Callable[[int, os.stat_result | None], None]
+
+
+class UnixSockets:
+    def __init__(self, reactor: Reactor, diag: SocketDiag, confine_thread: Callable[[], None], named: tuple[str, ...]) -> None:
+        """``confine_thread`` puts the sandbox's own file rules on the calling thread; ``named`` are paths the policy allows."""
+        self._reactor, self._diag, self._confine_thread = reactor, diag, confine_thread
+        self._named = frozenset(os.path.realpath(path) for path in named)
+        self._bound: dict[tuple[int, int], int] = {}  # (device, inode) of the path -> the socket's inode
+        self._abstract: dict[bytes, int] = {}  # name -> the socket's inode
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._started = False
+
+    # --- bind ----------------------------------------------------------------------------------------------------
+
+    def bind_path(self, tid: int, reference: Reference, path: bytes, answer: Callable[[int], None]) -> None:
+        """Bind; then ``answer(errno)``, 0 for done. Raises Malformed."""
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._work, daemon=True).start()
+        umask = process.umask(tid)
+        directory = process.open_directory(tid)
+        inode = reference.inode
+
+        def done(error: int, status: os.stat_result | None) -> None:
+            if status is not None:
+                self._remember(inode, status)
+            answer(error)
+
+        self._jobs.put(_Job(reference.sock, path, directory, umask, done))
+
+    def _work(self) -> None:
+        """The confined thread: it can make sockets exactly where the sandbox can."""
+        try:
+            processes.own_working_directory()
+            self._confine_thread()
+        except OSError as error:
+            refused = error.errno or errno.EACCES
+            while True:  # without the rules nothing may be bound
+                job = self._jobs.get()
+                os.close(job.directory)
+                self._reactor.from_thread(lambda job=job: job.done(refused, None))  # type: ignore[misc]
+        while True:
+            job = self._jobs.get()
+            error_number, status = self._bind(job)
+            self._reactor.from_thread(lambda job=job, e=error_number, s=status: job.done(e, s))  # type: ignore[misc]
+
+    @staticmethod
+    def _bind(job: _Job) -> tuple[int, os.stat_result | None]:
+        try:
+            os.fchdir(job.directory)
+            os.umask(job.umask)
+            job.sock.bind(job.path)
+        except OSError as error:
+            return error.errno or errno.EIO, None
+        finally:
+            os.close(job.directory)
+        try:
+            return 0, os.lstat(job.path)
+        except OSError:
+            return 0, None  # renamed or removed at once: bound, but nobody will find it by name
+
+    def _remember(self, inode: int, status: os.stat_result) -> None:
+        """Only if the path still shows the very inode that this socket is bound to: a swapped-in socket of somebody else's is not ours."""
+        found = self._diag.unix_socket(inode)
+        if found is None or found.inode is None or found.device is None:
+            return
+        same_inode = found.inode == status.st_ino & 0xFFFFFFFF
+        same_device = found.device == os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+        if same_inode and same_device:
+            self._prune(self._bound)
+            self._bound[status.st_dev, status.st_ino] = inode
+
+    def bind_abstract(self, reference: Reference, name: bytes) -> int:
+        """An errno, 0 for done. An empty name: Linux picks one (autobind)."""
+        try:
+            reference.sock.bind(name)
+        except OSError as error:
+            return error.errno or errno.EIO
+        bound = reference.sock.getsockname()
+        if isinstance(bound, bytes):
+            self._prune(self._abstract)
+            self._abstract[bound] = reference.inode
+        return 0
+
+    def _prune(self, table: dict[tuple[int, int], int] | dict[bytes, int]) -> None:
+        """Forget sockets that are gone when a table has grown large."""
+        if len(table) < _MAX_BOUND:
+            return
+        for key, inode in list(table.items()):
+            if self._diag.unix_socket(inode) is None:
+                del table[key]  # type: ignore[arg-type]  # the key is of this table
+        while len(table) >= _MAX_BOUND:
+            del table[next(iter(table))]  # type: ignore[arg-type]
+
+    # --- connect -------------------------------------------------------------------------------------------------
+
+    def open_path(self, tid: int, address: UnixPath) -> int:
+        """A descriptor of the socket at the caller's path, if it is one of this sandbox's or the policy names it.
+
+        Raises OSError with the errno for the caller: EACCES for somebody else's, ECONNREFUSED for what is no socket.
+        """
+        directory = process.open_directory(tid)
+        try:
+            found = processes.open_beneath(directory, address.path, os.O_PATH)
+        finally:
+            os.close(directory)
+        try:
+            status = os.fstat(found)
+            if not stat.S_ISSOCK(status.st_mode):
+                raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+            if os.readlink(path_of(found)) not in self._named:
+                self._check_own(status)
+        except BaseException:
+            os.close(found)
+            raise
+        return found
+
+    def _check_own(self, status: os.stat_result) -> None:
+        """Raises OSError unless a living socket of this sandbox is bound to this very inode.
+
+        While that socket lives the inode cannot be another's. Once it is gone the answer is Linux's own for a stale
+        socket file, also where the inode was used again since.
+        """
+        inode = self._bound.get((status.st_dev, status.st_ino))
+        if inode is None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        found = self._diag.unix_socket(inode)
+        if found is None or found.inode != status.st_ino & 0xFFFFFFFF:
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+    def owns_abstract(self, address: UnixAbstract) -> bool:
+        """Whether the socket of this sandbox that bound the name still holds it."""
+        inode = self._abstract.get(address.name)
+        if inode is None:
+            return False
+        found = self._diag.unix_socket(inode)
+        if found is None or found.name != address.name:
+            self._abstract.pop(address.name, None)
+            return False
+        return True

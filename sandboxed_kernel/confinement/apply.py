@@ -1,0 +1,80 @@
+"""Does: the flat list of irrevocable steps. Runs in the process that is to be confined, before its command replaces it.
+
+Every step raises OSError where Linux refuses it, and then nothing untrusted is started.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sandboxed_kernel.confinement.filesystem import PathRule, rights_for
+from sandboxed_kernel.confinement.plan import Plan
+from sandboxed_kernel.linux import landlock, processes, seccomp
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """Only ``confine`` returns one: the calling process is under every rule of its plan, for good."""
+
+    listener: int
+
+
+def confine(
+    plan: Plan, program: bytes, *, parent: int, inherited: Iterable[int], hand_over: Callable[[int], None]
+) -> Confined:
+    """Confine the calling process; of its descriptors only 0-2 and ``inherited`` survive the exec that follows.
+
+    ``hand_over`` gives the listener to the broker. Raises OSError.
+    """
+    processes.die_with_parent(parent)
+    os.umask(plan.umask)
+    os.chdir(plan.cwd)
+    _set_limits(plan)
+    processes.set_no_new_privs()
+    processes.drop_capabilities()
+    processes.close_on_exec_from(3)
+    for descriptor in inherited:
+        os.set_inheritable(descriptor, True)
+    restrict_thread(plan, files_only=False)
+    listener = seccomp.install(program)
+    hand_over(listener)
+    return Confined(listener)
+
+
+def restrict_thread(plan: Plan, *, files_only: bool) -> None:
+    """Put the calling thread under the plan's Landlock rules: the confined process, and (``files_only``) the broker's
+    thread that makes unix sockets for it.
+
+    A path that is missing on this host needs no rule, if the plan says that it may be missing. Raises OSError.
+    """
+    net, scoped = (0, 0) if files_only else (plan.handled_net, plan.scoped)
+    ruleset = landlock.create_ruleset(plan.handled_fs, net, scoped)
+    try:
+        for rule in plan.path_rules:
+            _add(ruleset, rule, plan.abi)
+        landlock.restrict_self(ruleset)
+    finally:
+        os.close(ruleset)
+
+
+def _add(ruleset: int, rule: PathRule, abi: int) -> None:
+    try:
+        is_folder = stat.S_ISDIR(os.stat(rule.path).st_mode)
+        rights = rights_for(rule, abi=abi, is_folder=is_folder)
+        if rights:
+            landlock.add_path(ruleset, rule.path, rights)
+    except OSError:
+        # Missing, or in a folder that this user may not enter: then there is nothing to allow.
+        if not rule.optional:
+            raise
+
+
+def _set_limits(plan: Plan) -> None:
+    for which, value in plan.rlimits:
+        _soft, hard = resource.getrlimit(which)
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (limit, limit))

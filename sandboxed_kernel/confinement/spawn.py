@@ -1,0 +1,102 @@
+"""Does: forks, confines the child and replaces it by its command; the parent gets its pid and its filter's listener.
+
+Fork and exec, not fork alone: the command gets an address space of its own, with nothing of the broker's in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sandboxed_kernel.confinement.apply import confine
+from sandboxed_kernel.confinement.plan import Plan
+from sandboxed_kernel.errors import HostError
+
+_EXEC_FAILED = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A confined process that runs its command."""
+
+    pid: int
+    listener: int
+    output: int | None
+
+
+def spawn(plan: Plan, program: bytes, *, inherited: Sequence[int] = (), own_output: bool) -> Spawned:
+    """Start ``plan.argv``; it inherits the descriptors ``inherited`` under their numbers.
+
+    With ``own_output`` it writes where this process does and reads its standard input; else it reads nothing and writes
+    into a pipe. Raises HostError with the step that failed; nothing untrusted has run then.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    output = None if own_output else os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _become(plan, program, inherited, theirs, parent, None if output is None else output[1])
+    os.setpgid(pid, pid)
+    theirs.close()
+    if output is not None:
+        os.close(output[1])
+    try:
+        listener = _receive(ours)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    finally:
+        ours.close()
+    return Spawned(pid, listener, None if output is None else output[0])
+
+
+def _receive(ours: socket.socket) -> int:
+    """The listener, once the command has replaced the child: the socket is close-on-exec, its end means success."""
+    message, descriptors, _flags, _address = socket.recv_fds(ours, 4096, 1)
+    failure = message
+    if descriptors:
+        failure = ours.recv(4096)
+    if failure or not descriptors:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        words = failure.decode(errors="replace") or "it ended before it was confined"
+        raise HostError(f"the sandboxed process could not be started: {words}")
+    return descriptors[0]
+
+
+def _become(
+    plan: Plan, program: bytes, inherited: Sequence[int], broker: socket.socket, parent: int, output: int | None
+) -> None:
+    """In the child: never returns."""
+    try:
+        os.setpgid(0, 0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        if output is not None:
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+        confine(
+            plan,
+            program,
+            parent=parent,
+            inherited=inherited,
+            hand_over=lambda listener: _hand_over(broker, listener),
+        )
+        os.execvpe(plan.argv[0], plan.argv, plan.environment)  # noqa: S606  # no shell is wanted
+    except BaseException as error:  # whatever it is, it must reach the broker, and this process must not go on
+        with contextlib.suppress(BaseException):
+            broker.send(f"{type(error).__name__}: {error}".encode()[:4000])
+    finally:
+        os._exit(_EXEC_FAILED)
+
+
+def _hand_over(broker: socket.socket, listener: int) -> None:
+    socket.send_fds(broker, [b"listener"], [listener])

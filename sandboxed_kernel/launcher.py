@@ -1,0 +1,219 @@
+"""The life of one sandboxed process, from the command line to the last descendant. The only file that knows all parts.
+
+    read the policy -> plan -> fork the broker, which starts the confined process -> relay -> end
+
+The broker is forked before anything heavy is imported, so that both start small and the confined process starts at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from sandboxed_kernel.broker.orders import Log, Orders
+from sandboxed_kernel.broker.serve import serve
+from sandboxed_kernel.confinement.apply import restrict_thread
+from sandboxed_kernel.confinement.filesystem import READ, Fs, PathRule
+from sandboxed_kernel.confinement.filters import load_program
+from sandboxed_kernel.confinement.host import find_features
+from sandboxed_kernel.confinement.numbers import NUMBERS
+from sandboxed_kernel.confinement.plan import Plan, make_plan
+from sandboxed_kernel.confinement.spawn import spawn
+from sandboxed_kernel.errors import HostError, SandboxError
+from sandboxed_kernel.hostnames.pins import Resolution
+from sandboxed_kernel.linux import folders, processes
+from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.surroundings import (
+    default_audit_file,
+    home_folder,
+    look_around,
+    make_private_folder,
+    search_domains,
+)
+
+_START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "start.py")
+_PATIENCE = 5.0  # seconds for the broker to end everything
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a launch is about, beside the policy."""
+
+    workspace: str
+    policy_file: str | None
+    audit_file: str
+    resolv_conf: str
+    connection_file: str | None = None
+
+
+def run_kernel(policy_file: str | None, connection_file: str) -> int:
+    """Run one Jupyter kernel until it ends; its exit code. The notebook's folder is the working directory.
+
+    Raises PolicyError for an unusable connection file. Whatever else is wrong is said in the notebook, where nothing
+    untrusted then runs.
+    """
+    from sandboxed_kernel.relay.connection import create_back, read_front
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # shutting down begins with SIGINT; until the relay takes it, it is not for us
+    front = read_front(connection_file)
+    private = make_private_folder()
+    try:
+        setting = Setting(os.getcwd(), policy_file, default_audit_file(), _RESOLV_CONF, front.file)
+        back = create_back(private)
+        policy, plan = _prepare(setting, private, (sys.executable, _START, "-f", back.file))
+        plan = replace(plan, path_rules=(*plan.path_rules, PathRule(back.file, READ, "connection file", optional=False)))
+        inherited = tuple(back.listeners.values())
+        with _Launched(policy, plan, setting, private, inherited=inherited, own_output=False) as broker:
+            from sandboxed_kernel.relay.loop import Relay, RelayOptions
+
+            options = RelayOptions(active_content=policy.active_content)
+            return Relay(front, back, broker, options=options).run()
+    except SandboxError as error:
+        from sandboxed_kernel.relay.refusal import serve_refusal
+
+        print(f"sandboxed-kernel: {error}", file=sys.stderr)
+        return serve_refusal(front, error)
+    finally:
+        folders.remove_tree(private)
+
+
+def run_command(
+    argv: Sequence[str],
+    *,
+    policy_file: str | None,
+    workspace: str,
+    audit_file: str | None = None,
+    resolv_conf: str | None = None,
+) -> int:
+    """Run any command in the same sandbox; its exit code as a shell has it. Raises PolicyError and HostError."""
+    from sandboxed_kernel.relay.plain import PlainRelay
+
+    private = make_private_folder()
+    try:
+        setting = Setting(workspace, policy_file, audit_file or default_audit_file(), resolv_conf or _RESOLV_CONF)
+        policy, plan = _prepare(setting, private, tuple(argv))
+        with _Launched(policy, plan, setting, private, inherited=(), own_output=True) as broker:
+            return PlainRelay(broker).run()
+    finally:
+        folders.remove_tree(private)
+
+
+_RESOLV_CONF = "/etc/resolv.conf"
+
+
+def _prepare(setting: Setting, private: str, argv: tuple[str, ...]) -> tuple[Policy, Plan]:
+    """Everything that can be wrong is found here, before anything is started. Raises PolicyError and HostError."""
+    policy = Policy()
+    if setting.policy_file is not None:
+        from sandboxed_kernel.policy.read import load
+
+        policy = load(setting.policy_file, workspace=setting.workspace, home=home_folder())
+    kept = [(setting.audit_file, "the audit log")]
+    if setting.connection_file is not None:
+        kept.append((setting.connection_file, "the connection file, with the key of this kernel"))
+    around = look_around(policy, workspace=setting.workspace, private=private, argv=argv, kept=kept)
+    return policy, make_plan(policy, find_features(), around)
+
+
+class _Launched:
+    """A running broker. Yields the relay's end of the channel; on leaving, everything of the sandbox is gone."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        plan: Plan,
+        setting: Setting,
+        private: str,
+        *,
+        inherited: Sequence[int],
+        own_output: bool,
+    ) -> None:
+        for folder in plan.folders:
+            os.mkdir(folder, 0o700)
+        program = load_program(plan.machine)
+        self._orders = Orders(
+            policy=policy,
+            spawn=lambda: spawn(plan, program, inherited=inherited, own_output=own_output),
+            confine_thread=lambda: restrict_thread(plan, files_only=True),
+            open_log=lambda: _open_log(setting.audit_file),
+            resolve=_resolver(setting.resolv_conf),
+            writable=writable_paths(plan),
+            own_hostname=os.uname().nodename,
+            search_domains=search_domains(setting.resolv_conf),
+            numbers=NUMBERS[plan.machine],
+            clean_up=lambda: folders.remove_tree(private),
+        )
+
+    def __enter__(self) -> socket.socket:
+        """Fork the broker. Both sides give up every capability, and orphans of either come to this process."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        processes.become_subreaper()
+        processes.set_no_new_privs()
+        processes.drop_capabilities()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _be_broker(self._orders, ours, theirs)
+        theirs.close()
+        self._relay_end = ours
+        return ours
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._relay_end.close()  # the broker takes this for our end, and ends everything
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            pid, _status = _wait(self._pid)
+            if pid:
+                break
+            time.sleep(0.002)
+        processes.kill_descendants(time.monotonic() + _PATIENCE)
+
+
+def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket) -> None:
+    """In the forked broker: never returns."""
+    code = HostError.exit_code
+    try:
+        relay_end.close()
+        serve(orders, broker_end)
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _wait(pid: int) -> tuple[int, int]:
+    try:
+        return os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return pid, 0
+
+
+def writable_paths(plan: Plan) -> tuple[str, ...]:
+    """Beneath which the sandbox may change what files are called, hold and say of themselves; no devices."""
+    return tuple(
+        rule.path for rule in plan.path_rules if rule.access & Fs.WRITE_FILE and not rule.access & Fs.IOCTL_DEV
+    )
+
+
+def _resolver(resolv_conf: str) -> Callable[[str], Resolution]:
+    def resolve(name: str) -> Resolution:
+        from sandboxed_kernel.hostnames import upstream  # costs 50 ms and 11 MB: only where a policy has names
+
+        return upstream.resolve(name, resolver_config=resolv_conf)
+
+    return resolve
+
+
+def _open_log(path: str) -> Log:
+    from sandboxed_kernel.notices.audit import AuditLog
+
+    return AuditLog(path)

@@ -1,0 +1,75 @@
+"""The C library and raw system calls, with errno turned into OSError.
+
+Numbers above 423 are the same on every architecture Linux added since 2019; the few others are listed per machine.
+Source: include/uapi/asm-generic/unistd.h and arch/x86/entry/syscalls/syscall_64.tbl.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+MACHINE = os.uname().machine
+
+PIDFD_OPEN = 434
+CLOSE_RANGE = 436
+OPENAT2 = 437
+LANDLOCK_CREATE_RULESET = 444
+LANDLOCK_ADD_RULE = 445
+LANDLOCK_RESTRICT_SELF = 446
+
+_PER_MACHINE = {
+    "x86_64": {"seccomp": 317, "capset": 126, "ioprio_set": 251, "sched_setattr": 314, "utimensat": 280},
+    "aarch64": {"seccomp": 277, "capset": 91, "ioprio_set": 30, "sched_setattr": 274, "utimensat": 88},
+}
+
+
+def number(name: str) -> int:
+    """The number of a system call that differs between machines. Raises OSError(ENOSYS) on a machine without a table."""
+    try:
+        return _PER_MACHINE[MACHINE][name]
+    except KeyError:
+        raise OSError(38, f"no system call table for {MACHINE}: {name}") from None
+
+
+def syscall(nr: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+    """Call Linux; the result, or OSError with its errno.
+
+    Integers are passed as 64-bit values: ctypes would cut a plain int to 32 bits.
+    """
+    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    result: int = _syscall(ctypes.c_long(nr), *converted)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """prctl(2); OSError with its errno."""
+    longs = [ctypes.c_ulong(a) for a in (arg2, arg3, arg4, arg5)]
+    result: int = _libc.prctl(ctypes.c_int(option), *longs)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def unshare(flags: int) -> None:
+    """unshare(2) for the calling thread; OSError with its errno."""
+    if _libc.unshare(ctypes.c_int(flags)) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def address_of(buffer: ctypes.Array[ctypes.c_char]) -> int:
+    return ctypes.addressof(buffer)
+
+
+def buffer_from(data: bytes) -> ctypes.Array[ctypes.c_char]:
+    """A C buffer holding ``data`` (no NUL appended); it must outlive the call that uses its address."""
+    return ctypes.create_string_buffer(data, max(len(data), 1))

@@ -1,0 +1,170 @@
+"""What a process may do to itself and its descendants: privileges, death signals, process trees.
+
+Source: prctl(2), capabilities(7), pidfd_open(2), openat2(2), proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+from collections.abc import Iterator
+
+from sandboxed_kernel.linux import libc
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_CLONE_FS = 0x200
+_CLOSE_RANGE_CLOEXEC = 4
+_RESOLVE_NO_MAGICLINKS = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def set_no_new_privs() -> None:
+    """No exec of this process or its descendants can ever gain privileges again."""
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, for good: ambient, bounding, permitted, effective, inheritable.
+
+    The bounding set can only be emptied by who has CAP_SETPCAP; under no_new_privs what stays in it can be gained by nobody.
+    """
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    capability = 0
+    while True:
+        try:
+            present = libc.prctl(_PR_CAPBSET_READ, capability)
+        except OSError:
+            break  # EINVAL: past the last capability of this Linux
+        if present:
+            try:
+                libc.prctl(_PR_CAPBSET_DROP, capability)
+            except PermissionError:
+                break
+        capability += 1
+    header = libc.buffer_from(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
+    libc.syscall(libc.number("capset"), header, libc.buffer_from(bytes(24)))
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants get this process as their new parent, so that none can leave the tree."""
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGKILL for this process when the thread that forked it ends. Exits at once where ``parent`` is gone already."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def set_undumpable() -> None:
+    """No core dumps of this process, and no reading of its memory by others of its user."""
+    libc.prctl(_PR_SET_DUMPABLE, 0)
+
+
+def own_working_directory() -> None:
+    """Give the calling thread a working directory and umask of its own."""
+    libc.unshare(_CLONE_FS)
+
+
+def close_on_exec_from(first: int) -> None:
+    """Mark every descriptor from ``first`` on close-on-exec. Raises OSError (ENOSYS before Linux 5.11)."""
+    libc.syscall(libc.CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+
+
+def open_beneath(directory: int, path: bytes, flags: int) -> int:
+    """openat2(2) that follows no /proc magic links: what is opened is what an ordinary path names. Raises OSError."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS)
+    name = libc.buffer_from(path + b"\0")
+    return libc.syscall(libc.OPENAT2, directory, name, libc.buffer_from(how), len(how))
+
+
+def children(pid: int) -> list[int]:
+    """The children of every thread of ``pid``; empty where it is gone. Source: proc_pid_task_tid_children(5)."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                found += map(int, file.read().split())
+        except OSError:
+            continue
+    return found
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Every living or zombie descendant of ``pid``, parents first. A snapshot: new ones may be forked meanwhile."""
+    waiting = children(pid)
+    while waiting:
+        current = waiting.pop()
+        yield current
+        waiting += children(current)
+
+
+def is_descendant(pid: int, ancestor: int) -> bool:
+    """Whether ``pid`` (or the process of that thread) descends from ``ancestor``, by its chain of parents."""
+    for _ in range(10_000):  # deeper trees do not exist; a loop cannot either, but the answer must come
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+        if pid == ancestor:
+            return True
+        if pid <= 1:
+            return False
+    return False
+
+
+def kill_descendants(deadline: float) -> bool:
+    """SIGKILL every descendant of this process and reap it, also those forked meanwhile; True when none is left.
+
+    Needs ``become_subreaper``: what loses its parent becomes our child and is seen again. ``deadline`` is of time.monotonic().
+    """
+    own = os.getpid()
+    while True:
+        for pid in descendants(own):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        while True:
+            try:
+                pid, _status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                break
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+
+
+def set_io_priority(which: int, who: int, priority: int) -> None:
+    """ioprio_set(2). Raises OSError."""
+    libc.syscall(libc.number("ioprio_set"), which, who, priority)
+
+
+def set_scheduling_attributes(pid: int, attributes: bytes, flags: int) -> None:
+    """sched_setattr(2) with a copied struct sched_attr. Raises OSError."""
+    libc.syscall(libc.number("sched_setattr"), pid, libc.buffer_from(attributes), flags)
+
+
+def set_times(path: str, times: bytes | None) -> None:
+    """utimensat(2) with two copied struct timespec, or None for now; follows links. Raises OSError."""
+    name = libc.buffer_from(os.fsencode(path) + b"\0")
+    at_fdcwd = -100
+    libc.syscall(libc.number("utimensat"), at_fdcwd, name, None if times is None else libc.buffer_from(times), 0)

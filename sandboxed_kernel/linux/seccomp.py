@@ -1,0 +1,148 @@
+"""Loading a seccomp filter, and the user notification interface: receive, answer, add descriptor.
+
+Source: seccomp(2), seccomp_unotify(2), include/uapi/linux/seccomp.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from typing import NamedTuple
+
+from sandboxed_kernel.linux import libc
+
+_SET_MODE_FILTER = 1
+_GET_NOTIF_SIZES = 3
+_FILTER_FLAG_NEW_LISTENER = 1 << 3
+
+_NOTIF = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif: id, pid, flags, nr, arch, instruction pointer, args
+_RESP = struct.Struct("=QqiI")  # struct seccomp_notif_resp: id, val, error, flags
+_ADDFD = struct.Struct("=QIIII")  # struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
+_ID = struct.Struct("=Q")
+
+# _IOWR('!', n, size) and _IOW('!', n, size), asm-generic/ioctl.h
+_RECV = 3 << 30 | _NOTIF.size << 16 | ord("!") << 8 | 0
+_SEND = 3 << 30 | _RESP.size << 16 | ord("!") << 8 | 1
+_ID_VALID = 1 << 30 | 8 << 16 | ord("!") << 8 | 2
+_ADD = 1 << 30 | _ADDFD.size << 16 | ord("!") << 8 | 3
+_SET_FLAGS = 1 << 30 | 8 << 16 | ord("!") << 8 | 4
+
+_ADDFD_FLAG_SEND = 2  # Linux 5.14: add the descriptor and answer with its number, in one step
+_FD_SYNC_WAKE_UP = 1  # Linux 6.6: hand the processor straight to the caller; halves the round trip
+
+
+def install(program: bytes, *, listener: bool = True) -> int:
+    """Load ``program`` (struct sock_filter[]) into the calling thread, for good; the listener's descriptor or 0.
+
+    Needs no_new_privs. Raises OSError: EINVAL for a program that Linux does not accept, EBUSY where another filter of
+    this process has a listener already.
+    """
+    code = libc.buffer_from(program)
+    header = libc.buffer_from(struct.pack("=HxxxxxxQ", len(program) // 8, libc.address_of(code)))  # struct sock_fprog
+    flags = _FILTER_FLAG_NEW_LISTENER if listener else 0
+    return libc.syscall(libc.number("seccomp"), _SET_MODE_FILTER, flags, header)
+
+
+def supported() -> bool:
+    """Whether this Linux has user notification with the structures known here."""
+    sizes = libc.buffer_from(bytes(6))
+    try:
+        libc.syscall(libc.number("seccomp"), _GET_NOTIF_SIZES, 0, sizes)
+    except OSError:
+        return False
+    notif, resp, data = struct.unpack("=HHH", sizes.raw[:6])
+    return (notif, resp, data) == (_NOTIF.size, _RESP.size, 64)
+
+
+class Notification(NamedTuple):
+    """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers."""
+
+    id: int
+    tid: int
+    nr: int
+    args: tuple[int, int, int, int, int, int]
+
+
+class Gone(Exception):
+    """The calling thread was killed or interrupted meanwhile: nobody waits for this answer any more."""
+
+
+class Listener:
+    """The trusted end of a filter's notifications. Owns its descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._fd = descriptor
+        self._buffer = bytearray(_NOTIF.size)
+        self._zeroes = bytes(_NOTIF.size)
+        try:
+            fcntl.ioctl(descriptor, _SET_FLAGS, _FD_SYNC_WAKE_UP)
+        except OSError:
+            pass  # before Linux 6.6: slower, not less safe
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __repr__(self) -> str:
+        return f"<Listener {'closed' if self._fd < 0 else self._fd}>"
+
+    def receive(self) -> Notification | None:
+        """The next notification, or None when it was withdrawn meanwhile. Call it when the descriptor polls readable."""
+        buffer = self._buffer
+        buffer[:] = self._zeroes  # Linux refuses a buffer that is not zeroed
+        try:
+            fcntl.ioctl(self._fd, _RECV, buffer)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):
+                return None
+            raise
+        ident, tid, _flags, nr, _arch, _ip, *args = _NOTIF.unpack(buffer)
+        return Notification(ident, tid, nr, tuple(args))  # type: ignore[arg-type]  # six by the format
+
+    def is_valid(self, ident: int) -> bool:
+        """Whether the caller still waits: what was read from its memory before this call belongs to it (the pid was not reused)."""
+        try:
+            fcntl.ioctl(self._fd, _ID_VALID, _ID.pack(ident))
+        except OSError:
+            return False
+        return True
+
+    def answer(self, ident: int, value: int, error: int = 0) -> None:
+        """Let the call return ``value``, or fail with errno ``error``. Raises Gone."""
+        self._ioctl(_SEND, _RESP.pack(ident, 0 if error else value, -error, 0))
+
+    def add_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> int:
+        """Give the caller a copy of ``descriptor`` and let its call return the new number, in one step.
+
+        Raises Gone, and OSError(EMFILE) where the caller's own table is full: then the call still waits.
+        """
+        flags = os.O_CLOEXEC if close_on_exec else 0
+        return self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
+
+    def knows_add_descriptor(self) -> bool:
+        """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""
+        try:
+            self.add_descriptor(0, self._fd, close_on_exec=True)
+        except Gone:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def _ioctl(self, request: int, data: bytes) -> int:
+        while True:
+            try:
+                result = fcntl.ioctl(self._fd, request, data)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    raise Gone from None
+                if error.errno == errno.EINTR:
+                    continue
+                raise
+            return result if isinstance(result, int) else 0

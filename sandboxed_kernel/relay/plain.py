@@ -1,0 +1,67 @@
+"""Does: the launcher's side for a command without Jupyter: prints notices, passes signals on, ends with the command."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+from sandboxed_kernel.errors import HostError
+from sandboxed_kernel.notices import channel, render
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class PlainRelay:
+    def __init__(self, broker: socket.socket) -> None:
+        self._broker = broker
+        self._told: dict[tuple[str, str, str | None, int | None], int] = {}
+
+    def run(self) -> int:
+        """Until the command has ended: its exit code, 128 + the signal's number as a shell has it. Raises HostError."""
+        readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        for number in _FORWARDED:
+            signal.signal(number, lambda _number, _frame: None)
+        signal.set_wakeup_fd(writable)
+        poll = select.poll()
+        poll.register(readable, select.POLLIN)
+        poll.register(self._broker, select.POLLIN)
+        while True:
+            for descriptor, _events in poll.poll():
+                if descriptor == readable:
+                    for number in os.read(readable, 256):
+                        self._pass_on(number)
+                    continue
+                data = self._broker.recv(channel.MAX_BYTES)
+                if not data:
+                    print("sandboxed-kernel: the broker is gone; everything inside was ended", file=sys.stderr)
+                    return 128 + signal.SIGKILL
+                code = self._hear(channel.decode(data))
+                if code is not None:
+                    return code
+
+    def _pass_on(self, number: int) -> None:
+        if number in _FORWARDED:
+            with suppress(OSError):
+                self._broker.send(channel.encode(channel.Signal(number)))
+
+    def _hear(self, message: channel.FromBroker | channel.FromRelay) -> int | None:
+        match message:
+            case channel.Reported(event, number):
+                if event.destination not in self._told:  # counts that grow are in the audit log
+                    self._told[event.destination] = event.count
+                    print(render.text(event), file=sys.stderr, flush=True)
+                if number is not None:
+                    with suppress(OSError):
+                        self._broker.send(channel.encode(channel.Published(number)))
+            case channel.Ended(status, cause):
+                if cause:
+                    print(f"sandboxed-kernel: ended: {cause}", file=sys.stderr)
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            case channel.Failed(text):
+                raise HostError(text)
+        return None

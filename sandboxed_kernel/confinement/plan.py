@@ -134,8 +134,8 @@ def require(features: HostFeatures, best_effort: frozenset[str]) -> tuple[str, .
     if features.listener_error:
         name = errorcode.get(features.listener_error, str(features.listener_error))
         raise HostError(
-            f"{host} refuses to load a filter with a listener ({name}), so connections cannot be checked. EBUSY means that"
-            " another sandbox around this one listens already; start the kernel outside of it."
+            f"{host} refuses to load a filter with a listener ({name}), so connections cannot be checked. EBUSY means"
+            " that another sandbox around this one listens already; start the kernel outside of it."
         )
     if not features.addfd:
         raise HostError(

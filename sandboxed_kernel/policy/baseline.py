@@ -78,10 +78,16 @@ FILES: tuple[FileRow, ...] = (
 )  # fmt: skip
 
 
+_OPTIONAL_ROOTS = ("{imports}",)  # sys.path may name folders that nobody made
+
+
 def file_rules(roots: Mapping[str, Sequence[str]]) -> list[PathRule]:
-    """The table as rules. ``roots`` says what ``{prefix}``, ``{imports}``, ``{home}``, ``{tmp}`` and ``{run}`` are."""
+    """The table as rules. ``roots`` says what ``{prefix}``, ``{imports}``, ``{home}``, ``{tmp}`` and ``{run}`` are.
+
+    The interpreter and the private folders must be there; everything else differs from host to host.
+    """
     return [
-        PathRule(path, row.access, row.reason)
+        PathRule(path, row.access, row.reason, optional=word in _OPTIONAL_ROOTS or not word.startswith("{"))
         for row in FILES
         for word in row.paths.split()
         for path in (roots[word[1:-1]] if word.startswith("{") else (word,))

@@ -1,4 +1,8 @@
-"""Does: the audit log, append-only JSON lines outside the sandbox's reach; one line per refusal and new destination."""
+"""Does: the audit log, one JSON line per event, appended. The schema is ``docs/events.schema.json``.
+
+A log that cannot be written is said once, on standard error, and never keeps a call from being answered: refusing
+goes on without a log, and a full disk must not become a way to stop the broker.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +12,43 @@ import sys
 
 from sandboxed_kernel.notices.events import Event
 
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-
 
 class AuditLog:
-    """Opens ``path`` (mode 0600, no symbolic link) and appends. A log that cannot be written is said once, on standard error."""
+    """Opened at the first event, kept open, closed with the process.
+
+    ``O_NOFOLLOW``: the last component may be no symbolic link, so nobody who may write beside it sends our lines
+    elsewhere (open(2)). ``O_APPEND``: several kernels may share a file, each line is one write.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptor: int | None = None
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
-            self._descriptor = os.open(path, _FLAGS, 0o600)
-        except OSError as error:
-            self._give_up(error)
+        self._failed = False
 
     def write(self, event: Event) -> None:
-        """One line, in one write(2), so that lines of several kernels do not mix. Never raises."""
-        if self._descriptor is None:
-            return
-        line = json.dumps(event.to_json(), separators=(",", ":")) + "\n"
+        """Never raises for what the disk does."""
+        line = json.dumps(event.to_json(), separators=(",", ":")).encode("ascii") + b"\n"
         try:
-            os.write(self._descriptor, line.encode())
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                # Half a line must not spoil the next one, which starts on a line of its own.
+                os.write(self._descriptor, b"\n")
+                raise OSError(28, "the disk is full")
         except OSError as error:
-            self._give_up(error)
+            self._complain(error)
 
-    def _give_up(self, error: OSError) -> None:
+    def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-        sys.stderr.write(f"sandboxed-kernel: no audit log is kept: {self._path}: {error.strerror}\n")
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK
+        return os.open(self._path, flags, 0o600)
+
+    def _complain(self, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True
+            sys.stderr.write(f"sandboxed-kernel: {self._path}: the audit log cannot be written ({error.strerror}).\n")

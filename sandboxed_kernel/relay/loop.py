@@ -17,7 +17,7 @@ from typing import Literal
 
 import zmq
 
-from sandboxed_kernel.errors import Bug
+from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.notices import channel as words
 from sandboxed_kernel.notices.desk import Desk, Saying
 from sandboxed_kernel.relay import answers, channels, endings, messages, rules
@@ -34,6 +34,8 @@ RETRY = 0.005  # seconds between attempts while a client has no room
 DRAIN = 2.0  # seconds at most for what the kernel said before it ended
 SHUTDOWN = 4.0  # seconds between a shutdown_request and the end of a kernel that does not heed it
 SILENT_CHECK_BYTES = 1 << 20  # a larger request is taken for a visible cell without being parsed twice
+
+_ERROR_NAMES = {error.exit_code: error.__name__ for error in (PolicyError, HostError)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class Relay:
             while self._exit_code is None:
                 self._turn(handlers)
         if self._failed is not None:
-            self._exit_code = serve(self._front, self._failed.message, self._failed.exit_code, self._options.parent_pid)
+            name = _ERROR_NAMES.get(self._failed.exit_code, "Bug")
+            serve(self._front, name, self._failed.message, self._options.parent_pid)
         self._close()
         return self._exit_code
 

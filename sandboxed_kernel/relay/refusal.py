@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import zmq
 
+from sandboxed_kernel.errors import SandboxError
 from sandboxed_kernel.relay import answers
 from sandboxed_kernel.relay.channels import Socket
 from sandboxed_kernel.relay.connection import FrontConnection
@@ -18,24 +19,21 @@ from sandboxed_kernel.relay.front import Front, installed_versions
 from sandboxed_kernel.relay.messages import Json, Message, Unusable
 from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
 
-_NAMES = {78: "PolicyError", 69: "HostError"}  # errors.py; anything else is ours
-
-
-def serve_refusal(front: FrontConnection, message: str, exit_code: int) -> int:
-    """Until the clients have had enough; gives ``exit_code`` back. Raises HostError when a port is taken. Main
+def serve_refusal(front: FrontConnection, error: SandboxError) -> int:
+    """Until the clients have had enough; gives the error's exit code. Raises HostError when a port is taken. Main
     thread only.
     """
     context = zmq.Context[Socket]()
     voice = Front(context, front)
-    code = serve(voice, message, exit_code, parent_pid())
+    serve(voice, type(error).__name__, str(error), parent_pid())
     voice.close()
     context.term()
-    return code
+    return error.exit_code
 
 
-def serve(front: Front, message: str, exit_code: int, parent: int | None) -> int:
+def serve(front: Front, name: str, message: str, parent: int | None) -> None:
     """The same on sockets that are bound already."""
-    refusal = _Refusal(front, message, _NAMES.get(exit_code, "Bug"))
+    refusal = _Refusal(front, name, message)
     with Signals() as signals, Watch(parent) as watch:
         handlers: dict[Socket | int, Callable[[], object]] = {
             front.sockets["hb"]: front.echo_heartbeat,
@@ -55,13 +53,12 @@ def serve(front: Front, message: str, exit_code: int, parent: int | None) -> int
             for source, _ in poller.poll(20 if front.blocked else None):
                 handlers[source]()
             front.flush()
-    return exit_code
 
 
 class _Refusal:
     """What is answered, and whether it is over."""
 
-    def __init__(self, front: Front, message: str, name: str) -> None:
+    def __init__(self, front: Front, name: str, message: str) -> None:
         self._front = front
         self._message = message
         self._name = name

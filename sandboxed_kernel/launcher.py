@@ -1,8 +1,8 @@
-"""The life of one sandboxed process, from the command line to the last descendant. The only file that knows all parts.
+"""Does: the life of one sandboxed process, from the command line to the last descendant. The only file that knows all parts.
 
     read the policy -> plan -> fork the broker, which starts the confined process -> relay -> end
 
-The broker is forked before anything heavy is imported, so that both start small and the confined process starts at once.
+The broker is forked before anything heavy is imported: both start small, and the confined process starts at once.
 """
 
 from __future__ import annotations
@@ -60,14 +60,15 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
     """
     from sandboxed_kernel.relay.connection import create_back, read_front
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # shutting down begins with SIGINT; until the relay takes it, it is not for us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a shutdown begins with it; it means nothing before the relay takes it
     front = read_front(connection_file)
     private = make_private_folder()
     try:
         setting = Setting(os.getcwd(), policy_file, default_audit_file(), _RESOLV_CONF, front.file)
         back = create_back(private)
         policy, plan = _prepare(setting, private, (sys.executable, _START, "-f", back.file))
-        plan = replace(plan, path_rules=(*plan.path_rules, PathRule(back.file, READ, "connection file", optional=False)))
+        own_file = PathRule(back.file, READ, "the kernel's own connection file", optional=False)
+        plan = replace(plan, path_rules=(*plan.path_rules, own_file))
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, setting, private, inherited=inherited, own_output=False) as broker:
             from sandboxed_kernel.relay.loop import Relay, RelayOptions
@@ -77,7 +78,7 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
     except SandboxError as error:
         from sandboxed_kernel.relay.refusal import serve_refusal
 
-        print(f"sandboxed-kernel: {error}", file=sys.stderr)
+        sys.stderr.write(f"sandboxed-kernel: {error}\n")
         return serve_refusal(front, error)
     finally:
         folders.remove_tree(private)
@@ -182,7 +183,7 @@ def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.sock
         relay_end.close()
         serve(orders, broker_end)
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # a forked process must not run on into its parent's code
         import traceback
 
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Does: looks where everything lies on this machine: folders of the user, of Jupyter, of this Python; makes the private one."""
+"""Does: looks where the user's, Jupyter's and this Python's folders lie on this machine, and makes the private one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _import_paths(prefixes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _jupyter_folders() -> list[str]:
-    """Where Jupyter keeps keys, commands and settings of this user; as jupyter_core.paths, which takes 30 ms to import."""
+    """Where Jupyter keeps this user's keys, commands and settings: jupyter_core.paths, whose import takes 30 ms."""
     home = home_folder()
     data = os.environ.get("JUPYTER_DATA_DIR") or os.path.join(
         os.environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share"), "jupyter"
@@ -107,7 +107,8 @@ def make_private_folder() -> str:
             problems.append(f"{parent}: {error.strerror}")
             continue
         return folder
-    raise HostError(f"no folder for private files can be made ({'; '.join(problems)}). Set TMPDIR to a short, writable one.")
+    why = "; ".join(problems)
+    raise HostError(f"no folder for private files can be made ({why}). Set TMPDIR to a short, writable one.")
 
 
 def search_domains(resolv_conf: str) -> tuple[str, ...]:

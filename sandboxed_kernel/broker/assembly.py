@@ -1,4 +1,4 @@
-"""Does: puts the broker's parts together. A file of its own because its imports wait until the confined process runs."""
+"""Does: puts the broker's parts together. On its own because its imports wait until the confined process runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: from bytes copied out of the calling process to what they mean, or Malformed with the errno Linux would give."""
+"""Pure: from bytes copied out of the calling process to what they mean, or Malformed with Linux's errno for them."""
 
 from __future__ import annotations
 

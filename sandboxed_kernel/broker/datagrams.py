@@ -2,7 +2,7 @@
 
 Inside there is no inet datagram socket: what socket(2) hands in is one end of an AF_UNIX SOCK_SEQPACKET pair, and this
 file holds the other. Such a pair ignores a destination given with each message, so that sendmsg(2) and sendmmsg(2) can
-stay unobserved; what arrives here is a DNS question, a datagram for an allowed destination, or nothing that goes anywhere.
+stay unobserved; what arrives here is a DNS question, a datagram for an allowed destination, or goes nowhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_SIDES = 64  # destinations that one unconnected socket may send to
 
 
 class Pair:
-    """The far end. ``mode`` says what arriving messages mean: nothing yet, DNS questions, or datagrams for ``connected``."""
+    """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "": nothing)."""
 
     __slots__ = ("connected", "family", "inode", "mode", "near", "ours", "told", "udp")
 
@@ -80,7 +80,7 @@ class Datagrams:
         self._pairs.pop(pair.inode, None)
         self._owners.pop(pair.inode, None)
 
-    # --- what the sandbox asks for -----------------------------------------------------------------------------------
+    # --- what the sandbox asks for ---------------------------------------------------------------------------------
 
     def connect_names(self, pair: Pair) -> None:
         pair.mode = "dns"
@@ -126,7 +126,7 @@ class Datagrams:
         self._reactor.watch(sock.fileno(), loop.IN, lambda _events: self._from_network(pair, sock))
         return sock
 
-    # --- what arrives ----------------------------------------------------------------------------------------------------
+    # --- what arrives ----------------------------------------------------------------------------------------------
 
     def _readable(self, pair: Pair, events: int) -> None:
         try:

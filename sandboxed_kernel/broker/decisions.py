@@ -117,13 +117,13 @@ def decide_socket(family: int, kind: int, protocol: int) -> CreateSocket | Creat
     if (family, base, protocol) in _PAIRED:
         return CreatePair(family, non_blocking, close_on_exec)
     if family in _PROBED_FAMILIES or family == AF_NETLINK:
-        return Refuse(errno.EAFNOSUPPORT, f"{_PROBED_FAMILIES.get(family, 'this netlink family')} does not exist inside")
-    return Refuse(
-        errno.EACCES, f"a socket of family {family}, type {base}, protocol {protocol} does not exist inside; TCP and UDP do"
-    )
+        what = _PROBED_FAMILIES.get(family, "this netlink family")
+        return Refuse(errno.EAFNOSUPPORT, f"{what} does not exist inside")
+    what = f"a socket of family {family}, type {base}, protocol {protocol}"
+    return Refuse(errno.EACCES, f"{what} does not exist inside; TCP and UDP do")
 
 
-# --- connect(2) of a stream ------------------------------------------------------------------------------------------
+# --- connect(2) of a stream ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def decide_connect(to: InetAddress, rules: Rules, *, own_interface: bool) -> Con
 NOT_OURS = Refuse(errno.EACCES, "something outside the sandbox listens on this port of the machine itself")
 
 
-# --- datagrams ------------------------------------------------------------------------------------------------------
+# --- datagrams -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def decide_datagram(to: InetAddress, rules: Rules) -> DatagramVerdict:
     return Refuse(errno.ENETUNREACH, "no udp:// line under [network] allow admits this address and port")
 
 
-# --- bind(2) --------------------------------------------------------------------------------------------------------
+# --- bind(2) -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def decide_bind(
     ephemeral: range,
     ports_had: frozenset[int] | set[int],
 ) -> BindTo | Refuse:
-    """For a TCP socket. ``ephemeral`` is the host's ip_local_port_range, ``ports_had`` those this sandbox got from bind(0)."""
+    """For a TCP socket. ``ephemeral``: ip_local_port_range; ``ports_had``: what this sandbox got from bind(0)."""
     address = normalise(to.address)
     mapped = isinstance(to.address, IPv6Address) and to.address.ipv4_mapped is not None
     if family == AF_INET6 and address.version == 4 and v6_only:
@@ -263,7 +263,7 @@ def _mapped(address: IpAddress) -> IPv6Address:
     return IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
 
 
-# --- netlink ----------------------------------------------------------------------------------------------------------
+# --- netlink -------------------------------------------------------------------------------------------------------
 
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
 _READS = {18: "RTM_GETLINK", 22: "RTM_GETADDR", 26: "RTM_GETROUTE"}  # rtnetlink(7)
@@ -279,5 +279,5 @@ def decide_netlink_request(data: bytes) -> Refuse | None:
     if length > len(data) or (length + 3) & ~3 < len(data):
         return Refuse(errno.EINVAL)
     if kind not in _READS:
-        return Refuse(errno.EPERM, f"rtnetlink message {kind}: only questions about links, addresses and routes exist inside")
+        return Refuse(errno.EPERM, f"rtnetlink message {kind}: inside one may only ask for links, addresses and routes")
     return None

@@ -17,7 +17,9 @@ _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 class LimitWatch:
-    def __init__(self, reactor: Reactor, limits: Limits, pids: Callable[[], list[int]], crossed: Callable[[str], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, limits: Limits, pids: Callable[[], list[int]], crossed: Callable[[str], None]
+    ) -> None:
         """``crossed(words)`` is called once, when a limit is crossed."""
         self._reactor, self._limits, self._pids, self._crossed = reactor, limits, pids, crossed
 
@@ -37,12 +39,13 @@ class LimitWatch:
         if self._limits.memory is not None and memory > self._limits.memory:
             return f"the sandbox used {memory} bytes of memory; the policy says [limits] memory = {self._limits.memory}"
         if self._limits.processes is not None and processes > self._limits.processes:
-            return f"the sandbox had {processes} processes; the policy says [limits] processes = {self._limits.processes}"
+            allowed = self._limits.processes
+            return f"the sandbox had {processes} processes; the policy says [limits] processes = {allowed}"
         return ""
 
 
 def resident_bytes(pid: int) -> int:
-    """What the process holds in memory and shares with no file: /proc/PID/statm, resident less shared; 0 where it is gone.
+    """What the process holds in memory and shares with no file: resident less shared of /proc/PID/statm; 0: gone.
 
     Anonymous shared memory (multiprocessing.shared_memory) counts as shared there and is bounded by /dev/shm itself.
     """

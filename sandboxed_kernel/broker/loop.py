@@ -1,4 +1,4 @@
-"""Does: receive, copy, decide, act, answer: one method per kind of call. The story of a call is told in ``Broker.handle``.
+"""Does: receive, copy, decide, act, answer: one method per kind of call. ``Broker.handle`` tells a call's story.
 
 No call's arguments are looked at twice, and no call is ever let through to Linux: each is carried out here on the
 broker's own copies, or refused. Whatever goes wrong on the way, the answer is no and the loop lives on.
@@ -46,6 +46,7 @@ from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.broker.unix_sockets import UnixSockets, is_silent
+from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.hostnames.addresses import Kind
 from sandboxed_kernel.hostnames.pins import Rejected
 from sandboxed_kernel.linux.diag import SocketDiag
@@ -119,13 +120,15 @@ class Broker:
             self._malformed(call, error)
         except OSError as error:
             self._replies.answer(call, error=error.errno or errno.EACCES)
-        except Exception:
-            import traceback
+        except Exception:  # noqa: BLE001  # when the broker cannot decide the answer is no, and the loop lives on
+            self._fail_closed(call)
 
-            print("BUG in sandboxed_kernel: a call could not be judged and was refused. Please report it.", file=sys.stderr)
-            traceback.print_exc()
-            with suppress(Exception):
-                self._replies.answer(call, error=errno.EACCES)
+    def _fail_closed(self, call: Notification) -> None:
+        import traceback
+
+        sys.stderr.write(f"{Bug('a call could not be judged and was refused')}\n{traceback.format_exc()}")
+        with suppress(Exception):
+            self._replies.answer(call, error=errno.EACCES)
 
     # --- look ------------------------------------------------------------------------------------------------------
 
@@ -144,7 +147,7 @@ class Broker:
             raise Malformed(errno.ENOTSOCK, "no socket")
         return found
 
-    # --- socket ------------------------------------------------------------------------------------------------------
+    # --- socket ----------------------------------------------------------------------------------------------------
 
     def _socket(self, call: Notification) -> None:
         family, kind, protocol = (as_int(register) for register in call.args[:3])
@@ -164,7 +167,7 @@ class Broker:
             else:
                 reference.sock.close()
 
-    # --- connect -----------------------------------------------------------------------------------------------------
+    # --- connect ---------------------------------------------------------------------------------------------------
 
     def _connect(self, call: Notification) -> None:
         file = self._file(call)
@@ -220,7 +223,9 @@ class Broker:
         else:
             self._refuse_endpoint(call, verdict, "connect", "tcp", to, reference.inode)
 
-    def _connect_own(self, call: Notification, reference: Reference, to: InetAddress, address: decisions.IpAddress) -> None:
+    def _connect_own(
+        self, call: Notification, reference: Reference, to: InetAddress, address: decisions.IpAddress
+    ) -> None:
         """To a socket that this very sandbox listens on, looked up before and again after connecting."""
         candidates = [address]
         if address == decisions.LOOPBACK6:  # a server bound to :: was bound to the mapped IPv4 loopback
@@ -318,7 +323,7 @@ class Broker:
         refusal = Refuse(errno.EACCES, "unix datagram sockets do not exist inside")
         self._refuse(call, refusal, "datagram", name.decode(errors="replace"), protocol="unix")
 
-    # --- bind and listen -----------------------------------------------------------------------------------------------
+    # --- bind and listen -------------------------------------------------------------------------------------------
 
     def _bind(self, call: Notification) -> None:
         file = self._file(call)
@@ -443,7 +448,7 @@ class Broker:
         found = self._parts.diag.unix_socket(inode)
         return found is not None and found.listening
 
-    # --- sendto ----------------------------------------------------------------------------------------------------------
+    # --- sendto ----------------------------------------------------------------------------------------------------
 
     def _sendto(self, call: Notification) -> None:
         file = self._file(call)
@@ -496,13 +501,14 @@ class Broker:
         else:
             self._refuse_endpoint(call, verdict, "datagram", "udp", address, pair.inode)
 
-    # --- files, terminals, other processes -------------------------------------------------------------------------------
+    # --- files, terminals, other processes -------------------------------------------------------------------------
 
     def _metadata(self, call: Notification, name: str) -> None:
         try:
             self._parts.metadata.carry_out(name, call.tid, call.args)
         except Outside as outside:
-            refusal = Refuse(errno.EPERM, "mode, owner, times and attributes can only be changed beneath a writable grant")
+            reason = "mode, owner, times and attributes can only be changed beneath a writable grant"
+            refusal = Refuse(errno.EPERM, reason)
             self._refuse(call, refusal, "metadata", str(outside), protocol=name)
             return
         self._replies.answer(call)
@@ -525,7 +531,7 @@ class Broker:
         finally:
             os.close(peer)
 
-    # --- telling -------------------------------------------------------------------------------------------------------------
+    # --- telling ---------------------------------------------------------------------------------------------------
 
     def _refuse_endpoint(
         self, call: Notification, verdict: Refuse, kind: events.Kind, protocol: Transport, to: InetAddress, inode: int
@@ -571,7 +577,7 @@ class Broker:
         self._reporter.refused(("name", "dns", name, None), make, then)
 
     def names_rejected(self, rejected: list[Rejected]) -> None:
-        """A name of the policy has an address that it may not have: the policy may say ``private = true``, or must not."""
+        """A name of the policy has an address that it may not have, or only with ``private = true``."""
         for one in rejected:
             private = one.kind in (Kind.PRIVATE, Kind.LOOPBACK)
             port = one.rule.ports[0].first

@@ -1,4 +1,4 @@
-"""Does: answers DNS questions from the pins, over datagrams and over TCP. Nothing the sandbox chose goes upstream for a refused name."""
+"""Does: answers DNS questions from the pins, over datagrams and over TCP; for a refused name nothing goes upstream."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Stream:
 
 
 class QuestionStreams:
-    """What a TCP connection to port 53 of any server really reaches: a listener of the broker's, for sandboxed callers only."""
+    """What a TCP connection to port 53 of any server reaches: a listener of the broker's, for the sandbox only."""
 
     def __init__(self, reactor: Reactor, questions: Questions) -> None:
         self._reactor, self._questions = reactor, questions
@@ -76,7 +76,8 @@ class QuestionStreams:
         if self._listener is None:
             self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
             self._listener.setblocking(False)
-            self._reactor.watch(self._listener.fileno(), loop.IN, lambda _events: self._accept())
+            listener = self._listener
+            self._reactor.watch(listener.fileno(), loop.IN, lambda _events: self._accept(listener))
         host, port = self._listener.getsockname()
         return host, port
 
@@ -86,10 +87,9 @@ class QuestionStreams:
         self._expected[host.removeprefix("::ffff:"), port] = pid
         return True
 
-    def _accept(self) -> None:
-        assert self._listener is not None
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
-            sock, peer = self._listener.accept()
+            sock, peer = listener.accept()
             pid = self._expected.pop(peer, None)
             if pid is None or self._open >= _MAX_STREAMS:
                 sock.close()

@@ -24,7 +24,7 @@ class Replies:
         return self._listener.is_valid(call.id)
 
     def answer(self, call: Notification, value: int = 0, error: int = 0, *, inode: int = 0) -> bool:
-        """False when nobody waited any more; the answer is then kept for the repeat on the same socket (its ``inode``)."""
+        """False when nobody waited any more; the answer is then kept for the repeat on the same socket (``inode``)."""
         try:
             self._listener.answer(call.id, value, error)
         except Gone:
@@ -47,7 +47,7 @@ class Replies:
         return True
 
     def give_descriptor(self, call: Notification, descriptor: int, *, close_on_exec: bool) -> bool:
-        """Answer with a copy of ``descriptor``; False when nobody took it (gone, or its table is full and it was told so)."""
+        """Answer with a copy of ``descriptor``; False when nobody took it (gone, or its table is full)."""
         try:
             self._listener.add_descriptor(call.id, descriptor, close_on_exec=close_on_exec)
         except Gone:

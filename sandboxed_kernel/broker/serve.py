@@ -74,7 +74,8 @@ class _Life:
         self._watch_children()
         self.reactor.watch(self._relay.fileno(), loop.IN, self._from_relay)
         if child.output is not None:
-            self.reactor.watch(child.output, loop.IN, self._pass_on_output)
+            output = child.output
+            self.reactor.watch(output, loop.IN, lambda _events: self._pass_on(output))
         self._answer_calls(Listener(child.listener))
 
     def _answer_calls(self, listener: Listener) -> None:
@@ -101,7 +102,6 @@ class _Life:
         self._reap()  # it may have ended before the handler stood
 
     def _reap(self) -> None:
-        assert self._child is not None
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -109,11 +109,11 @@ class _Life:
                 break
             if pid == 0:
                 break
-            if pid == self._child.pid:
+            if self._child is not None and pid == self._child.pid:
                 self._status = status
                 self.reactor.stop()
 
-    # --- the relay ---------------------------------------------------------------------------------------------------
+    # --- the relay -------------------------------------------------------------------------------------------------
 
     def _from_relay(self, _events: int) -> None:
         if self._reporter is not None:
@@ -162,18 +162,18 @@ class _Life:
             self._relay.settimeout(_PATIENCE)
             self._relay.send(channel.encode(message))
 
-    # --- output, limits ------------------------------------------------------------------------------------------------
+    # --- output, limits --------------------------------------------------------------------------------------------
 
-    def _pass_on_output(self, _events: int) -> None:
-        """What the confined process writes past Jupyter (a crash's last words) goes to the launcher's log, as text only."""
-        assert self._child is not None and self._child.output is not None
-        data = os.read(self._child.output, 65536)
+    def _pass_on(self, output: int) -> None:
+        """What the confined process writes past Jupyter (a crash's last words) goes to the launcher's log, as text."""
+        data = os.read(output, 65536)
         if not data:
-            self.reactor.unwatch(self._child.output)
+            self.reactor.unwatch(output)
             return
         if self._passed_on < _MAX_OUTPUT:
             self._passed_on += len(data)
-            text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in data.decode(errors="replace"))
+            text = data.decode(errors="replace")
+            text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
             with suppress(OSError):
                 sys.stderr.write(text)
                 sys.stderr.flush()
@@ -195,7 +195,7 @@ class _Life:
             )
         self.reactor.stop()
 
-    # --- end -------------------------------------------------------------------------------------------------------------
+    # --- end -------------------------------------------------------------------------------------------------------
 
     def fail(self, message: str, exit_code: int) -> None:
         self._send_now(channel.Failed(message, exit_code))

@@ -114,7 +114,7 @@ def _first(directory: str) -> bool:
 
 
 def _sockets_of(directory: str) -> list[int]:
-    found = []
+    found: list[int] = []
     try:
         names = os.listdir(directory)
     except OSError:

@@ -1,8 +1,8 @@
 """Does: opens the other end of a pseudo-terminal whose master the caller has open, and of no other.
 
 /dev/pts is not granted: with it the input of another terminal could be read (measured). pidfd_getfd(2) being out of
-reach, the terminal's number is read from the caller's descriptor, its slave is opened, and the number is read again: while
-the caller holds that master, no other terminal can have the number.
+reach, the terminal's number is read from the caller's descriptor, its slave is opened, and the number is read again:
+while the caller holds that master, no other terminal can have the number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ALLOWED_FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_peer(tid: int, descriptor: int, flags: int) -> int:
-    """ioctl(TIOCGPTPEER), ioctl_tty(2): a descriptor of the slave. Raises OSError or Malformed with the caller's errno."""
+    """ioctl_tty(2), TIOCGPTPEER: a descriptor of the slave. Raises OSError or Malformed with the caller's errno."""
     before = _number(tid, descriptor)
     peer = os.open(f"/dev/pts/{before}", (flags & _ALLOWED_FLAGS) | os.O_NOCTTY | os.O_CLOEXEC)
     try:

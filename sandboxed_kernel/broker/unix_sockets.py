@@ -55,8 +55,10 @@ class _Job:
 
 
 class UnixSockets:
-    def __init__(self, reactor: Reactor, diag: SocketDiag, confine_thread: Callable[[], None], named: tuple[str, ...]) -> None:
-        """``confine_thread`` puts the sandbox's own file rules on the calling thread; ``named`` are paths the policy allows."""
+    def __init__(
+        self, reactor: Reactor, diag: SocketDiag, confine_thread: Callable[[], None], named: tuple[str, ...]
+    ) -> None:
+        """``confine_thread``: the sandbox's file rules for the calling thread; ``named``: paths that the policy allows."""
         self._reactor, self._diag, self._confine_thread = reactor, diag, confine_thread
         self._named = frozenset(os.path.realpath(path) for path in named)
         self._bound: dict[tuple[int, int], int] = {}  # (device, inode) of the path -> the socket's inode
@@ -114,7 +116,7 @@ class UnixSockets:
             return 0, None  # renamed or removed at once: bound, but nobody will find it by name
 
     def _remember(self, inode: int, status: os.stat_result) -> None:
-        """Only if the path still shows the very inode that this socket is bound to: a swapped-in socket of somebody else's is not ours."""
+        """Only if the path still shows the very inode that this socket is bound to, not one swapped in meanwhile."""
         found = self._diag.unix_socket(inode)
         if found is None or found.inode is None or found.device is None:
             return

@@ -16,7 +16,7 @@ _NO_ADDFD = 200  # an exit code that is no errno
 
 
 def find_features() -> HostFeatures:
-    """What holds here, now. One fork: a listener is irrevocable, and another sandbox around us may hold the only one."""
+    """What holds here, now. One fork: a filter is irrevocable, and a sandbox around us may hold the only listener."""
     outcome = _in_child(_try_listener) if seccomp.supported() else errno.ENOSYS
     return HostFeatures(
         landlock_abi=landlock.abi_version(),

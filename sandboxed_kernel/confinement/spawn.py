@@ -91,7 +91,7 @@ def _become(
             hand_over=lambda listener: _hand_over(broker, listener),
         )
         os.execvpe(plan.argv[0], plan.argv, plan.environment)  # noqa: S606  # no shell is wanted
-    except BaseException as error:  # whatever it is, it must reach the broker, and this process must not go on
+    except BaseException as error:  # noqa: BLE001  # whatever it is, the broker must hear, and this process must end
         with contextlib.suppress(BaseException):
             broker.send(f"{type(error).__name__}: {error}".encode()[:4000])
     finally:

@@ -25,8 +25,10 @@ _ATTRIBUTE_NAME, _ATTRIBUTE_VFS = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class UnixSocket:
-    """What a living unix socket is bound to. ``name`` is the path or abstract name (with its leading NUL); ``device`` and
-    ``inode`` (32 bits of it) are those of the path, or None for an abstract or unbound one."""
+    """What a living unix socket is bound to. ``name`` is the path or abstract name (with its leading NUL).
+
+    ``device`` and ``inode`` (32 bits of it) are those of the path, or None for an abstract or unbound one.
+    """
 
     name: bytes
     device: int | None
@@ -73,7 +75,8 @@ class SocketDiag:
 
     def unix_socket(self, inode: int) -> UnixSocket | None:
         """What the unix socket with this sockfs inode is bound to, or None when there is none any more."""
-        request = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, _SHOW_NAME | _SHOW_VFS, _NO_COOKIE, _NO_COOKIE)
+        show = _SHOW_NAME | _SHOW_VFS
+        request = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, show, _NO_COOKIE, _NO_COOKIE)
         reply = self._ask(request)
         if reply is None:
             return None

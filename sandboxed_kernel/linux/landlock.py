@@ -28,7 +28,7 @@ def abi_version() -> int:
 
 
 def create_ruleset(handled_fs: int, handled_net: int = 0, scoped: int = 0) -> int:
-    """A new ruleset's descriptor. The masks are the rights that are refused unless a rule allows them. Raises OSError."""
+    """A new ruleset's descriptor. The masks: rights that are refused unless a rule allows them. Raises OSError."""
     # Trailing zero fields are left out: a Linux that does not know them accepts only the shorter structure.
     fields = [handled_fs, handled_net, scoped]
     while len(fields) > 1 and not fields[-1]:
@@ -38,7 +38,7 @@ def create_ruleset(handled_fs: int, handled_net: int = 0, scoped: int = 0) -> in
 
 
 def add_path(ruleset: int, path: str, access: int) -> None:
-    """Allow ``access`` beneath ``path`` (a file: to it alone). Raises OSError: ENOENT, EACCES; EINVAL where the rights do not fit."""
+    """Allow ``access`` beneath ``path`` (a file: to it alone). Raises OSError; EINVAL where the rights do not fit."""
     parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = libc.buffer_from(struct.pack("=Qi", access, parent))

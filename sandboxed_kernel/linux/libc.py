@@ -29,7 +29,7 @@ _PER_MACHINE = {
 
 
 def number(name: str) -> int:
-    """The number of a system call that differs between machines. Raises OSError(ENOSYS) on a machine without a table."""
+    """The number of a call that differs between machines. Raises OSError(ENOSYS) on a machine without a table."""
     try:
         return _PER_MACHINE[MACHINE][name]
     except KeyError:

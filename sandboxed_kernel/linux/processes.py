@@ -36,7 +36,7 @@ def set_no_new_privs() -> None:
 def drop_capabilities() -> None:
     """Give up every capability, for good: ambient, bounding, permitted, effective, inheritable.
 
-    The bounding set can only be emptied by who has CAP_SETPCAP; under no_new_privs what stays in it can be gained by nobody.
+    Only who has CAP_SETPCAP can empty the bounding set; under no_new_privs nobody can gain what stays in it.
     """
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     capability = 0
@@ -132,7 +132,7 @@ def is_descendant(pid: int, ancestor: int) -> bool:
 def kill_descendants(deadline: float) -> bool:
     """SIGKILL every descendant of this process and reap it, also those forked meanwhile; True when none is left.
 
-    Needs ``become_subreaper``: what loses its parent becomes our child and is seen again. ``deadline`` is of time.monotonic().
+    Needs ``become_subreaper``: what loses its parent becomes our child. ``deadline`` is of time.monotonic().
     """
     own = os.getpid()
     while True:

@@ -22,7 +22,7 @@ _RESP = struct.Struct("=QqiI")  # struct seccomp_notif_resp: id, val, error, fla
 _ADDFD = struct.Struct("=QIIII")  # struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
 _ID = struct.Struct("=Q")
 
-# _IOWR('!', n, size) and _IOW('!', n, size), asm-generic/ioctl.h
+# Made by the macros _IOWR and _IOW of asm-generic/ioctl.h: direction, size, the type "!", number.
 _RECV = 3 << 30 | _NOTIF.size << 16 | ord("!") << 8 | 0
 _SEND = 3 << 30 | _RESP.size << 16 | ord("!") << 8 | 1
 _ID_VALID = 1 << 30 | 8 << 16 | ord("!") << 8 | 2
@@ -93,7 +93,7 @@ class Listener:
         return f"<Listener {'closed' if self._fd < 0 else self._fd}>"
 
     def receive(self) -> Notification | None:
-        """The next notification, or None when it was withdrawn meanwhile. Call it when the descriptor polls readable."""
+        """The next notification, or None when it was withdrawn. Call it when the descriptor polls readable."""
         buffer = self._buffer
         buffer[:] = self._zeroes  # Linux refuses a buffer that is not zeroed
         try:
@@ -103,10 +103,10 @@ class Listener:
                 return None
             raise
         ident, tid, _flags, nr, _arch, _ip, *args = _NOTIF.unpack(buffer)
-        return Notification(ident, tid, nr, tuple(args))  # type: ignore[arg-type]  # six by the format
+        return Notification(ident, tid, nr, tuple(args))
 
     def is_valid(self, ident: int) -> bool:
-        """Whether the caller still waits: what was read from its memory before this call belongs to it (the pid was not reused)."""
+        """Whether the caller still waits: then what was read from its memory before was its own (no reused pid)."""
         try:
             fcntl.ioctl(self._fd, _ID_VALID, _ID.pack(ident))
         except OSError:
@@ -117,13 +117,13 @@ class Listener:
         """Let the call return ``value``, or fail with errno ``error``. Raises Gone."""
         self._ioctl(_SEND, _RESP.pack(ident, 0 if error else value, -error, 0))
 
-    def add_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> int:
+    def add_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> None:
         """Give the caller a copy of ``descriptor`` and let its call return the new number, in one step.
 
         Raises Gone, and OSError(EMFILE) where the caller's own table is full: then the call still waits.
         """
         flags = os.O_CLOEXEC if close_on_exec else 0
-        return self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
+        self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
 
     def knows_add_descriptor(self) -> bool:
         """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""
@@ -135,14 +135,14 @@ class Listener:
             pass
         return False
 
-    def _ioctl(self, request: int, data: bytes) -> int:
+    def _ioctl(self, request: int, data: bytes) -> None:
         while True:
             try:
-                result = fcntl.ioctl(self._fd, request, data)
+                fcntl.ioctl(self._fd, request, data)
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     raise Gone from None
                 if error.errno == errno.EINTR:
                     continue
                 raise
-            return result if isinstance(result, int) else 0
+            return

@@ -32,12 +32,12 @@ class PlainRelay:
         while True:
             for descriptor, _events in poll.poll():
                 if descriptor == readable:
-                    for number in os.read(readable, 256):
-                        self._pass_on(number)
+                    for byte in os.read(readable, 256):
+                        self._pass_on(byte)
                     continue
                 data = self._broker.recv(channel.MAX_BYTES)
                 if not data:
-                    print("sandboxed-kernel: the broker is gone; everything inside was ended", file=sys.stderr)
+                    _say("sandboxed-kernel: the broker is gone; everything inside was ended")
                     return 128 + signal.SIGKILL
                 code = self._hear(channel.decode(data))
                 if code is not None:
@@ -53,15 +53,20 @@ class PlainRelay:
             case channel.Reported(event, number):
                 if event.destination not in self._told:  # counts that grow are in the audit log
                     self._told[event.destination] = event.count
-                    print(render.text(event), file=sys.stderr, flush=True)
+                    _say(render.text(event))
                 if number is not None:
                     with suppress(OSError):
                         self._broker.send(channel.encode(channel.Published(number)))
             case channel.Ended(status, cause):
                 if cause:
-                    print(f"sandboxed-kernel: ended: {cause}", file=sys.stderr)
+                    _say(f"sandboxed-kernel: ended: {cause}")
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
             case channel.Failed(text):
                 raise HostError(text)
         return None
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

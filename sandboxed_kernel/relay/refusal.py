@@ -19,6 +19,7 @@ from sandboxed_kernel.relay.front import Front, installed_versions
 from sandboxed_kernel.relay.messages import Json, Message, Unusable
 from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
 
+
 def serve_refusal(front: FrontConnection, error: SandboxError) -> int:
     """Until the clients have had enough; gives the error's exit code. Raises HostError when a port is taken. Main
     thread only.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from errno import errorcode
 from posixpath import isabs, join
 from resource import RLIMIT_CORE, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE
 
@@ -43,11 +42,10 @@ class HostFeatures:
     """What this Linux can enforce, found by trying (``host.py``)."""
 
     landlock_abi: int  # 0: no Landlock
-    seccomp_notify: bool  # user notification with the structures known here
+    seccomp_notify: bool  # a filter with a listener can be loaded; False under another listener, for example
     addfd: bool  # SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND, Linux 5.14
     machine: str  # as from platform.machine()
     kernel_release: str  # as from uname -r, for messages only
-    listener_error: int = 0  # errno of loading a filter with a listener: EBUSY under another one; 0 where it worked
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +127,7 @@ def require(features: HostFeatures, best_effort: frozenset[str]) -> tuple[str, .
     if not features.seccomp_notify:
         raise HostError(
             f"{host} offers no seccomp user notification, so connections cannot be checked. It needs Linux 5.14, a"
-            " container profile that permits seccomp(2)."
-        )
-    if features.listener_error:
-        name = errorcode.get(features.listener_error, str(features.listener_error))
-        raise HostError(
-            f"{host} refuses to load a filter with a listener ({name}), so connections cannot be checked. EBUSY means"
-            " that another sandbox around this one listens already; start the kernel outside of it."
+            " container profile that permits seccomp(2), and no other sandbox around this one that listens already."
         )
     if not features.addfd:
         raise HostError(

@@ -1,4 +1,4 @@
-"""Does: the life of one sandboxed process, from the command line to the last descendant. The only file that knows all parts.
+"""Does: the life of one sandboxed process, from the command line to the last descendant. Only this file knows all parts.
 
     read the policy -> plan -> fork the broker, which starts the confined process -> relay -> end
 
@@ -60,7 +60,7 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
     """
     from sandboxed_kernel.relay.connection import create_back, read_front
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a shutdown begins with it; it means nothing before the relay takes it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a shutdown begins with it; before the relay takes it, it is nobody's
     front = read_front(connection_file)
     private = make_private_folder()
     try:

@@ -58,7 +58,7 @@ class UnixSockets:
     def __init__(
         self, reactor: Reactor, diag: SocketDiag, confine_thread: Callable[[], None], named: tuple[str, ...]
     ) -> None:
-        """``confine_thread``: the sandbox's file rules for the calling thread; ``named``: paths that the policy allows."""
+        """``confine_thread``: the sandbox's file rules for the calling thread; ``named``: paths the policy allows."""
         self._reactor, self._diag, self._confine_thread = reactor, diag, confine_thread
         self._named = frozenset(os.path.realpath(path) for path in named)
         self._bound: dict[tuple[int, int], int] = {}  # (device, inode) of the path -> the socket's inode

@@ -45,6 +45,16 @@ def test_without_the_sandbox_the_demo_fails_and_says_what(
     assert "[a picture of " in told
 
 
+@pytest.mark.slow
+@pytest.mark.container
+def test_in_the_sandbox_everything_is_as_it_should_be(capsys: pytest.CaptureFixture[str]) -> None:
+    code = demo.main()
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert "NOT AS IT SHOULD" not in told
+    assert told.count("as it should be") == 8
+
+
 def test_an_output_is_text() -> None:
     error = {"output_type": "error", "ename": "PermissionError", "evalue": "no", "traceback": []}
     stream = {"output_type": "stream", "name": "stdout", "text": "a\nb\n"}

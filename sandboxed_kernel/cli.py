@@ -164,10 +164,10 @@ def _uninstall(options: Namespace) -> int:
 
 
 def _check(_: Namespace) -> int:
-    from sandboxed_kernel.confinement import host
+    from sandboxed_kernel.check import check
     from sandboxed_kernel.errors import HostError
 
-    results = host.check()
+    results = check()
     width = max((len(result.name) for result in results), default=0)
     for result in results:
         print(f"{'holds  ' if result.holds else 'MISSING'}  {result.name:<{width}}  {result.detail}")

@@ -47,7 +47,7 @@ def assemble(
         replies=replies,
         sockets=sockets,
         connecting=Connecting(reactor, replies, sockets),
-        unix=UnixSockets(reactor, diag, orders.confine_thread, named=()),
+        unix=UnixSockets(reactor, diag, orders.confine_thread, named=tuple(grant.path for grant in orders.policy.unix)),
         datagrams=Datagrams(reactor, questions, lambda pid: broker.lost_datagram(pid)),
         streams=QuestionStreams(reactor, questions),
         names=names,

@@ -62,15 +62,22 @@ def restrict_thread(plan: Plan, *, files_only: bool) -> None:
 
 
 def _add(ruleset: int, rule: PathRule, abi: int) -> None:
+    if rule.optional:
+        try:
+            found = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return  # missing, or in a folder that this user may not enter: then there is nothing to allow
+    else:
+        # What the policy names was resolved and judged before; a link put there since (by another sandbox that may
+        # write to the same folder) must not lead elsewhere.
+        found = processes.open_real(rule.path)
     try:
-        is_folder = stat.S_ISDIR(os.stat(rule.path).st_mode)
+        is_folder = stat.S_ISDIR(os.fstat(found).st_mode)
         rights = rights_for(rule, abi=abi, is_folder=is_folder)
         if rights:
-            landlock.add_path(ruleset, rule.path, rights)
-    except OSError:
-        # Missing, or in a folder that this user may not enter: then there is nothing to allow.
-        if not rule.optional:
-            raise
+            landlock.add_path(ruleset, found, rights)
+    finally:
+        os.close(found)
 
 
 def _set_limits(plan: Plan) -> None:

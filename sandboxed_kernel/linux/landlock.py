@@ -7,7 +7,6 @@ the second opinion in the tests instead.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 
 from sandboxed_kernel.linux import libc
@@ -37,14 +36,13 @@ def create_ruleset(handled_fs: int, handled_net: int = 0, scoped: int = 0) -> in
     return libc.syscall(libc.LANDLOCK_CREATE_RULESET, libc.buffer_from(attributes), len(attributes), 0)
 
 
-def add_path(ruleset: int, path: str, access: int) -> None:
-    """Allow ``access`` beneath ``path`` (a file: to it alone). Raises OSError; EINVAL where the rights do not fit."""
-    parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        rule = libc.buffer_from(struct.pack("=Qi", access, parent))
-        libc.syscall(libc.LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
-    finally:
-        os.close(parent)
+def add_path(ruleset: int, parent: int, access: int) -> None:
+    """Allow ``access`` beneath the folder (or to the file) that ``parent`` has open, O_PATH is enough.
+
+    Raises OSError; EINVAL where the rights do not fit the kind of file.
+    """
+    rule = libc.buffer_from(struct.pack("=Qi", access, parent))
+    libc.syscall(libc.LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
 
 
 def add_port(ruleset: int, port: int, access: int) -> None:

@@ -24,7 +24,9 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _CLONE_FS = 0x200
 _CLOSE_RANGE_CLOEXEC = 4
+_AT_FDCWD = -100
 _RESOLVE_NO_MAGICLINKS = 2
+_RESOLVE_NO_SYMLINKS = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -84,9 +86,17 @@ def close_on_exec_from(first: int) -> None:
 
 def open_beneath(directory: int, path: bytes, flags: int) -> int:
     """openat2(2) that follows no /proc magic links: what is opened is what an ordinary path names. Raises OSError."""
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS)
-    name = libc.buffer_from(path + b"\0")
-    return libc.syscall(libc.OPENAT2, directory, name, libc.buffer_from(how), len(how))
+    return _openat2(directory, path, flags, _RESOLVE_NO_MAGICLINKS)
+
+
+def open_real(path: str) -> int:
+    """A descriptor (O_PATH) of a path in which no component is a symbolic link. Raises OSError; ELOOP where one is."""
+    return _openat2(_AT_FDCWD, os.fsencode(path), os.O_PATH, _RESOLVE_NO_SYMLINKS)
+
+
+def _openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    return libc.syscall(libc.OPENAT2, directory, libc.buffer_from(path + b"\0"), libc.buffer_from(how), len(how))
 
 
 def children(pid: int) -> list[int]:
@@ -166,5 +176,4 @@ def set_scheduling_attributes(pid: int, attributes: bytes, flags: int) -> None:
 def set_times(path: str, times: bytes | None) -> None:
     """utimensat(2) with two copied struct timespec, or None for now; follows links. Raises OSError."""
     name = libc.buffer_from(os.fsencode(path) + b"\0")
-    at_fdcwd = -100
-    libc.syscall(libc.number("utimensat"), at_fdcwd, name, None if times is None else libc.buffer_from(times), 0)
+    libc.syscall(libc.number("utimensat"), _AT_FDCWD, name, None if times is None else libc.buffer_from(times), 0)

@@ -124,6 +124,7 @@ class _Draft:
     home: str
     sources: list[str] = field(default_factory=list)
     allow: list[Destination] = field(default_factory=list)
+    unix: list[PathGrant] = field(default_factory=list)
     grants: list[PathGrant] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     set: dict[str, str] = field(default_factory=dict)
@@ -136,6 +137,7 @@ class _Draft:
         return Policy(
             allow=tuple(self.allow) if self.proxy is None else (self._only_proxy(self.proxy),),
             proxy=None if self.proxy is None else (_host(self.proxy), self.proxy.ports[0].first),
+            unix=tuple(self.unix),
             grants=tuple(self.grants),
             environment_pass=tuple(dict.fromkeys(self.passed)),
             environment_set=tuple(self.set.items()),
@@ -163,6 +165,11 @@ class _Draft:
 
     def read_pins(self, value: object, place: str) -> None:
         self.single["pins"] = _choice(value, ("session", "ttl"), place)
+
+    def read_unix(self, value: object, place: str) -> None:
+        for index, text in enumerate(_strings(value, place)):
+            path = absolute(text, self.workspace, self.home, f"{place}[{index}]")
+            self.unix.append(PathGrant(path, False, text, f"{place}[{index}]"))
 
     def read_active_content(self, value: object, place: str) -> None:
         self.single["active_content"] = _choice(value, ("strip", "allow"), place)
@@ -218,7 +225,12 @@ Keys = Mapping[str, "Reader | Keys"]
 
 _KEYS: Keys = {
     "best_effort": _Draft.read_best_effort,
-    "network": {"allow": _Draft.read_allow, "proxy": _Draft.read_proxy, "pins": _Draft.read_pins},
+    "network": {
+        "allow": _Draft.read_allow,
+        "proxy": _Draft.read_proxy,
+        "pins": _Draft.read_pins,
+        "unix": _Draft.read_unix,
+    },
     "filesystem": {"read": _Draft.read_read, "write": _Draft.read_write},
     "environment": {"pass": _Draft.read_pass, "set": _Draft.read_set},
     "limits": {

@@ -90,6 +90,7 @@ class Policy:
     allow: tuple[Destination, ...] = ()
     proxy: tuple[str, int] | None = None  # (host as written, port): then the only reachable endpoint
     pins: Literal["session", "ttl"] = "session"
+    unix: tuple[PathGrant, ...] = ()  # sockets of services outside that may be connected to; none is writable
     grants: tuple[PathGrant, ...] = ()
     environment_pass: tuple[str, ...] = ()
     environment_set: tuple[tuple[str, str], ...] = ()

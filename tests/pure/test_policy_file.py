@@ -457,3 +457,11 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
 def test_a_shown_value_is_one_short_printable_line(value: object) -> None:
     assert shown(value).isprintable()
     assert len(shown(value)) <= 85
+
+
+def test_sockets_of_services_are_named_by_path() -> None:
+    policy = parse('[network]\nunix = ["/run/db/.s.PGSQL.5432", "db.sock"]', place="p.toml", workspace="/w", home="/h")
+    assert [(grant.path, grant.writable, grant.place) for grant in policy.unix] == [
+        ("/run/db/.s.PGSQL.5432", False, "p.toml: network.unix[0]"),
+        ("/w/db.sock", False, "p.toml: network.unix[1]"),
+    ]

@@ -1,0 +1,116 @@
+"""Does: ``sandboxed-kernel check``: attempts what is claimed, in a real sandbox, and believes the receiver."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+
+from sandboxed_kernel.confinement.host import find_features
+from sandboxed_kernel.confinement.plan import describe_missing, missing_features
+
+_PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "probe.py")
+_TIMEOUT = 60  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    name: str
+    holds: bool
+    detail: str
+
+
+def check() -> list[CheckResult]:
+    """What this host offers, and what came of each attempt. Raises HostError where no sandbox can be started at all."""
+    return [*_features(), *_attempts()]
+
+
+def _features() -> list[CheckResult]:
+    found = find_features()
+    abi = found.landlock_abi
+    missing = missing_features(abi) if abi else ()
+    words = " ".join(describe_missing(name, abi) for name in missing)
+    return [
+        CheckResult("Linux", True, f"{found.kernel_release} on {found.machine}"),
+        CheckResult("Landlock", bool(abi), f"ABI {abi}" if abi else "missing or switched off"),
+        CheckResult("Landlock, every right", bool(abi) and not missing, words or "files, TCP, devices, scopes"),
+        CheckResult("seccomp user notification", found.seccomp_notify, "a filter with a listener can be loaded"),
+        CheckResult("sockets handed in", found.addfd, "SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND"),
+    ]
+
+
+def _attempts() -> list[CheckResult]:
+    abstract = f"sandboxed-kernel-check-{os.urandom(4).hex()}"
+    with (
+        tempfile.TemporaryDirectory(prefix="sbk-check-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as allowed,
+        socket.create_server(("127.0.0.1", 0)) as forbidden,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_UNIX) as unix,
+    ):
+        port = forbidden.getsockname()[1]
+        datagrams.bind(("127.0.0.1", port))
+        unix.bind("\0" + abstract)
+        unix.listen()
+        secret = os.path.join(folder, "secret")
+        with open(secret, "w", encoding="utf-8") as file:
+            file.write("secret")
+        os.chmod(secret, 0o600)
+        answers = _run_probe(folder, allowed.getsockname()[1], port, abstract, secret)
+        with open(secret, encoding="utf-8") as file:
+            unchanged = file.read() == "secret" and os.stat(secret).st_mode & 0o777 == 0o600
+        reached = [server for server in (forbidden, datagrams, unix) if _got_something(server)]
+        quiet = {server: server not in reached for server in (forbidden, datagrams, unix)}
+
+    def refused(name: str, text: str, evidence: bool, key: str) -> CheckResult:
+        if key not in answers:
+            return CheckResult(name, False, f"{text}: the attempt itself could not be made")
+        outcome = answers[key]
+        return CheckResult(name, bool(outcome) and evidence, f"{text}: {outcome or 'it was possible'}")
+
+    def possible(name: str, text: str, key: str) -> CheckResult:
+        outcome = answers.get(key, "the attempt itself could not be made")
+        return CheckResult(name, not outcome, f"{text}: {outcome or 'yes'}")
+
+    return [
+        possible("an allowed connection", "to a port that the policy names", "allowed"),
+        refused("other TCP", "to a listener of this machine, which saw nothing", quiet[forbidden], "tcp"),
+        refused("UDP", "to a listener of this machine, which saw nothing", quiet[datagrams], "udp"),
+        refused("abstract unix sockets", "to a listener outside, which saw nothing", quiet[unix], "abstract"),
+        refused("names", "a name that the policy does not name", True, "name"),
+        possible("own servers", "reached from inside", "own"),
+        refused("reading", "a file outside", True, "read"),
+        refused("writing", "a file outside, which is unchanged", unchanged, "write"),
+        refused("metadata", "chmod of a file outside, which is unchanged", unchanged, "chmod"),
+        possible("the workspace", "written", "workspace"),
+        refused("signals", "to a process outside", True, "signal"),
+    ]
+
+
+def _got_something(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def _run_probe(folder: str, allowed: int, port: int, abstract: str, secret: str) -> dict[str, str]:
+    """The probe's answers; empty, with its errors on standard error, where it could not run."""
+    workspace = os.path.join(folder, "workspace")
+    os.mkdir(workspace)
+    policy = os.path.join(folder, "policy.toml")
+    missing = missing_features(find_features().landlock_abi)
+    with open(policy, "w", encoding="utf-8") as file:
+        file.write(f'best_effort = {json.dumps(missing)}\n[network]\nallow = ["127.0.0.1:{allowed}"]\n')
+    order = {"port": port, "allowed": allowed, "abstract": abstract, "secret": secret, "pid": os.getpid()}
+    command = [sys.executable, "-I", "-m", "sandboxed_kernel", "run", "--policy", policy, "--workspace", workspace]
+    command += ["--audit", os.path.join(folder, "audit.jsonl"), "--", sys.executable, _PROBE, json.dumps(order)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    try:
+        answers = json.loads(done.stdout)
+    except ValueError:
+        sys.stderr.write(done.stderr)
+        return {}
+    return {str(key): str(value) for key, value in answers.items()} if isinstance(answers, dict) else {}

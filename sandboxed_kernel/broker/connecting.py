@@ -159,17 +159,22 @@ class Connecting:
             return
         import threading
 
+        # Linux looks a path up again each time the wait is over. The number of a descriptor that is closed by then may
+        # mean a socket outside, opened to be judged: so this one stays open until the connect is done.
+        kept = os.open(target, os.O_PATH | os.O_CLOEXEC) if target.startswith("/") else -1
+        goal = path_of(kept) if kept >= 0 else target
         self._threads += 1
         reference.busy = True
         under_way = _UnderWay(reference, still_right, [call])
         self._under_way[reference.inode] = under_way
 
         def work() -> None:
-            error = reference.sock.connect_ex(target)
+            error = reference.sock.connect_ex(goal)
             self._reactor.from_thread(lambda: done(error))
 
         def done(error: int) -> None:
             self._threads -= 1
+            close_quietly(kept)
             reference.busy = False
             self._under_way.pop(reference.inode, None)
             if error == 0 and not still_right():

@@ -188,13 +188,12 @@ def output_text(output: Output) -> str:
     if output["output_type"] == "stream":
         return textwrap.indent(output["text"].rstrip(), "    ")
     data = output["data"]
-    text = textwrap.indent(data.get("text/plain", ""), "    ")
     if MIME in data:
-        return coloured(textwrap.indent(text.strip(), "  ! "), "1;33")
+        return coloured(textwrap.indent(data["text/plain"], "  ! "), "1;33")
     if "image/png" in data:
         width, height = struct.unpack(">II", b64decode(data["image/png"])[16:24])  # IHDR, PNG 1.2 section 4.1.1
         return f"    [a picture of {width} x {height} points]"
-    return text
+    return textwrap.indent(data.get("text/plain", ""), "    ")
 
 
 # --- what it claims ---------------------------------------------------------------------------------------------------

@@ -42,6 +42,8 @@ SILENT = (
 
 
 def is_silent(path: bytes) -> bool:
+    if b".." in path.split(b"/"):  # /run/systemd/../../tmp/x is no service's, and its refusal may not be hidden
+        return False
     return any(path == prefix or (prefix.endswith(b"/") and path.startswith(prefix)) for prefix, _reason in SILENT)
 
 

@@ -1,4 +1,4 @@
-"""Does: the life of one sandboxed process, from the command line to the last descendant. Only this file knows all parts.
+"""Does: the life of one sandboxed process, from the command line to the last descendant. Only it knows all parts.
 
     read the policy -> plan -> fork the broker, which starts the confined process -> relay -> end
 
@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -143,7 +143,7 @@ class _Launched:
             spawn=lambda: spawn(plan, program, inherited=inherited, own_output=own_output),
             confine_thread=lambda: restrict_thread(plan, files_only=True),
             open_log=lambda: _open_log(setting.audit_file),
-            resolve=_resolver(setting.resolv_conf),
+            resolve=lambda names, started: _resolve(setting.resolv_conf, names, started),
             writable=writable_paths(plan),
             own_hostname=os.uname().nodename,
             search_domains=search_domains(setting.resolv_conf),
@@ -205,13 +205,10 @@ def writable_paths(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _resolver(resolv_conf: str) -> Callable[[str], Resolution]:
-    def resolve(name: str) -> Resolution:
-        from sandboxed_kernel.hostnames import upstream  # costs 50 ms and 11 MB: only where a policy has names
+def _resolve(resolv_conf: str, names: list[str], started: Callable[[int], None]) -> Iterable[tuple[str, Resolution]]:
+    from sandboxed_kernel.hostnames import helper  # only where a policy has names
 
-        return upstream.resolve(name, resolver_config=resolv_conf)
-
-    return resolve
+    return helper.resolve(names, resolv_conf, started=started)
 
 
 def _open_log(path: str) -> Log:

@@ -29,13 +29,14 @@ def assemble(
     orders: Orders, listener: Listener, reactor: Reactor, reporter: Reporter, crossed: Callable[[str], None]
 ) -> Broker:
     own = os.getpid()
+    helpers: set[int] = set()  # our children that are trusted: no call of the sandbox may name them
     replies = Replies(listener)
     sockets = Sockets(lambda: descendants_of(own))
     diag = SocketDiag()
     names = Names(
         reactor,
         Pins(orders.policy.allow, orders.policy.pins),
-        orders.resolve,
+        lambda wanted: orders.resolve(wanted, helpers.add),
         lambda rejected: broker.names_rejected(rejected),
         renew=orders.policy.pins == "ttl",
     )
@@ -56,7 +57,7 @@ def assemble(
         reporter=reporter,
         ephemeral=_ephemeral_ports(),
     )
-    broker = Broker(parts, orders.numbers)
+    broker = Broker(parts, orders.numbers, helpers)
     names.begin()
     LimitWatch(reactor, orders.policy.limits, lambda: descendants_of(own), crossed).begin()
     return broker

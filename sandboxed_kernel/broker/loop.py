@@ -80,13 +80,14 @@ class Parts:
 
 
 class Broker:
-    def __init__(self, parts: Parts, numbers: Mapping[str, int]) -> None:
-        """``numbers`` maps this machine's system call names to their numbers."""
+    def __init__(self, parts: Parts, numbers: Mapping[str, int], helpers: set[int]) -> None:
+        """``numbers`` maps this machine's system call names to their numbers; ``helpers``: trusted children."""
         self._parts = parts
         self._replies, self._sockets, self._reporter = parts.replies, parts.sockets, parts.reporter
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
         self._ports_had: set[int] = set()
         self._own_pid = os.getpid()
+        self._helpers = helpers
         by_name: dict[str, Callable[[Notification], None]] = {
             "socket": self._socket,
             "connect": self._connect,
@@ -515,7 +516,7 @@ class Broker:
 
     def _relative(self, call: Notification, name: str) -> None:
         try:
-            relatives.carry_out(name, call.tid, call.args, self._own_pid)
+            relatives.carry_out(name, call.tid, call.args, self._own_pid, self._helpers)
         except NotADescendant as error:
             refusal = Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
             self._refuse(call, refusal, "process", f"process {error.pid}", protocol=name)

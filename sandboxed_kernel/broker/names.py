@@ -1,24 +1,24 @@
-"""Does: the names of the policy and their pins, resolved in threads so that the loop never waits for a name server."""
+"""Does: the names of the policy and their pins, resolved aside so that the loop never waits for a name server."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.hostnames.pins import Pins, Rejected, Resolution
 
-_MAX_THREADS = 8
+_MAX_AT_ONCE = 4  # threads, each of which waits for one helper process
 
-Resolve = Callable[[str], Resolution]
+Resolve = Callable[[list[str]], Iterable[tuple[str, Resolution]]]
 
 
 class Names:
     def __init__(
         self, reactor: Reactor, pins: Pins, resolve: Resolve, rejected: Callable[[list[Rejected]], None], *, renew: bool
     ) -> None:
-        """``resolve`` asks the real resolver and may take seconds; it never raises (``hostnames.upstream.resolve``).
+        """``resolve`` asks the real resolver and may take seconds; it never raises (``hostnames.helper``).
 
         ``rejected`` is told of addresses that a name may not have. ``renew``: ask again when records expire.
         """
@@ -58,30 +58,26 @@ class Names:
             return
         self._asked[name] = [callback]
         self._queue.append(name)
-        if self._threads < _MAX_THREADS:
-            import threading
+        self._reactor.from_thread(self._work_on_queue)  # after what else this turn asks for: one helper serves all
 
-            self._threads += 1
-            threading.Thread(target=self._work, daemon=True).start()
+    def _work_on_queue(self) -> None:
+        if not self._queue or self._threads >= _MAX_AT_ONCE:
+            return
+        import threading
 
-    def _work(self) -> None:
-        """A thread: takes names until none is left. list.pop is atomic."""
-        while True:
-            try:
-                name = self._queue.pop(0)
-            except IndexError:
-                break
-            resolution = self._resolve(name)
+        names, self._queue = self._queue, []
+        self._threads += 1
+        threading.Thread(target=self._work, args=(names,), daemon=True).start()
+
+    def _work(self, names: list[str]) -> None:
+        """A thread."""
+        for name, resolution in self._resolve(names):
             self._reactor.from_thread(lambda name=name, r=resolution: self._resolved(name, r))  # type: ignore[misc]
         self._reactor.from_thread(self._thread_ended)
 
     def _thread_ended(self) -> None:
         self._threads -= 1
-        if self._queue and not self._threads:  # a name that was queued while the last thread was leaving
-            import threading
-
-            self._threads += 1
-            threading.Thread(target=self._work, daemon=True).start()
+        self._work_on_queue()
 
     def _resolved(self, name: str, resolution: Resolution) -> None:
         if rejected := self.pins.record(name, resolution, time.monotonic()):

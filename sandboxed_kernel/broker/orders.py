@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Orders:
     spawn: Callable[[], Child]
     confine_thread: Callable[[], None]
     open_log: Callable[[], Log]
-    resolve: Callable[[str], Resolution]
+    resolve: Callable[[list[str], Callable[[int], None]], Iterable[tuple[str, Resolution]]]
     writable: tuple[str, ...]
     own_hostname: str
     search_domains: tuple[str, ...]

@@ -1,0 +1,39 @@
+"""Pure: an effective policy in words, for ``%sandbox`` and for people who ask what their kernel may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
+
+
+def describe(policy: Policy, grants: Iterable[PathGrant], missing: Iterable[str] = ()) -> str:
+    """Some lines of text: what may be reached, read, written, and by which line of which file.
+
+    ``grants`` are those in force (``confinement.plan.effective_grants``), ``missing`` what this host cannot enforce and
+    the policy does without.
+    """
+    sections = (
+        ("Network", [f"{rule.text:<40} {rule.place}" for rule in policy.allow] or ["nothing"]),
+        ("Unix sockets of services", [f"{grant.path:<40} {grant.place}" for grant in policy.unix]),
+        ("Folders", [f"{'write' if grant.writable else 'read '}  {grant.path:<33} {grant.place}" for grant in grants]),
+        ("Environment", [f"passed: {name}" for name in policy.environment_pass]),
+        ("Environment, set", [f"{name}={value}" for name, value in policy.environment_set]),
+        ("Limits", _limits(policy.limits)),
+        ("Active content of outputs", ["stripped" if policy.active_content == "strip" else "allowed"]),
+        ("NOT ENFORCED on this host (best_effort)", list(missing)),
+    )
+    written = [f"{title}:\n" + "\n".join(f"    {line}" for line in lines) for title, lines in sections if lines]
+    head = f"Policy: {', '.join(policy.sources)}" if policy.sources else "Policy: the default (no file was given)"
+    return "\n".join([head, *written])
+
+
+def _limits(limits: Limits) -> list[str]:
+    named = (
+        ("memory", limits.memory, "bytes"),
+        ("processes", limits.processes, ""),
+        ("open_files", limits.open_files, ""),
+        ("cpu_seconds", limits.cpu_seconds, "s"),
+        ("file_size", limits.file_size, "bytes"),
+    )
+    return [f"{name} = {value} {unit}".rstrip() for name, value, unit in named if value is not None]

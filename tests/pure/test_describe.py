@@ -1,0 +1,59 @@
+"""An effective policy in words: every part that is in force is named, with the line it comes from."""
+
+from __future__ import annotations
+
+from sandboxed_kernel.policy.describe import describe
+from sandboxed_kernel.policy.file import parse
+from sandboxed_kernel.policy.model import PathGrant, Policy
+
+
+def test_the_default_allows_no_network_and_says_so() -> None:
+    text = describe(Policy(), [PathGrant("/w", True, ".", "the notebook's folder")])
+    assert text.splitlines() == [
+        "Policy: the default (no file was given)",
+        "Network:",
+        "    nothing",
+        "Folders:",
+        "    write  /w                                the notebook's folder",
+        "Active content of outputs:",
+        "    stripped",
+    ]
+
+
+def test_every_part_of_a_policy_is_named_with_its_line() -> None:
+    policy = parse(
+        """
+        best_effort = ["signals"]
+        [network]
+        allow = ["pypi.org:443"]
+        unix = ["/run/db.sock"]
+        [filesystem]
+        read = ["/data"]
+        [environment]
+        pass = ["MODEL"]
+        set = { TZ = "UTC" }
+        [limits]
+        memory = "1 GiB"
+        processes = 50
+        [outputs]
+        active_content = "allow"
+        """,
+        place="policy.toml",
+        workspace="/w",
+        home="/h",
+    )
+    text = describe(policy, policy.grants, missing=("signals",))
+    for part in (
+        "Policy: policy.toml",
+        "pypi.org:443",
+        "policy.toml: network.allow[0]",
+        "/run/db.sock",
+        "read   /data",
+        "passed: MODEL",
+        "TZ=UTC",
+        "memory = 1073741824 bytes",
+        "processes = 50",
+        "    allowed",
+        "NOT ENFORCED on this host (best_effort):\n    signals",
+    ):
+        assert part in text

@@ -42,13 +42,14 @@ class Connecting:
         self._reactor, self._replies, self._sockets = reactor, replies, sockets
         self._under_way: dict[int, _UnderWay] = {}  # by the reference's inode
         self._threads = 0
+        linux_sockets.expect_interrupts()
 
     def connect(self, call: Notification, reference: Reference, target: Target, still_right: Check = _yes) -> None:
         """Connect to ``target`` and answer ``call``. ``still_right`` is asked after connecting; no means EACCES."""
         if self.join(call, reference):
             return
         with linux_sockets.non_blocking(reference.sock) as caller_polls:
-            error = reference.sock.connect_ex(target)
+            error = linux_sockets.connect_now(reference.sock, target)
         if error == errno.EINPROGRESS:
             if not linux_sockets.is_connected(reference.sock):
                 self._wait(call, reference, still_right, caller_polls)

@@ -1,10 +1,11 @@
-"""What Python's socket module cannot say: disconnect, non-blocking for one call, the way of a packet."""
+"""What Python's socket module cannot say: disconnect, a connect that never waits, the way of a packet."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from sandboxed_kernel.linux import libc
 
 _CONNECT = {"x86_64": 42, "aarch64": 203}
+_STUCK = 0.01  # seconds after which a connect that should not wait is interrupted
 
 
 def disconnect(sock: socket.socket) -> int:
@@ -25,22 +27,40 @@ def disconnect(sock: socket.socket) -> int:
     return 0
 
 
+def expect_interrupts() -> None:
+    """Once, in the main thread, before ``connect_now``: SIGALRM interrupts a system call and does nothing else."""
+    signal.signal(signal.SIGALRM, lambda _number, _frame: None)  # without SA_RESTART
+
+
 @contextmanager
 def non_blocking(sock: socket.socket) -> Iterator[bool]:
     """O_NONBLOCK for the calls within; yields whether it was set already.
 
     The flag belongs to the open file, which the sandbox shares: it is set for microseconds only.
     """
-    fd = sock.fileno()
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if flags & os.O_NONBLOCK:
-        yield True
-        return
-    fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+    caller_polls = bool(fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK)
+    sock.setblocking(False)  # also tells Python, which would wait after an interrupt
     try:
-        yield False
+        yield caller_polls
     finally:
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        if not caller_polls:
+            sock.setblocking(True)
+
+
+def connect_now(sock: socket.socket, target: tuple[str | int, ...] | str) -> int:
+    """connect(2) of a ``non_blocking`` socket; an errno, 0 for done. Never waits.
+
+    The sandbox can clear O_NONBLOCK between our setting it and our connect, which would then last two minutes with a
+    silent host. A timer interrupts such a call; the connection is under way then, as after EINPROGRESS.
+    """
+    signal.setitimer(signal.ITIMER_REAL, _STUCK, _STUCK)  # repeated: the first may come before the call begins
+    try:
+        error = sock.connect_ex(target)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    if error == errno.EINTR:
+        return errno.EAGAIN if sock.family == socket.AF_UNIX else errno.EINPROGRESS
+    return error
 
 
 def is_connected(sock: socket.socket) -> bool:

@@ -23,11 +23,12 @@ from sandboxed_kernel.confinement.filesystem import READ, Fs, PathRule
 from sandboxed_kernel.confinement.filters import load_program
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.numbers import NUMBERS
-from sandboxed_kernel.confinement.plan import Plan, make_plan
+from sandboxed_kernel.confinement.plan import Plan, effective_grants, make_plan
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.hostnames.pins import Resolution
 from sandboxed_kernel.linux import folders, processes
+from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Policy
 from sandboxed_kernel.surroundings import (
     default_audit_file,
@@ -67,8 +68,7 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
         setting = Setting(os.getcwd(), policy_file, default_audit_file(), _RESOLV_CONF, front.file)
         back = create_back(private)
         policy, plan = _prepare(setting, private, (sys.executable, _START, "-f", back.file))
-        own_file = PathRule(back.file, READ, "the kernel's own connection file", optional=False)
-        plan = replace(plan, path_rules=(*plan.path_rules, own_file))
+        plan = _for_kernel(plan, policy, back.file)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, setting, private, inherited=inherited, own_output=False) as broker:
             from sandboxed_kernel.relay.loop import Relay, RelayOptions
@@ -120,6 +120,14 @@ def _prepare(setting: Setting, private: str, argv: tuple[str, ...]) -> tuple[Pol
         kept.append((setting.connection_file, "the connection file, with the key of this kernel"))
     around = look_around(policy, workspace=setting.workspace, private=private, argv=argv, kept=kept)
     return policy, make_plan(policy, find_features(), around)
+
+
+def _for_kernel(plan: Plan, policy: Policy, connection_file: str) -> Plan:
+    """What ipykernel needs beyond a command's plan: its connection file, and the text that ``%sandbox`` shows."""
+    own_file = PathRule(connection_file, READ, "the kernel's own connection file", optional=False)
+    text = describe(policy, effective_grants(policy, plan.cwd), plan.missing)
+    environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
+    return replace(plan, path_rules=(*plan.path_rules, own_file), environment=environment)
 
 
 class _Launched:

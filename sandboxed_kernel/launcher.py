@@ -30,8 +30,8 @@ from sandboxed_kernel.hostnames.pins import Resolution
 from sandboxed_kernel.linux import folders, processes
 from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.settings import Settings, load_settings
 from sandboxed_kernel.surroundings import (
-    default_audit_file,
     home_folder,
     look_around,
     make_private_folder,
@@ -43,13 +43,11 @@ _PATIENCE = 5.0  # seconds for the broker to end everything
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What a launch is about, beside the policy."""
+class _Launch:
+    """What a launch is about, beside the policy's text."""
 
     workspace: str
-    policy_file: str | None
-    audit_file: str
-    resolv_conf: str
+    settings: Settings
     connection_file: str | None = None
 
 
@@ -65,12 +63,13 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
     front = read_front(connection_file)
     private = make_private_folder()
     try:
-        setting = Setting(os.getcwd(), policy_file, default_audit_file(), _RESOLV_CONF, front.file)
+        settings = load_settings()
+        launch = _Launch(os.getcwd(), replace(settings, policy_file=policy_file or settings.policy_file), front.file)
         back = create_back(private)
-        policy, plan = _prepare(setting, private, (sys.executable, _START, "-f", back.file))
+        policy, plan = _prepare(launch, private, (sys.executable, _START, "-f", back.file))
         plan = _for_kernel(plan, policy, back.file)
         inherited = tuple(back.listeners.values())
-        with _Launched(policy, plan, setting, private, inherited=inherited, own_output=False) as broker:
+        with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as broker:
             from sandboxed_kernel.relay.loop import Relay, RelayOptions
 
             options = RelayOptions(active_content=policy.active_content)
@@ -97,28 +96,29 @@ def run_command(
 
     private = make_private_folder()
     try:
-        setting = Setting(workspace, policy_file, audit_file or default_audit_file(), resolv_conf or _RESOLV_CONF)
-        policy, plan = _prepare(setting, private, tuple(argv))
-        with _Launched(policy, plan, setting, private, inherited=(), own_output=True) as broker:
+        found = load_settings()
+        settings = Settings(
+            audit_file or found.audit_file, resolv_conf or found.resolv_conf, policy_file or found.policy_file
+        )
+        launch = _Launch(workspace, settings)
+        policy, plan = _prepare(launch, private, tuple(argv))
+        with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as broker:
             return PlainRelay(broker).run()
     finally:
         folders.remove_tree(private)
 
 
-_RESOLV_CONF = "/etc/resolv.conf"
-
-
-def _prepare(setting: Setting, private: str, argv: tuple[str, ...]) -> tuple[Policy, Plan]:
+def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Policy, Plan]:
     """Everything that can be wrong is found here, before anything is started. Raises PolicyError and HostError."""
     policy = Policy()
-    if setting.policy_file is not None:
+    if launch.settings.policy_file is not None:
         from sandboxed_kernel.policy.read import load
 
-        policy = load(setting.policy_file, workspace=setting.workspace, home=home_folder())
-    kept = [(setting.audit_file, "the audit log")]
-    if setting.connection_file is not None:
-        kept.append((setting.connection_file, "the connection file, with the key of this kernel"))
-    around = look_around(policy, workspace=setting.workspace, private=private, argv=argv, kept=kept)
+        policy = load(launch.settings.policy_file, workspace=launch.workspace, home=home_folder())
+    kept = [(launch.settings.audit_file, "the audit log")]
+    if launch.connection_file is not None:
+        kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
+    around = look_around(policy, workspace=launch.workspace, private=private, argv=argv, kept=kept)
     return policy, make_plan(policy, find_features(), around)
 
 
@@ -137,7 +137,7 @@ class _Launched:
         self,
         policy: Policy,
         plan: Plan,
-        setting: Setting,
+        launch: _Launch,
         private: str,
         *,
         inherited: Sequence[int],
@@ -150,11 +150,11 @@ class _Launched:
             policy=policy,
             spawn=lambda: spawn(plan, program, inherited=inherited, own_output=own_output),
             confine_thread=lambda: restrict_thread(plan, files_only=True),
-            open_log=lambda: _open_log(setting.audit_file),
-            resolve=lambda names, started: _resolve(setting.resolv_conf, names, started),
+            open_log=lambda: _open_log(launch.settings.audit_file),
+            resolve=lambda names, started: _resolve(launch.settings.resolv_conf, names, started),
             writable=writable_paths(plan),
             own_hostname=os.uname().nodename,
-            search_domains=search_domains(setting.resolv_conf),
+            search_domains=search_domains(launch.settings.resolv_conf),
             numbers=NUMBERS[plan.machine],
             clean_up=lambda: folders.remove_tree(private),
         )
@@ -165,6 +165,7 @@ class _Launched:
         processes.become_subreaper()
         processes.set_no_new_privs()
         processes.drop_capabilities()
+        self._fenced = processes.fence_signals()
         self._pid = os.fork()
         if self._pid == 0:
             _be_broker(self._orders, ours, theirs)
@@ -181,7 +182,7 @@ class _Launched:
             if pid:
                 break
             time.sleep(0.002)
-        processes.kill_descendants(time.monotonic() + _PATIENCE)
+        processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
 
 
 def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket) -> None:

@@ -25,14 +25,15 @@ from sandboxed_kernel.linux.seccomp import Listener
 from sandboxed_kernel.notices import channel
 from sandboxed_kernel.notices.events import Event
 
+_REAPED_AT_ONCE = 64
 _PATIENCE = 5.0  # seconds for the last messages and the last descendants
 _MAX_OUTPUT = 1 << 20  # bytes of the confined process's own output that are passed on to the launcher's log
 
 
 def serve(orders: Orders, relay: socket.socket) -> None:
     """Start the confined process, answer its calls, end with it. ``relay`` is this end of the channel."""
-    _become_broker()
-    life = _Life(orders, relay)
+    fenced = _become_broker()
+    life = _Life(orders, relay, fenced)
     try:
         life.begin()
         life.reactor.run()
@@ -44,7 +45,8 @@ def serve(orders: Orders, relay: socket.socket) -> None:
         life.end()
 
 
-def _become_broker() -> None:
+def _become_broker() -> bool:
+    """Whether our signals reach nothing but what we fork from now on."""
     os.setsid()
     processes.become_subreaper()
     processes.set_no_new_privs()
@@ -52,11 +54,13 @@ def _become_broker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return processes.fence_signals()
 
 
 class _Life:
-    def __init__(self, orders: Orders, relay: socket.socket) -> None:
+    def __init__(self, orders: Orders, relay: socket.socket, fenced: bool) -> None:
         self._orders = orders
+        self._fenced = fenced
         self._relay = relay
         self.reactor = Reactor()
         self._reporter: Reporter | None = None
@@ -102,16 +106,18 @@ class _Life:
         self._reap()  # it may have ended before the handler stood
 
     def _reap(self) -> None:
-        while True:
+        for _ in range(_REAPED_AT_ONCE):  # a fork bomb sends us its orphans without end
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                break
+                return
             if pid == 0:
-                break
-            if self._child is not None and pid == self._child.pid:
-                self._status = status
+                return
+            if self._status is None and self._child is not None and pid == self._child.pid:
+                self._status = status  # once: the number may be given again, to a descendant that ends with another
                 self.reactor.stop()
+                return
+        self.reactor.call_later(0.0, self._reap)
 
     # --- the relay -------------------------------------------------------------------------------------------------
 
@@ -206,7 +212,7 @@ class _Life:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self._child is not None and self._status is None:
             self._status = _kill_and_wait(self._child.pid)
-        processes.kill_descendants(time.monotonic() + _PATIENCE)
+        processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
         with suppress(OSError):
             self._relay.settimeout(_PATIENCE)
         if self._reporter is not None:

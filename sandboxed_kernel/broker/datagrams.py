@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,8 @@ from sandboxed_kernel.broker.questions import Questions
 from sandboxed_kernel.broker.reactor import Reactor
 
 MAX_DATAGRAM = 65535
-_MAX_PAIRS = 10_000
+_MAX_PAIRS = 8192  # of one sandbox; bounds the broker's memory
+_RESERVED = 128  # descriptors the broker needs for itself
 _MAX_SIDES = 64  # destinations that one unconnected socket may send to
 
 
@@ -45,6 +47,8 @@ class Datagrams:
         """``lost(pid)`` is told of a message whose destination nobody can see."""
         self._reactor, self._questions, self._lost = reactor, questions, lost
         self._pairs: dict[int, Pair] = {}  # by the inode of the end that the sandbox has
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._quota = min(_MAX_PAIRS, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: sockets.py
         self._owners: dict[int, int] = {}  # that inode -> the process that made it
 
     def find(self, inode: int) -> Pair | None:
@@ -52,7 +56,7 @@ class Datagrams:
 
     def create(self, wanted: CreatePair) -> Pair:
         """Raises OSError(EMFILE) over the quota."""
-        if len(self._pairs) >= _MAX_PAIRS:
+        if len(self._pairs) >= self._quota:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         pair = Pair(wanted.family)
         if wanted.non_blocking:

@@ -86,6 +86,7 @@ class Broker:
         self._replies, self._sockets, self._reporter = parts.replies, parts.sockets, parts.reporter
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
         self._ports_had: set[int] = set()
+        self._binding: dict[int, Notification] = {}  # unix paths being bound, by the socket's inode
         self._own_pid = os.getpid()
         self._helpers = helpers
         by_name: dict[str, Callable[[Notification], None]] = {
@@ -239,6 +240,9 @@ class Broker:
                 self._parts.connecting.connect(call, reference, self._target(reference, to, candidate), still)
                 return
             occupied = occupied or found is not None
+        itself = decisions.normalise(to.address)
+        if itself not in candidates:  # another address of this machine, where only others can listen
+            occupied = occupied or self._parts.diag.tcp_listener(itself, to.port) is not None
         if occupied and self._parts.names.launching:
             self._parts.names.when_launched(lambda: self.handle(call))
         elif occupied:
@@ -355,17 +359,24 @@ class Broker:
     def _bind_unix(self, call: Notification, reference: Reference, address: Address) -> None:
         inode = reference.inode
         if isinstance(address, UnixPath):
-            self._parts.unix.bind_path(
-                call.tid, reference, address.path, lambda error: self._bound(call, error, inode)
-            )
+            waiting = self._binding.get(inode)
+            if waiting is not None:  # the repeat of an interrupted call joins it; another thread's bind comes too late
+                if waiting.tid == call.tid:
+                    self._binding[inode] = call
+                else:
+                    self._replies.answer(call, error=errno.EINVAL)
+                return
+            self._parts.unix.bind_path(call.tid, reference, address.path, lambda error: self._bound_path(error, inode))
+            self._binding[inode] = call
         elif isinstance(address, UnixAbstract | UnixUnnamed):
             name = address.name if isinstance(address, UnixAbstract) else b""
-            self._bound(call, self._parts.unix.bind_abstract(reference, name), inode)
+            error = self._parts.unix.bind_abstract(reference, name)
+            self._replies.answer(call, error=error, inode=inode)
         else:
             self._replies.answer(call, error=errno.EINVAL)
 
-    def _bound(self, call: Notification, error: int, inode: int) -> None:
-        self._replies.answer(call, error=error, inode=inode)
+    def _bound_path(self, error: int, inode: int) -> None:
+        self._replies.answer(self._binding.pop(inode), error=error, inode=inode)
 
     def _bind_inet(self, call: Notification, reference: Reference, to: InetAddress | None) -> None:
         if to is None:

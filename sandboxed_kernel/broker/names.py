@@ -10,6 +10,7 @@ from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.hostnames.pins import Pins, Rejected, Resolution
 
 _MAX_AT_ONCE = 4  # threads, each of which waits for one helper process
+_MAX_QUEUED = 256  # names, and questions that wait for one of them; further ones stay unanswered, as on a busy network
 
 Resolve = Callable[[list[str]], Iterable[tuple[str, Resolution]]]
 
@@ -54,7 +55,10 @@ class Names:
         """Resolve ``name`` into the pins, then call back; one question under way serves everybody."""
         waiting = self._asked.get(name)
         if waiting is not None:
-            waiting.append(callback)
+            if len(waiting) < _MAX_QUEUED:
+                waiting.append(callback)
+            return
+        if len(self._queue) >= _MAX_QUEUED and name not in self._at_launch:
             return
         self._asked[name] = [callback]
         self._queue.append(name)

@@ -16,17 +16,22 @@ from collections.abc import Callable
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 
 
+_TIDY = 1000  # cancelled timers that may wait for their time before the rest is moved together
+
+
 class Timer:
     """A pending callback; ``cancel`` makes it do nothing."""
 
-    __slots__ = ("callback", "when")
+    __slots__ = ("_cancelled", "callback")
 
-    def __init__(self, when: float, callback: Callable[[], None]) -> None:
-        self.when = when
+    def __init__(self, callback: Callable[[], None], cancelled: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
+        self._cancelled = cancelled
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._cancelled()
 
 
 class Reactor:
@@ -37,6 +42,7 @@ class Reactor:
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
+        self._cancelled = 0
         self._running = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._results: collections.deque[Callable[[], None]] = collections.deque()
@@ -57,9 +63,17 @@ class Reactor:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """``when`` is of time.monotonic()."""
-        timer = Timer(when, callback)
+        timer = Timer(callback, self._count_cancelled)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
+
+    def _count_cancelled(self) -> None:
+        """Cancelled timers leave when many: with an hour's SO_SNDTIMEO each connect would leave one for an hour."""
+        self._cancelled += 1
+        if self._cancelled > _TIDY + len(self._timers) // 2:
+            self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         return self.call_at(time.monotonic() + seconds, callback)

@@ -20,7 +20,6 @@ from sandboxed_kernel.notices.events import Event
 HOLD = 0.05  # seconds that a refused call may wait for its notice
 _FLUSH = 0.2  # seconds between updates of counts
 _MAX_DESTINATIONS = 1000  # told one by one in a cell; a kernel that makes up more gets them counted as one
-_MAX_QUEUED = 1000
 
 
 class Clock(Protocol):
@@ -45,7 +44,7 @@ class Reporter:
         self._allowed: set[Destination] = set()
         self._held: dict[int, Callable[[], None]] = {}
         self._number = 0
-        self._queue: collections.deque[bytes] = collections.deque(maxlen=_MAX_QUEUED)
+        self._queue: collections.deque[bytes] = collections.deque()  # bounded by _MAX_DESTINATIONS
 
     def refused(self, destination: Destination, make: Callable[[], Event], answer: Callable[[], None]) -> None:
         """Report, then ``answer``. ``make`` is called only for a destination that is new in this cell."""
@@ -105,6 +104,9 @@ class Reporter:
     def _count(self, destination: Destination, known: Event) -> None:
         self._seen[destination] = replace(known, count=known.count + 1, when=time.time())
         self._dirty.add(destination)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
         if not self._flush_pending:
             self._flush_pending = True
             self._clock.call_later(_FLUSH, self._flush_timer)
@@ -114,7 +116,10 @@ class Reporter:
         self.flush()
 
     def flush(self) -> None:
-        """Send and log the counts that grew."""
+        """Send and log the counts that grew; later while the relay takes nothing, so that they do not pile up."""
+        if self._queue:
+            self._flush_soon()
+            return
         for destination in self._dirty:
             event = self._seen.get(destination)
             if event is not None:

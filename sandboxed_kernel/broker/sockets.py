@@ -19,6 +19,7 @@ from sandboxed_kernel.linux import processes
 
 _SWEEP_SLACK = 64  # dead references are looked for when the table has grown to this + 2 x the live ones
 _RESERVED = 128  # descriptors the broker needs for itself
+_MAX_REFERENCES = 16384  # sockets that are neither connected nor listening; bounds the broker's memory
 
 
 class Reference:
@@ -28,7 +29,7 @@ class Reference:
 
     def __init__(self, sock: socket.socket, inode: int, family: int, kind: int) -> None:
         self.sock, self.inode, self.family, self.type = sock, inode, family, kind
-        self.busy = False  # a connect is under way
+        self.busy = False  # a connect or a bind is under way
 
     def __repr__(self) -> str:
         return f"<Reference {self.inode} family={self.family} {'busy' if self.busy else 'idle'}>"
@@ -42,7 +43,8 @@ class Sockets:
         self._by_inode: dict[int, Reference] = {}
         self._descendants = descendants
         self._sweep_at = _SWEEP_SLACK
-        self._quota = max(_RESERVED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED)
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._quota = min(_MAX_REFERENCES, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: datagrams
         with socket.socket(socket.AF_UNIX) as probe:
             self.device = os.fstat(probe.fileno()).st_dev  # of sockfs
 

@@ -80,10 +80,12 @@ class UnixSockets:
         inode = reference.inode
 
         def done(error: int, status: os.stat_result | None) -> None:
+            reference.busy = False
             if status is not None:
                 self._remember(inode, status)
             answer(error)
 
+        reference.busy = True
         self._jobs.put(_Job(reference.sock, path, directory, umask, done))
 
     def _work(self) -> None:

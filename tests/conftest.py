@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import interfaces
 
 ROOT = Path(__file__).parent
+
+# The same examples at every run, and none refused for taking long on a busy machine; no database, because the tree may
+# be somebody else's. HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("suite"), derandomize=False, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 def _is_promise(item: pytest.Item) -> bool:

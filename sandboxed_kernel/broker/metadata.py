@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
 _SPECIAL_BITS = 0o6000  # set-user-id, set-group-id
 _MAX_VALUE = 65536  # XATTR_SIZE_MAX, limits.h
 _TIMESPEC, _TIMEVAL, _UTIMBUF = 32, 32, 16
+# glibc's and gnulib's fchmodat(AT_SYMLINK_NOFOLLOW), in Linux since 6.6 only: tar calls it for every folder.
+_DESCRIPTOR_LINK = re.compile(rb"/proc/(?:thread-)?self/fd/(\d{1,9})")
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 
 Arguments = tuple[int, int, int, int, int, int]
@@ -72,12 +75,17 @@ class Metadata:
         elif target.path is not None and target.descriptor is None:
             raise Malformed(errno.EFAULT, "no path")
         descriptor = as_int(arguments[target.descriptor]) if target.descriptor is not None else AT_FDCWD
+        if flags & 0xFFFFFFFF & ~(_AT_SYMLINK_NOFOLLOW | _AT_EMPTY_PATH):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         # futimens(3) is utimensat with a descriptor and no path; with AT_EMPTY_PATH others take the same form.
         by_descriptor = target.path is None or not arguments[target.path] or (not path and flags & _AT_EMPTY_PATH)
+        follow = target.follow and not flags & _AT_SYMLINK_NOFOLLOW
+        link = _DESCRIPTOR_LINK.fullmatch(path) if follow else None
+        if link is not None:  # of the caller, where our own /proc/self would mean us
+            by_descriptor, descriptor = True, int(link[1])
         if by_descriptor and descriptor != AT_FDCWD:
             process.open_file(tid, descriptor)
             return os.open(f"/proc/{tid}/fd/{descriptor}", os.O_PATH | os.O_CLOEXEC)
-        follow = target.follow and not flags & _AT_SYMLINK_NOFOLLOW
         directory = process.open_directory(tid, AT_FDCWD if path.startswith(b"/") else descriptor)
         try:
             return processes.open_beneath(directory, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))

@@ -125,7 +125,7 @@ MAY_BE_MISSING = {
 }
 MISSING = {"ENOSYS", "ENOTTY", "EOPNOTSUPP", "no such call on this machine"}
 # Refused on purpose, in a writable folder too.
-CLOSED = {"chmod, path descriptor", "chmod, root", "setxattrat", "removexattrat", "flags", "flags, structure"}
+CLOSED = {"chmod, root", "setxattrat", "removexattrat", "flags", "flags, structure"}
 CLOSED |= {"file_setattr"}
 
 

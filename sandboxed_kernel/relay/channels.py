@@ -22,7 +22,8 @@ LARGE = 65536  # bytes; from here on frames are handed over, not copied: one cop
 MAX_BACK_FRAME = 1 << 30  # bytes; a larger frame from the kernel costs it the connection
 FRONT_LINGER = 300  # ms for the last words to a client
 CONNECT = 5000  # ms to connect to a socket of our own; takes microseconds
-PATIENCE = 1.0  # seconds that one slow client may hold up the others
+PATIENCE = 0.3  # seconds that one slow client may hold up the others; the kernel keeps 1,000 messages meanwhile
+STUCK = 5.0  # seconds for which a client without room is not waited for again
 _FRONT_TYPES = {
     "shell": zmq.ROUTER,
     "iopub": zmq.XPUB,
@@ -40,9 +41,8 @@ def bind_front(context: zmq.Context[Socket], front: FrontConnection) -> tuple[di
         sockets[channel] = socket = context.socket(_FRONT_TYPES[channel])
         socket.linger = FRONT_LINGER
         if channel == "iopub":
-            # Every subscriber gets a welcome; without it only the first of each topic is reported. NODROP: see Outlet.
+            # Every subscriber gets a welcome; without it only the first of each topic is reported.
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-            socket.setsockopt(zmq.XPUB_NODROP, 1)
         else:
             socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its identity
         if front.curve is not None:
@@ -132,42 +132,45 @@ def send(socket: Socket, frames: Sequence[Frame]) -> bool:
 
 
 class Outlet:
-    """The front's iopub: nothing is lost to a client that is only slow, and nobody waits for one that is stuck.
+    """The front's iopub. What the kernel says is dropped for a client that has no room for it, as by ipykernel itself;
+    what the supervisor says is not, unless the client is stuck.
 
-    An XPUB drops what a slow subscriber has no room for, and notices with it. With ``XPUB_NODROP`` it says EAGAIN
-    instead; then the relay stops reading from the kernel, until there is room or ``PATIENCE`` is over. After that
-    the stuck client loses messages (only it does), and the others go on.
+    An XPUB drops what a slow subscriber has no room for (HWM, zmq_socket(3)). With ``XPUB_NODROP`` it says EAGAIN
+    instead: our own messages are sent that way, and while one waits the relay reads nothing from the kernel, so that
+    a flood of output cannot take the room that becomes free. After ``PATIENCE`` the client counts as stuck: for a
+    while it loses our messages too (only it does), and the others go on.
     """
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._waiting: deque[Sequence[Frame]] = deque()
-        self._stuck_since: float | None = None
+        self._since = 0.0  # the oldest of them has waited since then
         self._lossy_until = 0.0
 
     @property
     def blocked(self) -> bool:
         return bool(self._waiting)
 
-    def send(self, frames: Sequence[Frame], now: float) -> None:
+    def send_output(self, frames: Sequence[Frame]) -> None:
+        """What the kernel said; behind what waits, so that the end of a cell does not overtake its notices."""
+        if self._waiting:
+            self._waiting.append(frames)
+        else:
+            send(self._socket, frames)
+
+    def send_own(self, frames: Sequence[Frame], now: float) -> None:
+        if not self._waiting:
+            self._since = now
         self._waiting.append(frames)
         self.flush(now)
 
     def flush(self, now: float) -> None:
-        if self._lossy_until and now > self._lossy_until:
-            self._set_lossy(None)
-        while self._waiting:
-            if send(self._socket, self._waiting[0]):
-                self._waiting.popleft()
-                self._stuck_since = None
-            elif self._stuck_since is None:
-                self._stuck_since = now
-                return
-            elif now - self._stuck_since < PATIENCE:
-                return
-            else:
-                self._set_lossy(now + 5 * PATIENCE)
-
-    def _set_lossy(self, until: float | None) -> None:
-        self._lossy_until = until or 0.0
-        self._socket.setsockopt(zmq.XPUB_NODROP, 0 if until else 1)
+        """Sends what waits, as far as there is room or patience has an end."""
+        if self._waiting and now - self._since > PATIENCE:
+            self._lossy_until = now + STUCK
+        if now >= self._lossy_until:
+            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        while self._waiting and send(self._socket, self._waiting[0]):
+            self._waiting.popleft()
+            self._since = now
+        self._socket.setsockopt(zmq.XPUB_NODROP, 0)

@@ -39,7 +39,7 @@ class Front:
 
     def close(self) -> None:
         """After what waits for slow clients has gone out, or their time is over."""
-        deadline = time.monotonic() + 2 * channels.PATIENCE
+        deadline = time.monotonic() + channels.PATIENCE + 1
         while self.blocked and time.monotonic() < deadline:
             time.sleep(0.005)
             self.flush()
@@ -68,14 +68,17 @@ class Front:
 
     def publish(self, msg_type: str, content: Json, parent: Json) -> None:
         """One message of our own on iopub."""
-        self.pass_output([msg_type.encode()], self._parts(msg_type, content, parent), [])
+        self._publish([msg_type.encode()], self._parts(msg_type, content, parent))
+
+    def _publish(self, topic: Sequence[Frame], parts: list[Frame]) -> None:
+        self._outlet.send_own(messages.frames(topic, parts, [], self._signer), time.monotonic())
 
     def reply(self, channel: str, msg_type: str, content: Json, identities: Sequence[Frame], parent: Json) -> None:
         """One message of our own to one client."""
         self.pass_reply(channel, identities, self._parts(msg_type, content, parent), [])
 
     def pass_output(self, topic: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame]) -> None:
-        self._outlet.send(messages.frames(topic, parts, buffers, self._signer), time.monotonic())
+        self._outlet.send_output(messages.frames(topic, parts, buffers, self._signer))
 
     def pass_reply(self, channel: str, to: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame]) -> None:
         channels.send(self.sockets[channel], messages.frames(to, parts, buffers, self._signer))
@@ -106,7 +109,7 @@ class Front:
             except UnicodeDecodeError:
                 continue
             parts = self._parts("iopub_welcome", {"subscription": name}, {})
-            self.pass_output([topic] if topic else [], parts, [])
+            self._publish([topic] if topic else [], parts)
 
 
 def installed_versions() -> answers.Versions:

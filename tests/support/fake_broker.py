@@ -32,7 +32,7 @@ class FakeBroker:
     """The child process of the relay that plays the broker."""
 
     def __init__(self, relay: socket.socket, back: BackConnection, private: str) -> None:
-        self.relay = relay
+        self.relay, self.private = relay, private
         self.sender: str | None = None
         command = [sys.executable, str(START), "-f", back.file]
         environment = {**os.environ, "TMPDIR": private, "IPYTHONDIR": f"{private}/ipython"}
@@ -87,6 +87,7 @@ class FakeBroker:
         except ProcessLookupError:
             pass
         code = self.child.wait()
+        shutil.rmtree(self.private, ignore_errors=True)  # the launcher may have been killed
         self.tell(words.Ended(-code if code < 0 else code << 8))
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
@@ -77,16 +78,28 @@ class Kernel:
         """Until the reply and the idle that belong to it; every iopub message meanwhile, of whatever parent."""
         outcome = Outcome(msg_id)
         end = time.monotonic() + DEADLINE
-        while not outcome.reply:
-            reply = self.client.get_shell_msg(timeout=end - time.monotonic())
-            if reply["parent_header"].get("msg_id") == msg_id:
-                outcome.reply = reply
-        while True:
-            message = self.client.get_iopub_msg(timeout=end - time.monotonic())
-            outcome.iopub.append(message)
-            idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
-            if idle and message["parent_header"].get("msg_id") == msg_id:
-                return outcome
+        idle = False
+        # Both at once, as real clients do: one that does not read iopub until the reply is a slow one.
+        while not (outcome.reply and idle):
+            for channel in self._readable(end):
+                message: Message = getattr(self.client, f"get_{channel}_msg")(timeout=0)
+                ours = message["parent_header"].get("msg_id") == msg_id
+                if channel == "iopub":
+                    outcome.iopub.append(message)
+                    idle = idle or (ours and message["content"].get("execution_state") == "idle")
+                elif ours:
+                    outcome.reply = message
+        return outcome
+
+    def _readable(self, end: float) -> list[str]:
+        poller = zmq.Poller()
+        names = {}
+        for channel in ("shell", "iopub"):
+            names[socket_of := getattr(self.client, f"{channel}_channel").socket] = channel
+            poller.register(socket_of, zmq.POLLIN)
+        ready = poller.poll(max(0.0, end - time.monotonic()) * 1000)
+        assert ready, "nothing more came within the deadline"
+        return [names[source] for source, _ in ready]
 
     def run(self, code: str, **options: Any) -> Outcome:
         return self.finish(self.begin(code, **options))
@@ -168,7 +181,9 @@ def running(
     control = FakeBrokerControl(folder) if with_broker else None
     if control is not None:
         environment["FAKE_BROKER_SOCKET"] = control.path
-    manager.start_kernel(env=environment, cwd=str(cwd or folder))
+    notebook = cwd or folder / "notebook"  # not ``folder``: the sandbox may write in it, but not to the audit log
+    notebook.mkdir(exist_ok=True)
+    manager.start_kernel(env=environment, cwd=str(notebook))
     client = manager.blocking_client()
     try:
         client.start_channels()

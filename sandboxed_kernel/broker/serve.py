@@ -35,12 +35,14 @@ def serve(orders: Orders, relay: socket.socket) -> None:
     fenced = _become_broker()
     life = _Life(orders, relay, fenced)
     try:
-        life.begin()
-        life.reactor.run()
-    except SandboxError as error:
-        life.fail(str(error), error.exit_code)
-    except OSError as error:
-        life.fail(f"the sandboxed process could not be started: {error}", 71)  # EX_OSERR
+        try:
+            life.begin()
+        except SandboxError as error:
+            life.fail(str(error), error.exit_code)
+        except OSError as error:
+            life.fail(f"the sandboxed process could not be started: {error}", 71)  # EX_OSERR
+        else:
+            life.reactor.run()
     finally:
         life.end()
 

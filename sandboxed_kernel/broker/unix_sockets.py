@@ -89,9 +89,12 @@ class UnixSockets:
         self._jobs.put(_Job(reference.sock, path, directory, umask, done))
 
     def _work(self) -> None:
-        """The confined thread: it can make sockets exactly where the sandbox can."""
+        """The confined thread: it can make sockets exactly where the sandbox can.
+
+        It changes the broker's working directory and umask, which no other thread uses: unshare(CLONE_FS), for its own
+        ones, is refused by the default profiles of container engines.
+        """
         try:
-            processes.own_working_directory()
             self._confine_thread()
         except OSError as error:
             refused = error.errno or errno.EACCES

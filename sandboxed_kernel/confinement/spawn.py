@@ -40,7 +40,8 @@ def spawn(plan: Plan, program: bytes, *, inherited: Sequence[int] = (), own_outp
     pid = os.fork()
     if pid == 0:
         _become(plan, program, inherited, theirs, parent, None if output is None else output[1])
-    os.setpgid(pid, pid)
+    with contextlib.suppress(PermissionError, ProcessLookupError):  # EACCES: it has done so itself and is past its exec
+        os.setpgid(pid, pid)
     theirs.close()
     if output is not None:
         os.close(output[1])

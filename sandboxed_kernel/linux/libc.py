@@ -59,13 +59,6 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return result
 
 
-def unshare(flags: int) -> None:
-    """unshare(2) for the calling thread; OSError with its errno."""
-    if _libc.unshare(ctypes.c_int(flags)) < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-
-
 def address_of(buffer: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buffer)
 

@@ -23,7 +23,6 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _SCOPE_SIGNAL = 2  # LANDLOCK_SCOPE_SIGNAL, landlock(7)
-_CLONE_FS = 0x200
 _CLOSE_RANGE_CLOEXEC = 4
 _AT_FDCWD = -100
 _RESOLVE_NO_MAGICLINKS = 2
@@ -73,11 +72,6 @@ def die_with_parent(parent: int) -> None:
 def set_undumpable() -> None:
     """No core dumps of this process, and no reading of its memory by others of its user."""
     libc.prctl(_PR_SET_DUMPABLE, 0)
-
-
-def own_working_directory() -> None:
-    """Give the calling thread a working directory and umask of its own."""
-    libc.unshare(_CLONE_FS)
 
 
 def close_on_exec_from(first: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import signal
 import socket
 import struct
@@ -69,6 +70,13 @@ def is_connected(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_settled(sock: socket.socket) -> bool:
+    """Whether a connect that was under way has succeeded or failed."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def send_timeout(sock: socket.socket) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -66,6 +67,10 @@ class Connecting:
         under_way = self._under_way.get(reference.inode)
         if under_way is None:
             return False
+        if reference.family != socket.AF_UNIX and linux_sockets.is_settled(reference.sock):
+            under_way.waiters.append(call)  # it is over, and only the loop has not come to it yet
+            self._over(under_way)
+            return True
         with linux_sockets.non_blocking(reference.sock) as caller_polls:
             pass
         if caller_polls:
@@ -111,7 +116,6 @@ class Connecting:
             self._answer_all(under_way, errno.EACCES)
             return
         if under_way.waiters:
-            # A second connect(2) gives the outcome, and takes it from the socket as the first one's return would have.
             error = 0 if connected else self._outcome(reference)
             self._answer_all(under_way, error)
         if connected:
@@ -119,7 +123,9 @@ class Connecting:
 
     @staticmethod
     def _outcome(reference: Reference) -> int:
-        error = reference.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
+        """What connect(2) returns at its end: the error, taken from the socket, which can be connected again then."""
+        error = reference.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        linux_sockets.disconnect(reference.sock)
         return error or errno.ECONNABORTED
 
     def _answer_all(self, under_way: _UnderWay, error: int) -> None:

@@ -424,7 +424,9 @@ class Broker:
             return
         reference = self._sockets.find(file.device, file.inode)
         if reference is None:
-            self._replies.answer(call, error=0 if self._listens_already(file.inode) else errno.EOPNOTSUPP)
+            is_pair = self._parts.datagrams.find(file.inode) is not None
+            error = 0 if self._listens_already(file.inode) else errno.EOPNOTSUPP if is_pair else errno.EINVAL
+            self._replies.answer(call, error=error)
             return
         if reference.family == AF_NETLINK:
             self._replies.answer(call, error=errno.EOPNOTSUPP)

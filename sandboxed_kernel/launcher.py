@@ -208,9 +208,14 @@ def _wait(pid: int) -> tuple[int, int]:
 
 
 def writable_paths(plan: Plan) -> tuple[str, ...]:
-    """Beneath which the sandbox may change what files are called, hold and say of themselves; no devices."""
+    """Beneath which the sandbox may change what files are called, hold and say of themselves; no devices.
+
+    A folder that it may not list (/dev/shm) ends with a slash: what lies beneath, but not the folder itself, is its own.
+    """
     return tuple(
-        rule.path for rule in plan.path_rules if rule.access & Fs.WRITE_FILE and not rule.access & Fs.IOCTL_DEV
+        rule.path if rule.access & Fs.READ_DIR else f"{rule.path}/"
+        for rule in plan.path_rules
+        if rule.access & Fs.WRITE_FILE and not rule.access & Fs.IOCTL_DEV
     )
 
 

@@ -51,7 +51,10 @@ Act = Callable[[int, Arguments, int], None]
 
 class Metadata:
     def __init__(self, writable: tuple[str, ...]) -> None:
-        """``writable`` are the real paths beneath which the sandbox may write."""
+        """``writable`` are the real paths beneath which the sandbox may write.
+
+        One that ends with a slash means what lies beneath the folder, without the folder itself.
+        """
         self._writable = tuple(os.fsencode(path) for path in writable)
 
     def carry_out(self, name: str, tid: int, arguments: Arguments) -> None:

@@ -2,6 +2,7 @@
 #
 #   make demo    a notebook in the sandbox, in your terminal
 #   make test    everything (as root: also as root and in a runc container)
+#   make bench   what the sandbox costs, beside plain ipykernel (docs/performance.md); ARGS="--only connect"
 #   make lint    ruff, mypy --strict, the import table
 #   make lock    requirements.lock anew from pyproject.toml
 #   make clean   remove what the above made
@@ -14,13 +15,16 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
 
 test: $(STAMP)
 	@$(RUN) tests/run_suite.py $(ARGS)
+
+bench: $(STAMP)
+	@$(RUN) -m benchmarks $(ARGS)
 
 lint: $(STAMP)
 	@$(RUN) tests/run_suite.py --only lint

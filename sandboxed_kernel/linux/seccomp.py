@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import struct
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ _ADD = 1 << 30 | _ADDFD.size << 16 | ord("!") << 8 | 3
 _SET_FLAGS = 1 << 30 | 8 << 16 | ord("!") << 8 | 4
 
 _ADDFD_FLAG_SEND = 2  # Linux 5.14: add the descriptor and answer with its number, in one step
+_HANDLED = (signal.SIGCHLD, signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what may come to a broker
 _FD_SYNC_WAKE_UP = 1  # Linux 6.6: hand the processor straight to the caller; halves the round trip
 
 
@@ -123,7 +125,13 @@ class Listener:
         Raises Gone, and OSError(EMFILE) where the caller's own table is full: then the call still waits.
         """
         flags = os.O_CLOEXEC if close_on_exec else 0
-        self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
+        # A signal here (an orphan ended, say) makes Linux drop the descriptor and answer the call all the same, with 0:
+        # the caller takes its standard input for the new socket. kernel/seccomp.c, seccomp_notify_addfd.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def knows_add_descriptor(self) -> bool:
         """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""
@@ -140,7 +148,7 @@ class Listener:
             try:
                 fcntl.ioctl(self._fd, request, data)
             except OSError as error:
-                if error.errno == errno.ENOENT:
+                if error.errno in (errno.ENOENT, errno.EINPROGRESS):  # EINPROGRESS: the call was answered already
                     raise Gone from None
                 if error.errno == errno.EINTR:
                     continue

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.sandbox import run_inside, run_outside
 from tests.support.servers import TcpListener, UdpListener
+from tests.support.silent import silent_listener
 
 # case -> (outside, inside, why): what is knowingly different. Everything else is equal.
 DIFFERENT: dict[str, tuple[list[Any], list[Any], str]] = {
@@ -297,24 +296,6 @@ def epoll_of_a_refused_connect(do):
 
 print(json.dumps(report)); sys.stdout.flush(); os._exit(0)
 """
-
-
-@contextmanager
-def silent_listener() -> Iterator[tuple[str, int]]:
-    """A listener with a full backlog: what connects to it waits, as for a host that does not answer."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        address = listener.getsockname()
-        waiting = []
-        for _ in range(3):
-            client = socket.socket()
-            client.setblocking(False)
-            client.connect_ex(address)
-            waiting.append(client)
-        yield address
-        for client in waiting:
-            client.close()
 
 
 class Echo(UdpListener):

@@ -1,0 +1,91 @@
+"""The libraries that most notebooks begin with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.workloads import Both, text_of
+
+pytestmark = pytest.mark.container
+
+
+def test_numpy(both: Both) -> None:
+    told = both.say("""
+import numpy as np
+rng = np.random.default_rng(7)
+a = rng.normal(size=(200, 200))
+print(np.round(np.linalg.eigvalsh(a @ a.T)[:3], 6), np.fft.fft(a[0])[:2].round(6))
+np.save("a.npy", a)
+np.array_equal(np.load("a.npy", mmap_mode="r"), a)
+""")
+    assert told.endswith("True")
+
+
+def test_pandas(both: Both) -> None:
+    code = """
+import pandas as pd
+frame = pd.DataFrame({"city": ["Oslo", "Rome", "Oslo"], "sold": [3, 4, 5]})
+frame.to_csv("sales.csv", index=False)
+pd.read_csv("sales.csv", parse_dates=False).groupby("city").sold.sum().to_frame()
+"""
+    both.run(code)
+    tables = [kernel.run(code).displays[0]["content"]["data"]["text/html"] for kernel in (both.plain, both.inside)]
+    assert all("<th>Oslo</th>" in table and "<td>8</td>" in table for table in tables)
+
+
+def test_matplotlib_draws_the_same_picture(both: Both) -> None:
+    code = """
+%matplotlib inline
+import matplotlib.pyplot as plt
+plt.plot([1, 4, 9]); plt.title("Größe $x^2$")
+plt.savefig("figure.pdf")
+plt.show()
+"""
+    pictures = [kernel.run(code).displays[-1]["content"]["data"]["image/png"] for kernel in (both.plain, both.inside)]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[1]) > 4000
+
+
+def test_sqlite(both: Both) -> None:
+    assert both.say("""
+import sqlite3
+with sqlite3.connect("numbers.db") as db:
+    mode = db.execute("pragma journal_mode = wal").fetchone()[0]
+    db.execute("create table if not exists n (i integer)"), db.execute("delete from n")
+    db.executemany("insert into n values (?)", [(i,) for i in range(100)])
+print(mode, sqlite3.connect("numbers.db").execute("select sum(i) from n").fetchall())
+""") == "wal [(4950,)]"
+
+
+def test_tqdm(both: Both) -> None:
+    """In text: the widget is the next test's."""
+    assert "10/10" in both.say("""
+from tqdm import tqdm
+import re, io
+shown = io.StringIO()
+total = sum(tqdm(range(10), file=shown, mininterval=0))
+print(total, re.findall(r"10/10", shown.getvalue()))
+""")
+
+
+def test_a_widget_takes_a_value_from_the_frontend_and_answers(both: Both) -> None:
+    for kernel in (both.plain, both.inside):
+        opened = kernel.run("import ipywidgets; slider = ipywidgets.IntSlider(5, 0, 9); doubled = []\n"
+                            "slider.observe(lambda change: doubled.append(change.new * 2), 'value'); slider")
+        view = opened.displays[-1]["content"]["data"]["application/vnd.jupyter.widget-view+json"]
+        update = {"comm_id": view["model_id"], "data": {"method": "update", "state": {"value": 8}, "buffer_paths": []}}
+        kernel.client.shell_channel.send(kernel.client.session.msg("comm_msg", update))
+        assert text_of(kernel.run("print(slider.value, doubled)")) == "8 [16]\n"
+        changed = kernel.run("slider.value = 3").of("comm_msg")
+        assert [message["content"]["data"]["state"] for message in changed] == [{"value": 3}]
+
+
+def test_threads(both: Both) -> None:
+    assert both.say("""
+from concurrent.futures import ThreadPoolExecutor
+import hashlib, zlib, lzma, bz2
+data = b"sandbox" * 50_000
+with ThreadPoolExecutor(4) as pool:
+    sizes = list(pool.map(lambda f: len(f(data)), (zlib.compress, lzma.compress, bz2.compress)))
+print(sizes, hashlib.sha256(data).hexdigest()[:8])
+""").startswith("[")

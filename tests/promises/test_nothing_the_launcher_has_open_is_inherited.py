@@ -1,4 +1,4 @@
-"""Of the launcher's open files and sockets only standard input, output and error reach the code, however it was started."""
+"""Of the launcher's open files and sockets none reaches the code but standard input, output and error."""
 
 from __future__ import annotations
 

@@ -26,6 +26,10 @@ def _is_promise(item: pytest.Item) -> bool:
     return (ROOT / "promises") in item.path.parents
 
 
+def _is_browser(path: Path) -> bool:
+    return (ROOT / "browser") in path.parents
+
+
 def _has(item: pytest.Item, marker: str) -> bool:
     return item.get_closest_marker(marker) is not None
 
@@ -35,6 +39,7 @@ STAGES: dict[str, Callable[[pytest.Item], bool]] = {
     "here": lambda item: os.geteuid() == 0 or not _has(item, "root"),
     "ordinary": lambda item: not _has(item, "root"),
     "root": lambda item: _has(item, "root") or _is_promise(item),
+    "browser": lambda item: _is_browser(item.path),
     "container": lambda item: (_is_promise(item) or _has(item, "container")) and not _has(item, "root"),
 }
 
@@ -42,15 +47,22 @@ STAGES: dict[str, Callable[[pytest.Item], bool]] = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stage", choices=sorted(STAGES), default="here", help="which tests: see tests/conftest.py")
     parser.addoption("--figures", action="store_true", help="also the tests that assert a speed or a size")
+    parser.addoption("--heavy", action="store_true", help="also the tests that need requirements-workloads.lock")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    belongs, figures = STAGES[config.getoption("--stage")], config.getoption("--figures")
-    kept = [item for item in items if belongs(item) and (figures or not _has(item, "figures"))]
+    belongs = STAGES[config.getoption("--stage")]
+    left_out = [marker for marker in ("figures", "heavy") if not config.getoption(f"--{marker}")]
+    kept = [item for item in items if belongs(item) and not any(_has(item, marker) for marker in left_out)]
     dropped = [item for item in items if item not in set(kept)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """JupyterLab and Playwright are only in the environment of the browser's stage."""
+    return True if _is_browser(collection_path / "x") and config.getoption("--stage") != "browser" else None
 
 
 @pytest.fixture

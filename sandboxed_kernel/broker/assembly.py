@@ -19,6 +19,7 @@ from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.sockets import Sockets, descendants_of
 from sandboxed_kernel.broker.unix_sockets import UnixSockets
 from sandboxed_kernel.hostnames.pins import Pins
+from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
@@ -59,7 +60,7 @@ def assemble(
     )
     broker = Broker(parts, orders.numbers, helpers)
     names.begin()
-    LimitWatch(reactor, orders.policy.limits, lambda: descendants_of(own), crossed).begin()
+    LimitWatch(reactor, orders.policy.limits, lambda: processes.descendants(own), crossed).begin()
     return broker
 
 

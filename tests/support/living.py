@@ -37,12 +37,14 @@ class Living:
         self.audit = audit or Path(self._folder.name, "audit.jsonl")
         command = [sys.executable, "-c", code] if isinstance(code, str) else list(code)
         prefix = launcher_command(policy, self._folder.name, workspace, self.audit)
+        # A file: a pipe that nobody empties would stop the launcher at its 64 KiB of notices.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.launcher = subprocess.Popen(
             [*prefix, *command],
             cwd=workspace,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             start_new_session=True,
         )
         self._read = b""
@@ -59,9 +61,9 @@ class Living:
             self.launcher.send_signal(signal.SIGCONT)
         self.launcher.kill()
         self.launcher.wait()
-        for pipe in (self.launcher.stdout, self.launcher.stderr):
-            assert pipe is not None
-            pipe.close()
+        assert self.launcher.stdout is not None
+        self.launcher.stdout.close()
+        self._errors.close()
         self._folder.cleanup()
 
     def line(self, within: float = DEADLINE) -> str:
@@ -72,14 +74,15 @@ class Living:
             ready = select.select([self.launcher.stdout], [], [], max(0.0, end - time.monotonic()))[0]
             assert ready, f"no line within {within} s, only {self._read!r}"
             data = os.read(self.launcher.stdout.fileno(), 65536)
-            assert data, f"it ended before it printed a line: {self._errors()}"
+            assert data, f"it ended before it printed a line: {self.errors()}"
             self._read += data
         line, _, self._read = self._read.partition(b"\n")
         return line.decode()
 
-    def _errors(self) -> str:
-        assert self.launcher.stderr is not None
-        return self.launcher.stderr.read().decode(errors="replace")
+    def errors(self) -> str:
+        """What the launcher and the program said on standard error so far."""
+        descriptor = self._errors.fileno()  # its position is the launcher's too: no seek
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
     @property
     def broker(self) -> int:

@@ -1,4 +1,4 @@
-"""When the sandbox ends its private folder is gone, whatever was left in it, and no link in it led the removal outside."""
+"""When the sandbox ends its private folder is gone, whatever was left in it; no link led the removal outside."""
 
 from __future__ import annotations
 

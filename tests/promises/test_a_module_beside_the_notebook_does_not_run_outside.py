@@ -14,10 +14,11 @@ open(os.path.join({folder!r}, f"{{__name__}}-{{os.getpid()}}"), "w").close()
 raise ImportError("bait")
 """
 # What they import, and what Python itself imports at its start; ``sandboxed_kernel`` cannot be defended without -I.
-NAMES = """
-json tomllib zmq sitecustomize usercustomize ctypes socket signal pwd site dns resource select shutil traceback argparse
-threading queue struct typing enum pathlib traitlets dataclasses ipaddress posixpath errno stat subprocess
-""".split()
+NAMES = [
+    "json", "tomllib", "zmq", "sitecustomize", "usercustomize", "ctypes", "socket", "signal", "pwd", "site",
+    "dns", "resource", "select", "shutil", "traceback", "argparse", "threading", "queue", "struct", "typing",
+    "enum", "pathlib", "traitlets", "dataclasses", "ipaddress", "posixpath", "errno", "stat", "subprocess",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("isolated", [["-I"], []], ids=["isolated", "plain"])

@@ -1,4 +1,4 @@
-"""Descriptors go between the sandbox's own processes; what an accomplice outside hands in opens no connection by itself.
+"""What an accomplice outside hands in opens no connection by itself, and no file beneath a folder.
 
 Not promised (docs/threat-model.md): what an accomplice has opened already can be used, as can whatever Linux lets a
 descriptor alone decide: its connected socket, its open file. Promised is that connect(2), bind(2) and listen(2) stay
@@ -54,7 +54,7 @@ print(json.dumps(told))
 """
 
 
-def test_descriptors_pass_between_own_processes_only(workspace: Path, tmp_path: Path) -> None:
+def test_a_descriptor_handed_in_opens_nothing_further(workspace: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_text("s3cret")

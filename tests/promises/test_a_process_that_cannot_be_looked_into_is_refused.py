@@ -42,7 +42,7 @@ def test_a_process_that_cannot_be_looked_into_is_refused(workspace: Path) -> Non
         program = compile_c(PROGRAM, workspace, name="program")
         (workspace / "file").touch(0o600)
         policy = f'[network]\nallow = ["{server.endpoint}"]'
-        command = [program, str(server.port)]
+        command = [str(program), str(server.port)]
         # The neighbour: the same program, readable, connects, binds and changes a mode.
         told = run_command_inside(command, workspace=workspace, policy=policy, timeout=30).json()
         assert told == {"dumpable": 1, "connect": 0, "bind": 0, "chmod": 0}

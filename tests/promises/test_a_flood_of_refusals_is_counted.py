@@ -39,7 +39,7 @@ def test_a_flood_of_refusals_is_counted(workspace: Path) -> None:
 
 def test_a_launcher_that_is_stopped_delays_no_answer_for_long(workspace: Path) -> None:
     """A second stopped would be 300 answers of 50 ms: the notice is waited for once, not at each refusal."""
-    code = 'import sys, time\nprint("ready", flush=True)\nwhile not __import__("os").path.exists("go"): time.sleep(0.01)\n'
+    code = 'import os, time\nprint("ready", flush=True)\nwhile not os.path.exists("go"): time.sleep(0.01)\n'
     with TcpListener() as server:
         with Living(code + flood(server, 300), workspace=workspace) as program:
             assert program.line() == "ready"

@@ -20,6 +20,9 @@ from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.linux import sockets as linux_sockets
 from sandboxed_kernel.linux.seccomp import Notification
 
+# Where ``still_right`` matters nobody may be met later than at once: Linux repeats the first packet after 1 s (RFC 6298
+# section 2), and by then the port may be somebody else's, whom a waiting send() would reach before we could ask again.
+_MEET_WITHIN = 0.25  # seconds
 _MAX_WAITING_THREADS = 64  # unix connects to full backlogs, which cannot be polled
 
 Target = tuple[str | int, ...] | str
@@ -93,12 +96,14 @@ class Connecting:
         under_way = _UnderWay(reference, still_right)
         self._under_way[reference.inode] = under_way
         self._reactor.watch(reference.sock.fileno(), loop.OUT, lambda _events: self._over(under_way))
+        if still_right is not _yes:
+            under_way.timer = self._reactor.call_later(_MEET_WITHIN, lambda: self._give_up(under_way))
         if caller_polls:
             self._replies.answer(call, error=errno.EINPROGRESS, inode=reference.inode)
             return
         under_way.waiters.append(call)
         limit = linux_sockets.send_timeout(reference.sock)
-        if limit is not None:
+        if limit is not None and under_way.timer is None:
             under_way.timer = self._reactor.call_later(limit, lambda: self._timed_out(under_way))
 
     def _timed_out(self, under_way: _UnderWay) -> None:
@@ -106,6 +111,12 @@ class Connecting:
         waiters, under_way.waiters = under_way.waiters, []
         for call in waiters:
             self._replies.answer(call, error=errno.EINPROGRESS)
+
+    def _give_up(self, under_way: _UnderWay) -> None:
+        """The listener's queue is full: refused, as where net.ipv4.tcp_abort_on_overflow is set."""
+        self._forget(under_way)
+        linux_sockets.disconnect(under_way.reference.sock)
+        self._answer_all(under_way, errno.ECONNREFUSED)
 
     def _over(self, under_way: _UnderWay) -> None:
         reference = under_way.reference

@@ -431,6 +431,9 @@ class Broker:
         if reference.family == AF_NETLINK:
             self._replies.answer(call, error=errno.EOPNOTSUPP)
             return
+        if reference.busy:  # a connect gave it an address of an interface, which listen(2) must not keep
+            self._replies.answer(call, error=errno.EINVAL)
+            return
         inet = reference.family != AF_UNIX
         if inet and reference.sock.getsockname()[1] == 0:  # listen(2) would bind it to every address of the machine
             loopback = decisions.LOOPBACK4 if reference.family != AF_INET6 else decisions.MAPPED_LOOPBACK
@@ -438,7 +441,8 @@ class Broker:
             if error:
                 self._replies.answer(call, error=error, inode=reference.inode)
                 return
-        reference.sock.listen(max(0, as_int(call.args[1])))
+        # Room for all who come: a connect that finds the queue full cannot wait (Connecting._give_up).
+        reference.sock.listen(socket.SOMAXCONN if inet else max(0, as_int(call.args[1])))
         if inet:
             self._remember_listener(reference)
         self._replies.answer(call, inode=reference.inode)

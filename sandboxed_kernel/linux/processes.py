@@ -22,6 +22,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+_REFER = 1 << 13  # LANDLOCK_ACCESS_FS_REFER
 _SCOPE_SIGNAL = 2  # LANDLOCK_SCOPE_SIGNAL, landlock(7)
 _CLOSE_RANGE_CLOEXEC = 4
 _AT_FDCWD = -100
@@ -140,10 +141,16 @@ def fence_signals() -> bool:
     False where Linux cannot do that (before 6.12, Landlock ABI 6); then nothing has changed.
     """
     try:
-        ruleset = landlock.create_ruleset(0, scoped=_SCOPE_SIGNAL)
+        ruleset = landlock.create_ruleset(_REFER, scoped=_SCOPE_SIGNAL)
     except OSError:
         return False
     try:
+        # A ruleset that does not name it refuses to move files between folders (landlock(7)), for all descendants too.
+        root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            landlock.add_path(ruleset, root, _REFER)
+        finally:
+            os.close(root)
         landlock.restrict_self(ruleset)
     except OSError:
         return False

@@ -435,7 +435,9 @@ class Broker:
             self._replies.answer(call, error=errno.EINVAL)
             return
         inet = reference.family != AF_UNIX
-        if inet and reference.sock.getsockname()[1] == 0:  # listen(2) would bind it to every address of the machine
+        # Unless it has one of our addresses, listen(2) would bind it to every address of the machine. The port says
+        # nothing: a failed connect gives its port back, and getsockname(2) still names it.
+        if inet and not _is_on_loopback(reference.sock):
             loopback = decisions.LOOPBACK4 if reference.family != AF_INET6 else decisions.MAPPED_LOOPBACK
             error = self._bind_now(reference, decisions.BindTo(loopback, 0))
             if error:
@@ -679,6 +681,12 @@ def _as_inet(address: Address) -> InetAddress | None:
     if isinstance(address, Unspecified) and len(address.rest) >= 14 and address.rest[2:6] == bytes(4):
         return InetAddress(IPv4Address(0), int.from_bytes(address.rest[:2], "big"))
     return None
+
+
+def _is_on_loopback(sock: socket.socket) -> bool:
+    import ipaddress
+
+    return decisions.is_loopback(ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]))
 
 
 def parse_host(text: str) -> decisions.IpAddress:

@@ -85,7 +85,7 @@ class Connecting:
     def _finish(self, call: Notification, reference: Reference, error: int, still_right: Check) -> None:
         """Answer a connect that is over; a reference that is connected is let go once the caller knows."""
         if error in (0, errno.EINPROGRESS) and not still_right():
-            linux_sockets.disconnect(reference.sock)
+            linux_sockets.cut_off(reference.sock)
             error = errno.EACCES
         self._replies.answer(call, error=error, inode=reference.inode)
         if error in (0, errno.EINPROGRESS):
@@ -123,7 +123,7 @@ class Connecting:
         self._forget(under_way)
         connected = linux_sockets.is_connected(reference.sock)
         if connected and not under_way.still_right():
-            linux_sockets.disconnect(reference.sock)
+            linux_sockets.cut_off(reference.sock)
             self._answer_all(under_way, errno.EACCES)
             return
         if under_way.waiters:
@@ -196,7 +196,7 @@ class Connecting:
             reference.busy = False
             self._under_way.pop(reference.inode, None)
             if error == 0 and not still_right():
-                linux_sockets.disconnect(reference.sock)
+                linux_sockets.cut_off(reference.sock)
                 error = errno.EACCES
             self._answer_all(under_way, error)
             if error == 0:

@@ -51,7 +51,7 @@ from sandboxed_kernel.hostnames.addresses import Kind
 from sandboxed_kernel.hostnames.pins import Rejected
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener, Notification
-from sandboxed_kernel.linux.sockets import is_own_interface
+from sandboxed_kernel.linux.sockets import is_own_interface, peer_process
 from sandboxed_kernel.notices import events
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.policy.explain import allow_line
@@ -275,8 +275,8 @@ class Broker:
             return
         if isinstance(address, UnixAbstract):
             if unix.owns_abstract(address):
-                name = "\0" + address.name[1:].decode("utf-8", "surrogateescape")
-                connecting.connect(call, reference, name)
+                name = "\0" + os.fsdecode(address.name[1:])
+                connecting.connect(call, reference, name, self._listener_is_own(reference))
             else:
                 shown = "@" + address.name[1:].decode(errors="replace")
                 refusal = Refuse(errno.ECONNREFUSED, "this abstract socket was not bound inside the sandbox")
@@ -289,16 +289,21 @@ class Broker:
             self._replies.answer(call, error=errno.ENOENT)
             return
         try:
-            found = unix.open_path(call.tid, address)
+            found, is_own = unix.open_path(call.tid, address)
         except PermissionError:
             refusal = Refuse(errno.EACCES, "this socket was not bound inside the sandbox")
             shown = address.path.decode(errors="replace")
             self._refuse(call, refusal, "connect", shown, protocol="unix", inode=reference.inode)
             return
         try:
-            connecting.connect(call, reference, path_of(found))
+            still_right = self._listener_is_own(reference) if is_own else _yes
+            connecting.connect(call, reference, path_of(found), still_right)
         finally:
             os.close(found)
+
+    def _listener_is_own(self, reference: Reference) -> Callable[[], bool]:
+        """Asked once connected: a socket of this sandbox listens because the broker called listen(2) for it."""
+        return lambda: peer_process(reference.sock) == self._own_pid
 
     def _connect_pair(self, call: Notification, pair: Pair, address: Address) -> None:
         datagrams = self._parts.datagrams
@@ -672,6 +677,10 @@ class Broker:
         make = self._event(call.tid, "malformed", reason, f"system call {call.nr}", None, None, None)
         self._reporter.note(("malformed", str(call.nr), reason, None), make)
         self._replies.answer(call, error=error.error)
+
+
+def _yes() -> bool:
+    return True
 
 
 def _as_inet(address: Address) -> InetAddress | None:

@@ -44,6 +44,8 @@ def carry_out(name: str, tid: int, arguments: Arguments, broker: int, helpers: s
 def _limit(tid: int, pid: int, arguments: Arguments) -> None:
     if arguments[3]:  # the old limit cannot be written into the caller's memory: ask for it in a call of its own
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    if as_int(arguments[1]) == resource.RLIMIT_CORE:
+        return  # without effect, as the filter answers for the caller itself
     soft, hard = _RLIMIT.unpack(process.read_memory(tid, arguments[2], _RLIMIT.size))
     limits = tuple(resource.RLIM_INFINITY if value == _INFINITY else value for value in (soft, hard))
     try:

@@ -157,8 +157,8 @@ class UnixSockets:
 
     # --- connect -------------------------------------------------------------------------------------------------
 
-    def open_path(self, tid: int, address: UnixPath) -> int:
-        """A descriptor of the socket at the caller's path, if it is one of this sandbox's or the policy names it.
+    def open_path(self, tid: int, address: UnixPath) -> tuple[int, bool]:
+        """A descriptor of the socket at the caller's path, and whether it is this sandbox's (else the policy names it).
 
         Raises OSError with the errno for the caller: EACCES for somebody else's, ECONNREFUSED for what is no socket.
         """
@@ -171,12 +171,13 @@ class UnixSockets:
             status = os.fstat(found)
             if not stat.S_ISSOCK(status.st_mode):
                 raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-            if os.readlink(path_of(found)) not in self._named:
+            is_own = os.readlink(path_of(found)) not in self._named
+            if is_own:
                 self._check_own(status)
         except BaseException:
             os.close(found)
             raise
-        return found
+        return found, is_own
 
     def _check_own(self, status: os.stat_result) -> None:
         """Raises OSError unless a living socket of this sandbox is bound to this very inode.

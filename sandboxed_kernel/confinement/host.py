@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from sandboxed_kernel.confinement.plan import HostFeatures
+from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.linux import landlock, processes, seccomp
 
 # struct sock_filter: BPF_RET | BPF_K, SECCOMP_RET_ALLOW
@@ -35,7 +36,10 @@ def _try_listener() -> int:
 
 def _in_child(attempt: Callable[[], int]) -> int:
     """What ``attempt`` returns in a forked child, or the errno it raised; 255 where it could not say."""
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise HostError(f"no process can be forked to try what this host enforces: {error.strerror}") from None
     if pid == 0:
         code = 255
         with suppress(BaseException):

@@ -252,7 +252,9 @@ def _proxy_variables(policy: Policy) -> list[tuple[str, str]]:
 def _rlimits(limits: Limits) -> tuple[tuple[int, int], ...]:
     """RLIMIT_AS counts reserved address space and RLIMIT_NPROC the user's other processes, so neither is used."""
     wanted = (
-        (RLIMIT_CORE, 0),  # Linux writes a core file past Landlock, or hands it to a program outside
+        # Linux writes a core file past Landlock, or hands it to a program outside that runs as root; 1 is its word for
+        # neither (fs/coredump.c), 0 only for no file. The filter keeps it so.
+        (RLIMIT_CORE, 1),
         (RLIMIT_NOFILE, limits.open_files),
         (RLIMIT_CPU, limits.cpu_seconds),
         (RLIMIT_FSIZE, limits.file_size),

@@ -127,7 +127,7 @@ _WHOLE: tuple[tuple[Action, str, str], ...] = (
     (ALLOW, "its own identity; without capabilities Linux changes only to ids it has", """
         getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid setresuid
         setresgid setfsuid setfsgid setgroups capget capset"""),
-    (ALLOW, "facts about the machine and its own use of it", "uname sysinfo getrusage getrlimit setrlimit getrandom"),
+    (ALLOW, "facts about the machine and its own use of it", "uname sysinfo getrusage getrlimit getrandom"),
     (ALLOW, "further restrictions of its own can only add to these", """
         landlock_create_ruleset landlock_add_rule landlock_restrict_self"""),
     (ALLOW, "called by trampolines that Linux itself places into a probed program", "uretprobe uprobe"),
@@ -232,6 +232,8 @@ def _own_pages(name: str) -> tuple[Row, ...]:
     )
 
 
+_CORE = "RLIMIT_CORE stays 1: only that keeps Linux from handing a crash to a program outside, core(5)"
+
 _PROCESSES: tuple[Row, ...] = (
     Row("clone", EPERM, (any_bit(0, _CLONE_NEW),), _NAMESPACES),
     Row("clone", EPERM, (any_bit(0, _CLONE_PARENT),), "would make the broker the parent of a process it did not start"),
@@ -239,8 +241,11 @@ _PROCESSES: tuple[Row, ...] = (
     Row("unshare", EPERM, (any_bit(0, _CLONE_NEW | _CLONE_NEWTIME),), _NAMESPACES),
     Row("unshare", ALLOW, (), "own copy of the working directory, descriptors or semaphores"),
     Row("prlimit64", ALLOW, (long_is(2, 0),), "a question: no new limit is given"),
+    Row("prlimit64", NO_EFFECT, (int_is(0, 0), int_is(1, 4)), _CORE),
     Row("prlimit64", ALLOW, (int_is(0, 0),), "the caller itself"),
     Row("prlimit64", NOTIFY, (), "another process: RLIMIT_CPU kills it in spite of Landlock's signal scope"),
+    Row("setrlimit", NO_EFFECT, (int_is(0, 4),), _CORE),
+    Row("setrlimit", ALLOW, (), "the caller itself"),
     *_own_or_asked("sched_setaffinity"),
     *_own_or_asked("sched_setscheduler"),
     *_own_or_asked("sched_setparam"),

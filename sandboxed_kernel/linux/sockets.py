@@ -28,6 +28,24 @@ def disconnect(sock: socket.socket) -> int:
     return 0
 
 
+def cut_off(sock: socket.socket) -> None:
+    """Let nothing more pass over a connection that should not be; a unix socket cannot be disconnected, unix(7)."""
+    if disconnect(sock):
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+def peer_process(sock: socket.socket) -> int:
+    """Who called listen(2) for the unix socket that this one is connected to (SO_PEERCRED, unix(7)); 0 for nobody."""
+    try:
+        pid, _uid, _gid = struct.unpack("=iii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    except OSError:
+        return 0
+    return int(pid)
+
+
 def expect_interrupts() -> None:
     """Once, in the main thread, before ``connect_now``: SIGALRM interrupts a system call and does nothing else."""
     signal.signal(signal.SIGALRM, lambda _number, _frame: None)  # without SA_RESTART

@@ -99,5 +99,5 @@ _, status = os.waitpid(pid, 0)
 print(os.WTERMSIG(status) == signal.SIGSEGV, os.WCOREDUMP(status))
 """
     inside = run_inside(crash, workspace=workspace).check()
-    assert inside.stdout.splitlines() == ["(0, 0)", "True False"]
+    assert inside.stdout.splitlines() == ["(1, 1)", "True False"]
     assert list(workspace.iterdir()) == []

@@ -162,6 +162,7 @@ SET: tuple[SetRow, ...] = (
     SetRow("JOBLIB_TEMP_FOLDER", "{tmp}", "it would use /dev/shm, where others could read its pickles by name"),
     SetRow("JAVA_TOOL_OPTIONS", "-Djava.io.tmpdir={tmp}", "Java does not read TMPDIR; Spark does not start without it"),
     SetRow("GRPC_DNS_RESOLVER", "native", "c-ares wants source addresses, which our datagram sockets have not"),
+    SetRow("SANDBOXED_KERNEL_PACKAGES", "{home}/.packages", "where %pip installs; the kernel's own start makes it"),
     SetRow("PIP_DISABLE_PIP_VERSION_CHECK", "1", "it asks pypi.org unbidden: a refusal that the user did not cause"),
 )
 

@@ -219,6 +219,8 @@ class HttpServer:
                 outer.requests.append(Request(self.command, self.path, self.headers.get("Host"), body))
                 page = outer.pages.get(self.path)
                 self.send_response(404 if page is None else 200)
+                # A package index is not one for pip unless it says that it is HTML.
+                self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream")
                 self.send_header("Content-Length", str(len(page or b"")))
                 self.send_header("Connection", "close")
                 self.end_headers()

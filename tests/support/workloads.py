@@ -52,6 +52,8 @@ def serving(folder: Path, pages: Mapping[str, bytes]) -> Iterator[Site]:
     certificate = make_certificate(folder)
     with HttpServer(pages) as http, HttpServer(pages) as https, DnsServer({NAME: ["127.0.0.1"]}) as dns:
         https.pages = http.pages
+        for server in (http, https):
+            server._server.socket.listen(1024)  # 5 is its own: of 200 clients at once most would wait for seconds
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, folder / "key.pem")
         # Handshakes in the handlers' threads: one slow client must not hold up the next.

@@ -1,12 +1,24 @@
-"""These start clusters: patience for a busy machine, and variables that the frameworks want."""
+"""Kernels with the policy that clusters and services want, and patience for a busy machine."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.support import kernels
+from tests.support.servers import wait_until
+from tests.support.workloads import Both, Site, side_by_side
+
+_LARGE = 50 * 1024 * 1024
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,3 +26,79 @@ def patience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "DEADLINE", 110.0)
         yield
+
+
+@dataclass
+class Services:
+    """Database servers outside the sandbox, as the user who runs the tests."""
+
+    postgres: int
+    redis: int
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    with ExitStack() as stack:
+        # Not below pytest's folder: the path of PostgreSQL's unix socket is too long there.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="db-")))
+        ports = [free_port(), free_port()]
+        stack.callback(stop, start_postgres(folder, ports[0]))
+        stack.callback(stop, start_redis(folder, ports[1]))
+        for port in ports:
+            wait_until(lambda port=port: accepts(port), "a database", within=30)  # type: ignore[misc]
+        yield Services(*ports)
+
+
+def start_postgres(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert programs, "PostgreSQL is missing: apt-get install postgresql"
+    data = folder / "data"
+    # PostgreSQL refuses to run as root.
+    demoted: dict[str, int] = {"user": 1000, "group": 1000} if os.geteuid() == 0 else {}
+    if demoted:
+        os.chown(folder, 1000, 1000)
+    init = [str(programs[-1] / "initdb"), "-D", str(data), "-U", "ann", "-A", "trust", "--no-sync"]
+    subprocess.run(init, check=True, capture_output=True, cwd=folder, extra_groups=[] if demoted else None, **demoted)  # type: ignore[call-overload]
+    command = [str(programs[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-F"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, extra_groups=[] if demoted else None, **demoted)  # type: ignore[call-overload,no-any-return]
+
+
+def start_redis(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    program = shutil.which("redis-server")
+    assert program, "Redis is missing: apt-get install redis-server"
+    command = [program, "--port", str(port), "--save", "", "--dir", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory, site: Site, services: Services) -> Iterator[Both]:
+    site.pages["/large"] = os.urandom(_LARGE)
+    allow = f'{site.allow}, "localhost:{services.postgres}", "localhost:{services.redis}"'
+    policy = f"""
+[network]
+allow = [{allow}]
+[filesystem]
+read = ["/sys/bus/pci/devices", "/sys/devices"]  # torch.distributed looks for its network card there
+"""
+    with side_by_side(tmp_path_factory.mktemp("h"), site, policy) as kernels_:
+        kernels_.run(f"POSTGRES, REDIS = {services.postgres}, {services.redis}")
+        yield kernels_

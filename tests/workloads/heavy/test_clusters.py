@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.workloads import Both
+from tests.support.workloads import Both, text_of
 
 pytestmark = pytest.mark.heavy
 
@@ -23,19 +23,21 @@ with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_a
 
 
 def test_spark(both: Both) -> None:
-    told = both.say("""
+    """Java's own output stands in the cell too, with times in it: each kernel speaks for itself."""
+    code = """
 from pyspark.sql import SparkSession, functions
 spark = (SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-         .config("spark.log.level", "OFF").getOrCreate())
-try:
-    frame = spark.range(1000).withColumn("part", functions.col("id") % 3)
-    frame.write.mode("overwrite").parquet("spark.parquet")
-    rows = spark.read.parquet("spark.parquet").groupBy("part").sum("id").orderBy("part").collect()
-    print([row[1] for row in rows], spark.sparkContext.parallelize(range(10)).map(lambda n: n * n).sum())
-finally:
-    spark.stop()
-""")
-    assert told.endswith("[166833, 166167, 166500] 285")
+         .config("spark.ui.showConsoleProgress", "false").getOrCreate())
+frame = spark.range(1000).withColumn("part", functions.col("id") % 3)
+frame.write.mode("overwrite").parquet("spark.parquet")
+rows = spark.read.parquet("spark.parquet").groupBy("part").sum("id").orderBy("part").collect()
+squares = spark.sparkContext.parallelize(range(10)).map(lambda n: n * n).sum()
+spark.stop()
+"""
+    for kernel in (both.plain, both.inside):
+        text_of(kernel.run(code))
+        told = text_of(kernel.run("print([row[1] for row in rows], squares)"))
+        assert told.endswith("[166833, 166167, 166500] 285\n")
 
 
 def test_torch_loads_data_with_workers(both: Both) -> None:
@@ -91,9 +93,14 @@ print(results.get(), results.get())
 
 
 def test_ray(both: Both) -> None:
+    """Only where it is told not to use /tmp, and not to look into /dev/shm: docs/compatibility.md."""
     told = both.say("""
-import logging, ray
-_ = ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+import logging, os, tempfile
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", GRPC_VERBOSITY="NONE")
+import ray
+folder = tempfile.gettempdir()
+_ = ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False,
+             object_store_memory=80_000_000, _temp_dir=folder, _plasma_directory=folder)
 try:
     @ray.remote
     def square(n):

@@ -1,0 +1,105 @@
+"""``%pip install`` from an allowed index: into a private place, imported in the next cell, and nothing else changed."""
+
+from __future__ import annotations
+
+import io
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.support.workloads import Both, Site, text_of
+
+pytestmark = pytest.mark.container
+
+
+def wheel(name: str, version: str, *requires: str) -> bytes:
+    """A package with one module, ``{name}.version``, and a program of the same name that prints it."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f'version = "{version}"\ndef main():\n    print("{name} {version}")\n',
+        f"{info}/METADATA": "".join([f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+                                     *(f"Requires-Dist: {needed}\n" for needed in requires)]),
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
+    }  # fmt: skip
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return data.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def index(site: Site) -> None:
+    """A package index (PEP 503) of two packages, one of them in two versions and one that is already installed."""
+    wheels = [("greeter", "1.0", "tqdm>=1"), ("greeter", "2.0", "tqdm>=1"), ("tqdm", "9999.0")]
+    for name in {name for name, *_ in wheels}:
+        files = {f"/{name}-{version}-py3-none-any.whl": wheel(name, version, *needs)
+                 for found, version, *needs in wheels if found == name}  # fmt: skip
+        site.pages.update(files)
+        site.pages[f"/simple/{name}/"] = "".join(f'<a href="{path}">{path[1:]}</a>\n' for path in files).encode()
+
+
+def pip(both: Both, command: str) -> str:
+    return text_of(both.inside.run(f"%pip {command} --quiet --index-url {{HTTPS}}/simple"))
+
+
+def tell(both: Both, code: str) -> str:
+    return text_of(both.inside.run(code)).strip()
+
+
+def test_an_installed_package_is_imported_in_the_next_cell(both: Both, site: Site) -> None:
+    before = sorted(Path(sys.prefix).rglob("greeter*"))
+    asked = len(site.https.requests)
+    pip(both, "install greeter==1.0")
+    assert tell(both, "import greeter; print(greeter.version, greeter.__file__.startswith(HOME))".replace(
+        "HOME", "__import__('os').environ['HOME']")) == "1.0 True"  # fmt: skip
+    # Its program runs, and so does a Python of its own that imports it.
+    assert tell(both, "!greeter") == "greeter 1.0"
+    assert tell(both, "!{__import__('sys').executable} -c 'import greeter; greeter.main()'") == "greeter 1.0"
+    # What it needs was there already, outside, and was not fetched once more.
+    assert not [request for request in site.https.requests[asked:] if "/tqdm-" in request.path]
+    assert sorted(Path(sys.prefix).rglob("greeter*")) == before == []
+
+
+def test_another_version_replaces_it_and_it_can_be_removed(both: Both) -> None:
+    pip(both, "install greeter==1.0")
+    pip(both, "install greeter==2.0")
+    fresh = "!{__import__('sys').executable} -c 'import greeter; greeter.main()'"
+    assert tell(both, fresh) == "greeter 2.0"
+    assert "greeter" in text_of(both.inside.run("%pip list"))
+    both.inside.run("%pip uninstall --yes --quiet greeter")
+    assert "No module named 'greeter'" in tell(both, fresh)
+
+
+def test_a_package_of_the_environment_can_be_replaced_inside_only(both: Both) -> None:
+    pip(both, "install tqdm==9999.0")
+    tell_version = "!{__import__('sys').executable} -c 'import tqdm; print(tqdm.version)'"
+    assert tell(both, tell_version) == "9999.0"
+    both.inside.run("%pip uninstall --yes --quiet tqdm")
+    tell_version = tell_version.replace("tqdm.version", "tqdm.__version__")
+    assert tell(both, tell_version) == metadata.version("tqdm")
+
+
+def test_pip_from_code_does_the_same(both: Both) -> None:
+    tell(both, """
+import subprocess, sys
+subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "--index-url", HTTPS + "/simple", "greeter"])
+""")
+    assert tell(both, "!greeter") == "greeter 2.0"
+    both.inside.run("%pip uninstall --yes --quiet greeter")
+
+
+def test_an_environment_that_the_notebook_made_is_left_its_own_pip(both: Both) -> None:
+    told = tell(both, """
+%%bash -s {HTTPS}
+set -e
+rm -rf env && /usr/bin/python3 -m venv env
+env/bin/pip install -q --index-url "$1/simple" --no-deps greeter
+env/bin/python -c 'import greeter, sys; print(greeter.__file__.startswith(sys.prefix))'
+""")
+    assert told == "True"

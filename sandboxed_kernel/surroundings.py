@@ -38,6 +38,7 @@ def look_around(
     prefixes = _distinct(map(_real, (sys.prefix, sys.base_prefix, sys.exec_prefix)))
     paths = [grant.path for grant in policy.grants]
     paths += [os.environ[name] for name in CERTIFICATE_VARIABLES if name in os.environ]
+    paths += os.environ.get("PATH", "").split(os.pathsep)
     return Surroundings(
         workspace=_real(workspace),
         home=_real(home_folder()),

@@ -31,6 +31,7 @@ from sandboxed_kernel.policy.baseline import (
     dot_folder_conflict,
     environment,
     file_rules,
+    is_within,
     protected_conflict,
     protected_paths,
 )
@@ -60,7 +61,7 @@ class Surroundings:
     jupyter: tuple[str, ...]  # the user's Jupyter runtime, data and configuration folders
     policy_files: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]  # (path, what it is): the audit log, the connection file
-    real_paths: Mapping[str, str]  # of every grant of the policy and every certificate variable; missing: not there
+    real_paths: Mapping[str, str]  # of every grant, certificate variable and PATH entry; missing: not there
     environment: Mapping[str, str]  # the launcher's
     umask: int  # the launcher's: files in the workspace are the user's
     argv: tuple[str, ...]  # what to run
@@ -166,13 +167,14 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         "imports": surroundings.import_paths,
         **{name: (path,) for name, path in roots.items()},
     })
+    path_rules = (
+        *baseline,
+        *_certificates(surroundings, protected),
+        *(_rule(grant, surroundings, protected) for grant in effective_grants(policy, surroundings.workspace)),
+    )
     abi = features.landlock_abi
     return Plan(
-        path_rules=(
-            *baseline,
-            *_certificates(surroundings, protected),
-            *(_rule(grant, surroundings, protected) for grant in effective_grants(policy, surroundings.workspace)),
-        ),
+        path_rules=path_rules,
         handled_fs=handled_fs(abi),
         handled_net=handled_net(abi),
         scoped=scoped(abi),
@@ -180,7 +182,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         abi=abi,
         folders=tuple(roots.values()),
         environment=environment(
-            surroundings.environment,
+            _reachable_programs(surroundings, path_rules),
             passed=policy.environment_pass,
             settings=(*_proxy_variables(policy), *policy.environment_set),
             roots=roots,
@@ -238,6 +240,22 @@ def _certificates(surroundings: Surroundings, protected: tuple[Protected, ...]) 
         if path and isabs(path) and _conflict(path, False, surroundings, protected) is None:
             rules.append(PathRule(path, READ, f"certificates: {name}"))
     return rules
+
+
+def _reachable_programs(surroundings: Surroundings, rules: tuple[PathRule, ...]) -> dict[str, str]:
+    """The environment with only those folders in PATH whose programs can be run.
+
+    bash ends with "Permission denied" at the first program of the right name, also where a later folder has one that
+    runs: ~/.pyenv/shims/python3 hid /usr/bin/python3.
+    """
+    outside = dict(surroundings.environment)
+    folders = [rule.path for rule in rules if rule.access & Fs.EXECUTE]
+    entries = [
+        entry
+        for entry in outside.pop("PATH", "").split(":")
+        if any(is_within(surroundings.real_paths.get(entry, entry), folder) for folder in folders)
+    ]
+    return {**outside, "PATH": ":".join(entries)} if entries else outside
 
 
 def _proxy_variables(policy: Policy) -> list[tuple[str, str]]:

@@ -261,3 +261,16 @@ def test_limits() -> None:
     plan = make_plan(Policy(limits=limits), HOST, HERE)
     assert dict(plan.rlimits) == {RLIMIT_CORE: 1, RLIMIT_NOFILE: 64, RLIMIT_CPU: 7, RLIMIT_FSIZE: 1 << 20}
     assert plan.limits == limits
+
+
+def test_only_folders_whose_programs_can_be_run_stay_in_path() -> None:
+    search = "/home/ana/.pyenv/shims:/opt/tools:/home/ana/.venvs/py/bin:/usr/local/bin:/etc:.::/bin"
+    real = {**HERE.real_paths, "/opt/tools": "/usr/share/tools"}
+    here = replace(HERE, environment={"PATH": search}, real_paths=real)
+    kept = make_plan(Policy(), HOST, here).environment["PATH"]
+    assert kept == "/opt/tools:/home/ana/.venvs/py/bin:/usr/local/bin:/bin"
+
+
+def test_a_path_of_which_nothing_is_left_is_the_systems() -> None:
+    here = replace(HERE, environment={"PATH": "/home/ana/.pyenv/shims"})
+    assert "/usr/bin" in make_plan(Policy(), HOST, here).environment["PATH"].split(":")

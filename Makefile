@@ -3,8 +3,9 @@
 #   make demo    a notebook in the sandbox, in your terminal
 #   make test    everything (as root: also as root and in a runc container)
 #   make bench   what the sandbox costs, beside plain ipykernel (docs/performance.md); ARGS="--only connect"
+#   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes)
 #   make lint    ruff, mypy --strict, the import table
-#   make lock    requirements.lock anew from pyproject.toml
+#   make lock    requirements.lock and requirements-workloads.lock anew
 #   make clean   remove what the above made
 
 # The system's own Python: an ordinary user can read it, which a sandboxed kernel has to.
@@ -15,7 +16,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test bench lint lock clean
+.PHONY: demo test test-workloads bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -25,6 +26,21 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks $(ARGS)
+
+# In an environment of its own. torch is in no lock: which build fits is the machine's to say, for example
+# TORCH="torch --index-url URL-OF-THE-PROCESSOR-ONLY-BUILDS". Needs PostgreSQL, Redis, Java and gcc.
+TORCH ?= torch==2.13.0
+HEAVY := .build/workloads
+test-workloads: $(HEAVY)/.installed
+	$(HEAVY)/bin/python -m pytest -p no:cacheprovider --heavy tests/workloads/heavy $(ARGS)
+
+$(HEAVY)/.installed: requirements.lock requirements-workloads.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(HEAVY)
+	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.lock -r requirements-workloads.lock
+	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
 
 lint: $(STAMP)
 	@$(RUN) tests/run_suite.py --only lint

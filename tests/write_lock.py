@@ -1,4 +1,5 @@
-"""Does: `make lock`. requirements.lock from pyproject.toml (extra ``dev``) and the build back end, with hashes.
+"""Does: `make lock`. requirements.lock from pyproject.toml (extra ``dev``) and the build back end, with hashes; and
+requirements-workloads.lock, which adds to it what tests/workloads/heavy need.
 
 It is run by an interpreter that has pip-tools; the lock itself does not contain pip or pip-tools.
 """
@@ -15,31 +16,47 @@ HEAD = """\
 # Everything `make test`, `make demo` and `make lint` install, with the hash of every file that may serve.
 # Written by `make lock` from pyproject.toml (extra "dev") and the build back end; do not edit by hand.
 """
+WORKLOADS_HEAD = """\
+# What `make test-workloads` installs beside requirements.lock, with the hash of every file that may serve.
+# Written by `make lock` from tests/workloads/heavy/requirements.in; do not edit by hand.
+"""
 # What `pip install --no-build-isolation -e .` needs: hatchling, and what it asks for to make an editable install.
 BUILD = "hatchling>=1.25,<2\neditables>=0.5,<1\n"
 # Nothing of the machine that writes the lock belongs into it: no index, no folder of wheels.
-OPTIONS = ["--quiet", "--extra=dev", "--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-header"]
+OPTIONS = ["--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-header"]
 OPTIONS += ["--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host"]
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        build, out = Path(folder, "build.in"), Path(folder, "out")
+        build = Path(folder, "build.in")
         build.write_text(BUILD)
-        sources = [str(ROOT / "pyproject.toml"), str(build)]
-        command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, "-o", str(out), *sources]
-        subprocess.run(command, check=True)
-        pinned = out.read_text()
-    (ROOT / "requirements.lock").write_text(HEAD + keep(pinned))
+        pinned = resolve(folder, "--extra=dev", str(ROOT / "pyproject.toml"), str(build))
+        (ROOT / "requirements.lock").write_text(HEAD + keep(pinned, without=set()))
+        wanted = [str(ROOT / "tests/workloads/heavy/requirements.in"), "-c", str(ROOT / "requirements.lock")]
+        heavy = resolve(folder, *wanted)
+        (ROOT / "requirements-workloads.lock").write_text(WORKLOADS_HEAD + keep(heavy, without=names(pinned)))
     return 0
 
 
-def keep(pinned: str) -> str:
-    """The pins without comments, pip, and this package itself (which pip-tools names by its folder)."""
+def resolve(folder: str, *sources: str) -> str:
+    """Every package that ``sources`` need, pinned."""
+    out = Path(folder, "out")
+    out.unlink(missing_ok=True)
+    subprocess.run([sys.executable, "-m", "piptools", "compile", *OPTIONS, "-o", str(out), *sources], check=True)
+    return out.read_text()
+
+
+def names(pinned: str) -> set[str]:
+    return {line.partition("==")[0] for line in pinned.splitlines() if line[:1].isalnum()}
+
+
+def keep(pinned: str, *, without: set[str]) -> str:
+    """The pins without comments, pip, this package itself (which pip-tools names by its folder), and ``without``."""
     kept, keeping = [], False
     for line in pinned.splitlines():
         if line and not line[0].isspace():
-            keeping = not line.startswith(("#", "pip==", "sandboxed-kernel"))
+            keeping = not line.startswith(("#", "pip==", "sandboxed-kernel")) and not names(line) & without
         if keeping and line.strip() and not line.lstrip().startswith("#"):
             kept.append(line)
     return "\n".join(kept) + "\n"

@@ -73,6 +73,7 @@ class Bubblewrap:
         folder = str(workspace.parent)  # with the connection file and IPython's folder
         namespaces = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
         mounts = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+        mounts += ["--ro-bind", sys.prefix, sys.prefix]  # a checkout may lie in /tmp
         return [self.program, *namespaces, *mounts, "--bind", folder, folder, "--chdir", str(workspace)]
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty
 
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -18,6 +19,7 @@ from benchmarks.commands import Failed, quiet_environment, workspace
 from benchmarks.model import Contender
 
 _DEADLINE = 120.0  # seconds for anything at all
+_LOOK = 1.0  # seconds without an answer after which is asked whether the kernel lives at all
 _SETTLE = 0.3  # seconds: what a kernel does just after its first cell belongs to its start
 _DELIMITER = b"<IDS|MSG>"  # https://jupyter-client.readthedocs.io/en/stable/messaging.html#the-wire-protocol
 
@@ -66,11 +68,18 @@ class Kernel:
         return messages
 
     def _reply_to(self, msg_id: str) -> dict[str, dict[str, str]]:
+        """Raises Failed: no answer in time, or the kernel has ended."""
         end = time.monotonic() + _DEADLINE
-        while True:
-            reply: dict[str, dict[str, str]] = self.client.get_shell_msg(timeout=end - time.monotonic())
+        while time.monotonic() < end:
+            try:
+                reply: dict[str, dict[str, str]] = self.client.get_shell_msg(timeout=_LOOK)
+            except Empty:
+                if not self._manager.is_alive():
+                    raise Failed("the kernel has ended") from None
+                continue
             if reply["parent_header"].get("msg_id") == msg_id:
                 return reply
+        raise Failed(f"no reply within {_DEADLINE} s")
 
     def close(self) -> None:
         self.client.stop_channels()

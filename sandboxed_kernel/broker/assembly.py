@@ -31,7 +31,7 @@ def assemble(
 ) -> Broker:
     own = os.getpid()
     helpers: set[int] = set()  # our children that are trusted: no call of the sandbox may name them
-    replies = Replies(listener)
+    replies = Replies(listener, once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
     sockets = Sockets(lambda: descendants_of(own))
     diag = SocketDiag()
     names = Names(

@@ -143,7 +143,7 @@ class Connecting:
         unheard: dict[int, Notification] = {}
         heard = set()
         for call in under_way.waiters:
-            if self._replies.answer(call, error=error):
+            if self._replies.answer(call, error=error, inode=0 if error else under_way.reference.inode):
                 heard.add(call.tid)
             else:
                 unheard[call.tid] = call

@@ -134,14 +134,14 @@ class Broker:
 
     # --- look ------------------------------------------------------------------------------------------------------
 
-    def _address(self, call: Notification, pointer: int, length: int) -> Address:
+    def _copy_address(self, call: Notification, pointer: int, length: int) -> bytes:
         size = as_int(length)
         if not 0 <= size <= MAX_ADDRESS:
             raise Malformed(errno.EINVAL, f"an address of {size} bytes")
         data = process.read_memory(call.tid, pointer, size) if size else b""
         if not self._replies.is_waiting(call):  # the bytes are the caller's only if it still waits
             raise Malformed(errno.EINTR, "the caller is gone")
-        return parse_address(data)
+        return data
 
     def _file(self, call: Notification) -> process.OpenFile:
         found = process.open_file(call.tid, as_int(call.args[0]))
@@ -173,9 +173,10 @@ class Broker:
 
     def _connect(self, call: Notification) -> None:
         file = self._file(call)
+        call = call._replace(said=self._copy_address(call, call.args[1], call.args[2]))
         if self._replies.repeat(call, file.inode):
             return
-        address = self._address(call, call.args[1], call.args[2])
+        address = parse_address(call.said)
         reference = self._sockets.find(file.device, file.inode)
         if reference is not None:
             self._connect_reference(call, reference, address)
@@ -337,9 +338,10 @@ class Broker:
 
     def _bind(self, call: Notification) -> None:
         file = self._file(call)
+        call = call._replace(said=self._copy_address(call, call.args[1], call.args[2]))
         if self._replies.repeat(call, file.inode):
             return
-        address = self._address(call, call.args[1], call.args[2])
+        address = parse_address(call.said)
         reference = self._sockets.find(file.device, file.inode)
         if reference is None:
             is_pair = self._parts.datagrams.find(file.inode) is not None
@@ -479,7 +481,7 @@ class Broker:
         file = self._file(call)
         if self._replies.repeat(call, file.inode):
             return
-        address = self._address(call, call.args[4], call.args[5])
+        address = parse_address(self._copy_address(call, call.args[4], call.args[5]))
         reference = self._sockets.find(file.device, file.inode)
         pair = self._parts.datagrams.find(file.inode) if reference is None else None
         if reference is None and pair is None:

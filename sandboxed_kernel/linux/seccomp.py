@@ -59,12 +59,16 @@ def supported() -> bool:
 
 
 class Notification(NamedTuple):
-    """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers."""
+    """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers.
+
+    ``said``: what was copied from where a pointer among them points, once it has been; Linux does not tell that.
+    """
 
     id: int
     tid: int
     nr: int
     args: tuple[int, int, int, int, int, int]
+    said: bytes = b""
 
 
 class Gone(Exception):

@@ -23,6 +23,11 @@ DIFFERENT: dict[str, tuple[list[Any], list[Any], str]] = {
     ),
     "disconnect when connected": (["ok", "ENOTCONN", "ok"], ["ENOTSUP", "ok", "EISCONN"], "likewise"),
     "sendto when connected": ([True], ["EISCONN"], "likewise; Linux ignores the address, send() has none"),
+    "the same call again after it succeeded": (
+        ["ok", "EISCONN", "EISCONN", "ok", "EINVAL", "EINVAL"],
+        ["ok", "ok", "EISCONN", "ok", "ok", "EINVAL"],
+        "Linux may lose the answer to a signal, and the call is then made again: it is told that it has succeeded",
+    ),
     "unknown family on a unix socket": (["EINVAL"] * 2, ["EAFNOSUPPORT"] * 2, "the address is read before the socket"),
 }
 
@@ -72,7 +77,7 @@ def error_of(s):
 
 @case
 def blocking_connect(do):
-    s = tcp(); do(s.connect, server); do(s.recv, 5); do(s.connect, server)
+    s = tcp(); do(s.connect, server); do(s.recv, 5)
     do(lambda: s.getpeername()[1] == server[1] and s.getpeername()[0])
     do(lambda: s.getsockname()[0])
 
@@ -178,7 +183,12 @@ def unknown_family_on_a_unix_socket(do):
 
 @case
 def bind_twice(do):
-    s = tcp(); do(s.bind, ("127.0.0.1", 0)); do(s.bind, ("127.0.0.1", 0)); do(s.listen); do(s.bind, ("127.0.0.1", 0))
+    s = tcp(); do(s.bind, ("127.0.0.1", 0)); do(s.bind, ("127.0.0.2", 0)); do(s.listen); do(s.bind, ("127.0.0.1", 0))
+
+@case
+def the_same_call_again_after_it_succeeded(do):
+    s = tcp(); do(s.connect, server); do(s.connect, server); do(s.connect, closed)
+    s = tcp(); do(s.bind, ("127.0.0.1", 0)); do(s.bind, ("127.0.0.1", 0)); s.listen(); do(s.bind, ("127.0.0.1", 0))
 
 @case
 def bind_in_use(do):

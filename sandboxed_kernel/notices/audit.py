@@ -14,7 +14,7 @@ from sandboxed_kernel.notices.events import Event
 
 
 class AuditLog:
-    """Opened at the first event, kept open, closed with the process.
+    """Opened at the first event (its folder is made where it is missing), kept open, closed with the process.
 
     ``O_NOFOLLOW``: the last component may be no symbolic link, so nobody who may write beside it sends our lines
     elsewhere (open(2)). ``O_APPEND``: several kernels may share a file, each line is one write.
@@ -45,6 +45,7 @@ class AuditLog:
             self._descriptor = None
 
     def _open(self) -> int:
+        os.makedirs(os.path.dirname(self._path) or ".", 0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK
         return os.open(self._path, flags, 0o600)
 

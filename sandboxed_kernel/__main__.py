@@ -9,7 +9,7 @@ import sys
 if not sys.flags.safe_path:
     del sys.path[0]
 
-from sandboxed_kernel.cli import main  # noqa: E402
+from sandboxed_kernel.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

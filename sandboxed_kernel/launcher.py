@@ -210,7 +210,7 @@ def _wait(pid: int) -> tuple[int, int]:
 def writable_paths(plan: Plan) -> tuple[str, ...]:
     """Beneath which the sandbox may change what files are called, hold and say of themselves; no devices.
 
-    A folder that it may not list (/dev/shm) ends with a slash: what lies beneath, but not the folder itself, is its own.
+    A folder that it may not list (/dev/shm) ends with a slash: what lies beneath is its own, not the folder itself.
     """
     return tuple(
         rule.path if rule.access & Fs.READ_DIR else f"{rule.path}/"

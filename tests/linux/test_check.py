@@ -14,7 +14,8 @@ def test_everything_holds_on_this_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "detail"), [({}, "the attempt itself could not be made"), ({"tcp": "", "own": "EACCES"}, "it was possible")]
+    ("answer", "detail"),
+    [({}, "the attempt itself could not be made"), ({"tcp": "", "own": "EACCES"}, "it was possible")],
 )
 def test_what_was_possible_or_not_tried_does_not_hold(
     answer: dict[str, str], detail: str, monkeypatch: pytest.MonkeyPatch

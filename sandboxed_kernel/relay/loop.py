@@ -30,6 +30,7 @@ from sandboxed_kernel.relay.refusal import serve
 from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
 
 BATCH = 64  # messages of one socket before the others have their turn
+TURN = 0.02  # seconds after which they have it all the same: a message can be large, or made to take long
 RETRY = 0.005  # seconds between attempts while a client has no room
 DRAIN = 2.0  # seconds at most for what the kernel said before it ended
 SHUTDOWN = 4.0  # seconds between a shutdown_request and the end of a kernel that does not heed it
@@ -204,8 +205,9 @@ class Relay:
     # --- kernel to front ---------------------------------------------------------------------------------------------
 
     def _from_kernel(self, channel: str) -> None:
+        end = time.monotonic() + TURN
         for _ in range(BATCH):
-            if channel == "iopub" and self._front.blocked:
+            if time.monotonic() > end or (channel == "iopub" and self._front.blocked):
                 return
             frames = channels.receive(self._back[channel])
             if frames is None:
@@ -213,7 +215,7 @@ class Relay:
             self._alive = True
             try:
                 self._pass_on(channel, messages.read(frames))
-            except Unusable:
+            except Exception:  # noqa: BLE001 - whatever the sandbox provoked: that message is dropped, and we live on
                 self.messages_refused += 1
 
     def _pass_on(self, channel: str, message: Message) -> None:

@@ -61,7 +61,7 @@ FROM_KERNEL: dict[str, dict[str, KernelAction]] = {
     "shell": _SHELL_REPLIES,
     "control": {
         **_SHELL_REPLIES,
-        "debug_reply": "pass",
+        "debug_reply": "clean",  # variables shown richly are rendered as outputs
         "usage_reply": "pass",
         "create_subshell_reply": "pass",
         "delete_subshell_reply": "pass",

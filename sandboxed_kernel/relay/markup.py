@@ -1,0 +1,280 @@
+"""Pure: HTML, Markdown, TeX, SVG and style sheets without anything that acts or fetches.
+
+Every function takes untrusted text and gives text that may reach a browser page of the user. What is not in a table
+here is removed. HTML is parsed by nh3 (the ammonia library, an HTML5 parser), never matched as it came; regular
+expressions only look at what nh3 wrote.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# --- style sheets ----------------------------------------------------------------------------------------------------
+
+# What changes how an element looks, and neither where it is nor what it covers: a sandboxed output must not be able
+# to lie over a notice. No property here takes a URL, with _FUNCTIONS as the only functions.
+_PROPERTIES = _words(
+    "background background-color border border-bottom border-bottom-color border-bottom-style border-bottom-width"
+    " border-collapse border-color border-left border-left-color border-left-style border-left-width border-radius"
+    " border-right border-right-color border-right-style border-right-width border-spacing border-style border-top"
+    " border-top-color border-top-style border-top-width border-width caption-side color empty-cells fill"
+    " fill-opacity font-family font-size font-style font-variant font-weight height letter-spacing line-height"
+    " margin margin-bottom margin-left margin-right margin-top max-height max-width min-width overflow overflow-x"
+    " overflow-y padding padding-bottom padding-left padding-right padding-top stroke stroke-dasharray"
+    " stroke-linecap stroke-linejoin stroke-opacity stroke-width table-layout text-align text-decoration"
+    " text-indent text-transform vertical-align white-space width word-break word-wrap"
+)
+_FUNCTIONS = _words("rgb rgba hsl hsla calc min max clamp minmax repeat fit-content linear-gradient")
+_VALUE = re.compile(r"[\w\s#.,%()+/!*-]{1,500}")
+_MOVES = re.compile(r"-|\(", re.ASCII)  # a margin that may be negative draws its element over its neighbours
+_CALL = re.compile(r"(?<![\w-])([\w-]*)\(")
+# Rules only for the tables of pandas (Styler: #T_..., to_html: .dataframe), and elements beneath them.
+_SELECTOR = re.compile(r"(?:#T_|\.dataframe)[\w\s>.#:()*+-]{0,300}")
+
+
+def clean_declarations(text: str) -> str:
+    """The declarations of one rule or of a ``style`` attribute that are in the tables."""
+    kept = []
+    for declaration in text.split(";"):
+        name, _, value = declaration.partition(":")
+        name, value = name.strip().lower(), value.strip()
+        if name in _PROPERTIES and is_harmless_value(name, value):
+            kept.append(f"{name}: {value}")
+    return "; ".join(kept)
+
+
+def is_harmless_value(name: str, value: str) -> bool:
+    """Whether a CSS value fetches nothing, ends no rule, and moves nothing over its neighbours."""
+    if not _VALUE.fullmatch(value) or not all(call.lower() in _FUNCTIONS for call in _CALL.findall(value)):
+        return False
+    return not (name.startswith("margin") and _MOVES.search(value))
+
+
+def clean_style_sheet(text: str, selector: re.Pattern[str] = _SELECTOR) -> str:
+    """The rules whose every selector is in the table. No quote, backslash, ``<`` or ``@`` comes out of here."""
+    kept = []
+    for piece in _without_comments(text).split("}"):
+        selectors, _, declarations = piece.rpartition("{")
+        names = [name.strip() for name in selectors.split(",")]
+        cleaned = clean_declarations(declarations)
+        if cleaned and all(selector.fullmatch(name) for name in names):
+            kept.append(f"{', '.join(names)} {{{cleaned}}}")
+    return "\n".join(kept)
+
+
+def _without_comments(text: str) -> str:
+    """By hand: a regular expression takes quadratic time over many ``/*`` without an end, and the sandbox could send
+    that.
+    """
+    pieces = []
+    while True:
+        before, opened, rest = text.partition("/*")
+        pieces.append(before)
+        if not opened:
+            return " ".join(pieces)
+        _, _, text = rest.partition("*/")
+
+
+# --- TeX -------------------------------------------------------------------------------------------------------------
+
+# MathJax typesets HTML, Markdown and LaTeX outputs alike. These macros make links, classes, styles and ids, load
+# extensions, or make macros out of which the former can be made
+# (https://docs.mathjax.org/en/latest/input/tex/macros/index.html).
+_TEX = re.compile(
+    r"\\(?=(?:href|url|class|style|cssId|data|require|[egx]?def|let|futurelet|(?:new|renew|provide)(?:command|environment)"
+    r"|newtagform|Declare[A-Za-z]*|csname|includegraphics|unicode|mmlToken|bbox|html[A-Za-z]*)(?![A-Za-z]))"
+)
+
+
+def clean_tex(text: str) -> str:
+    """A zero-width space behind the backslash makes another, undefined macro of it."""
+    return _TEX.sub("\\\\\u200b", text)
+
+
+# --- HTML ------------------------------------------------------------------------------------------------------------
+
+# No wbr: MathJax reads over it, so that a macro could be written in two halves (its option includeHtmlTags).
+_TAGS = _words(
+    "a abbr b bdi bdo blockquote br caption center cite code col colgroup dd del details dfn div dl dt em figcaption"
+    " figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark meter ol p pre progress q rp rt ruby s samp small span strike"
+    " strong style sub summary sup table tbody td tfoot th thead time tr tt u ul var"
+)
+_ATTRIBUTES = {
+    "*": _words("align class dir id lang style title valign"),
+    "a": frozenset({"href"}),
+    "img": _words("alt height src width"),
+    "table": _words("border cellpadding cellspacing"),
+    "td": _words("colspan rowspan"),
+    "th": _words("colspan rowspan scope"),
+    "col": _words("span width"),
+    "ol": _words("start type"),
+    "progress": _words("max value"),
+    "meter": _words("max min value"),
+    "details": frozenset({"open"}),
+    "time": frozenset({"datetime"}),
+}
+_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|bmp);base64,[A-Za-z0-9+/=\s]*")
+_LINK = re.compile(r"(?:https?://|mailto:|#).*", re.IGNORECASE | re.DOTALL)
+_ID = re.compile(r"T_\w{1,80}")  # pandas Styler; any other id could take the place of a script's global variable
+_WHOLE = {"id": _ID, "src": _IMAGE, "href": _LINK}  # values that match, or do not pass
+# Classes of the page's own style sheets move and cover things (jp-, lm-, ...); these have none there.
+_CLASS = re.compile(
+    r"dataframe|data|row\d+|col\d+|level\d+|row_heading|col_heading|row_trim|col_trim|blank|index_name|tex2jax_ignore"
+)
+_STYLE_ELEMENT = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)  # no attribute holds a ">", see _attribute
+_NESTING_TAG = re.compile(r"<(?!/|t[drh]\b|tbody\b|thead\b)", re.IGNORECASE)
+MAX_NESTING_TAGS = 10_000  # nested deeply, so many cost the parser a second; more, the square of that
+
+
+def _attribute(_tag: str, name: str, value: str) -> str | None:
+    """nh3 asks for every attribute that is in the table."""
+    if name == "style":
+        value = clean_declarations(value)
+    elif name == "class":
+        value = " ".join(word for word in value.split() if _CLASS.fullmatch(word))
+    elif name in _WHOLE and not _WHOLE[name].fullmatch(value):
+        return None
+    # nh3 writes these as they are; without them <style> in its output is an element (see _STYLE_ELEMENT)
+    if "<" in value or ">" in value:
+        return None
+    return value or None
+
+
+def clean_html(text: str) -> str | None:
+    """Without scripts, handlers, frames, forms and remote resources; pandas tables keep their looks. None where the
+    parser cannot, or would take too long.
+    """
+    if len(_NESTING_TAG.findall(text)) > MAX_NESTING_TAGS:
+        return None
+    try:
+        cleaned = _parse_and_clean(text)
+    except BaseException:  # noqa: BLE001 - a panic of the parser's Rust is no Exception (pyo3)
+        return None
+    cleaned = _STYLE_ELEMENT.sub(lambda match: f"<style>{clean_style_sheet(match[1])}</style>", cleaned)
+    return clean_tex(cleaned)
+
+
+def _parse_and_clean(text: str) -> str:
+    import nh3  # 5 ms that a kernel without HTML output does not pay
+
+    return nh3.clean(
+        text,
+        tags=set(_TAGS),
+        clean_content_tags={"script", "noscript", "template", "iframe", "object", "svg", "math", "title", "textarea"},
+        attributes={tag: set(names) for tag, names in _ATTRIBUTES.items()},
+        attribute_filter=_attribute,
+        strip_comments=True,
+        link_rel="noopener noreferrer",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+        url_schemes={"http", "https", "mailto", "data"},
+    )
+
+
+MAX_LOOKED_AT = 100_000  # characters; only for the sentence
+# What a person would miss, for the sentence that says so. Not what decides: that is nh3 and the tables.
+_ACTIVE = (
+    ("scripts", re.compile(r"<\s*script", re.IGNORECASE)),
+    ("handlers", re.compile(r"<[^<>]*\son\w+\s*=", re.IGNORECASE)),
+    ("frames", re.compile(r"<\s*(?:iframe|frame|object|embed|portal)", re.IGNORECASE)),
+    ("forms", re.compile(r"<\s*(?:form|input|button|select|textarea)", re.IGNORECASE)),
+    ("drawings", re.compile(r"<\s*(?:svg|math|canvas)\b", re.IGNORECASE)),
+    ("javascript: links", re.compile(r"(?:java|vb)script\s*:", re.IGNORECASE)),
+    ("remote resources", re.compile(r"<\s*(?:link|video|audio|source)\b|@import|url\(", re.IGNORECASE)),
+    ("remote images", re.compile(r"<[^<>]*\ssrc\s*=\s*[\"']?(?!data:)\w", re.IGNORECASE)),
+    ("remote images", re.compile(r"!\[[^\[\]]*\]\((?!data:)")),
+)
+
+
+def active_parts(text: str) -> list[str]:
+    """The kinds of active content that an HTML or Markdown text seems to have had."""
+    text = text[:MAX_LOOKED_AT]
+    return sorted({name for name, pattern in _ACTIVE if pattern.search(text)})
+
+
+# --- Markdown --------------------------------------------------------------------------------------------------------
+
+_DATA_IMAGE = re.compile(r"!\[[\w .,-]{0,200}\]\(data:image/(?:png|jpeg|gif|webp|bmp);base64,[A-Za-z0-9+/=]*\)")
+# Tags, autolinks and destinations in <>; entities, which could spell a scheme; images; schemes that act; diagrams,
+# whose language has images too. A zero-width space behind what is matched makes text of it, in prose as in code.
+_ACTING = re.compile(
+    r"<|&(?=[#A-Za-z])|!(?=\[)|(?:script|data|vbs|file|blob|filesystem)(?=\\?:(?!\s))|mer(?=maid)", re.IGNORECASE
+)
+
+
+def clean_markdown(text: str) -> str:
+    """Markdown has HTML, links and images in it, and every renderer parses it differently. So without parsing: wherever
+    they are, the few characters that such things begin with begin nothing any more. Inline images remain.
+    """
+    pieces = []
+    end = 0
+    for match in _DATA_IMAGE.finditer(text):
+        pieces += [_defuse(text[end : match.start()]), match[0]]
+        end = match.end()
+    return clean_tex("".join([*pieces, _defuse(text[end:])]))
+
+
+def _defuse(text: str) -> str:
+    return _ACTING.sub("\\g<0>\u200b", text)
+
+
+# --- SVG -------------------------------------------------------------------------------------------------------------
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+_SVG_TAGS = _words(
+    "svg g path rect circle ellipse line polyline polygon text tspan defs use clipPath linearGradient radialGradient"
+    " stop title desc symbol pattern mask marker image style"
+)
+_SVG_SELECTOR = re.compile(r"\*")  # matplotlib: *{stroke-linejoin: round; stroke-linecap: butt}
+_SVG_NAME = re.compile(r"(?!on)[A-Za-z][\w:-]*", re.IGNORECASE)
+_SVG_FUNCTIONS = _FUNCTIONS | _words("matrix translate scale rotate skewx skewy url")
+_SVG_REFUSED = re.compile(r"url\((?!#)|[\\<@]|script", re.IGNORECASE)  # url(#...) is a part of the same drawing
+
+
+def clean_svg(text: str) -> str | None:
+    """An SVG drawing without script, handler, link or remote part; None when it is not well-formed, or declares
+    entities.
+    """
+    doctype = text.partition("<!DOCTYPE")[2].partition(">")[0]
+    if "[" in doctype or "<!ENTITY" in text:
+        return None
+    from xml.etree import ElementTree as Tree
+
+    Tree.register_namespace("", _SVG[1:-1])
+    Tree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    try:
+        root = Tree.fromstring(text)  # noqa: S314 - no entities, see above
+        if root.tag != f"{_SVG}svg":
+            return None
+        for parent in list(root.iter()):
+            _clean_element(parent.attrib)
+            # comments have a function for a tag
+            parent[:] = [child for child in parent if str(child.tag).removeprefix(_SVG) in _SVG_TAGS]
+            if parent.tag == f"{_SVG}style":
+                parent[:], parent.text = [], clean_style_sheet(parent.text or "", _SVG_SELECTOR)
+        return Tree.tostring(root, encoding="unicode")
+    except (Tree.ParseError, ValueError, RecursionError):
+        return None
+
+
+def _clean_element(attributes: dict[str, str]) -> None:
+    for name, value in list(attributes.items()):
+        if name in ("href", _XLINK_HREF):
+            harmless = value.startswith("#") or _IMAGE.fullmatch(value) is not None
+        elif name == "style":
+            attributes[name] = ";".join(part for part in value.split(";") if _is_harmless_in_svg(part))
+            harmless = True
+        else:
+            harmless = _SVG_NAME.fullmatch(name) is not None and _is_harmless_in_svg(value)
+        if not harmless:
+            del attributes[name]
+
+
+def _is_harmless_in_svg(value: str) -> bool:
+    calls = _CALL.findall(value)
+    return not _SVG_REFUSED.search(value) and all(call.lower() in _SVG_FUNCTIONS for call in calls)

@@ -1,0 +1,257 @@
+"""Whatever the sandbox displays as HTML, Markdown, TeX or SVG, what comes out neither acts nor fetches."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxed_kernel.relay import markup
+
+# Pieces of which attacks are made; hypothesis puts them together in ways that nobody thought of.
+PIECES = st.sampled_from(
+    [
+        "<script>", "</script>", "alert(1)", "<style>", "</style>", "<style class='data'>", "<svg>", "</svg>", "<math>",
+        "<mtext>", "<mglyph>", "<table>", "<tr>", "<td>", "<img ", "src=", "x", " onerror=", "'", '"', ">", "<", "</",
+        "<!--", "-->", "<![CDATA[", "]]>", "<a href=", "javascript:", "java\tscript:", "data:text/html,", "&#106;",
+        "&lt;",
+        "<iframe ", "srcdoc=", "<noscript>", "<template>", "<p style=", "background:url(//e)", "u\\72l(", "@import",
+        "/*",
+        "*/", "}", "{", ";", "#T_1", ".dataframe", "color:red", " on\nload=", "<textarea>", "<title>", "<form action=",
+        "<plaintext>", "<xmp>", "<br>", "<wbr>", "$", "\\", "href", "\\href{javascript:x}", "\x00", "\u2028",
+        "\ud800", " ",
+        "<T_1 id=T_1 class='jp-Cell data'", "margin:-9px", "position:fixed", "&", "!", "[", "](", ")", "`", "\n",
+        "<base ",
+    ]
+)  # fmt: skip
+TEXTS = st.one_of(st.lists(PIECES, max_size=25).map("".join), st.text(max_size=200))
+
+_HARMLESS_STYLE = re.compile(r"[\w\s#.,%()+/!*:;-]*")
+
+
+class Looker(HTMLParser):
+    """Reads HTML as a page would, and keeps what could act."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+        self._in_style = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_style = tag == "style"
+        if tag not in markup._TAGS:
+            self.found.append(f"<{tag}>")
+        for name, value in attrs:
+            self._look_at(name, value or "")
+
+    def _look_at(self, name: str, value: str) -> None:
+        harmless = {
+            "href": r"(?i)(https?://|mailto:|#).*",
+            "src": r"data:image/(png|jpeg|gif|webp|bmp);base64,[\w+/=\s]*",
+            "style": _HARMLESS_STYLE.pattern,
+            "id": r"T_\w+",
+            "target": "_blank",
+            "rel": "noopener noreferrer",
+        }
+        known = set().union(*markup._ATTRIBUTES.values()) | harmless.keys()
+        if name not in known or not re.fullmatch(harmless.get(name, ".*"), value, re.DOTALL):
+            self.found.append(f"{name}={value}")
+        if name == "style" and re.search(r"url|image|expression|import|position|margin[\w-]*: -", value):
+            self.found.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_style = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_style and not re.fullmatch(r"[\w\s#.,%()+/!*:;{}>-]*", data):
+            self.found.append(data)
+        if self._in_style and re.search(r"url|import|@|position", data):
+            self.found.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.found.append(data)
+
+    def handle_decl(self, decl: str) -> None:
+        self.found.append(decl)
+
+    def handle_pi(self, data: str) -> None:
+        self.found.append(data)
+
+    def unknown_decl(self, data: str) -> None:
+        self.found.append(data)
+
+
+@given(TEXTS)
+def test_no_html_acts(text: str) -> None:
+    cleaned = markup.clean_html(text)
+    if cleaned is not None:
+        assert Looker(cleaned).found == []
+        assert not re.search(r"\\(href|class|style|url|require)(?![A-Za-z])", cleaned)
+
+
+@given(TEXTS)
+def test_what_was_cleaned_is_clean(text: str) -> None:
+    """Parsed once more, as a page does, it is still the same to us: nothing changes its meaning on the way."""
+    once = markup.clean_html(text)
+    if once is not None:
+        twice = markup.clean_html(once)
+        assert twice is not None
+        assert Looker(twice).found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<style class=data>body{background:url(//e)}</style>",
+        "<style>@import '//e';</style>",
+        "<style>#T_1 td{background:u\\72l(//e)}</style>",
+        "<p style='margin-top:calc(0px*-900)'>x</p>",
+        "<p style='margin:-900px'>x</p>",
+        "<p style='position:fixed;top:0'>x</p>",
+        "<img src='http://e/?secret'>",
+        "<img src='data:image/svg+xml,<svg onload=x>'>",
+        "<a href='javascript:x'>x</a>",
+        "<svg><a xlink:href='javascript:x'>x</a></svg>",
+        "<math><mtext><table><mglyph><style><!--</style><img src=x onerror=x>",
+        "<base href='//e'><meta http-equiv=refresh content='0;url=//e'>",
+        "<input type=image src='//e'><form action='//e'><button>x</button></form>",
+    ],
+)
+def test_known_attacks_on_a_page(text: str) -> None:
+    cleaned = markup.clean_html(text)
+    assert cleaned is not None
+    assert not re.search(r"//e|url\(|script|onload|onerror|fixed|margin|import", cleaned)
+    assert Looker(cleaned).found == []
+
+
+@pytest.mark.parametrize("middle", ["", "<wbr>", "<!-- -->", "&#8203;<wbr/>"])
+def test_no_macro_is_put_together_from_halves(middle: str) -> None:
+    cleaned = markup.clean_html(f"$\\{middle}href{{javascript:x}}{{y}}$")
+    assert cleaned is not None
+    assert "\\href" not in re.sub(r"<wbr/?>|<!--.*?-->", "", cleaned)
+
+
+def test_a_table_of_pandas_keeps_its_looks() -> None:
+    table = (
+        "<style scoped>\n.dataframe tbody tr th:only-of-type { vertical-align: middle; }\n</style>"
+        '<table border="1" class="dataframe"><thead><tr style="text-align: right;"><th></th><th>a</th></tr></thead>'
+        '<tbody><tr><th>0</th><td class="data row0 col0" id="T_1_row0_col0">1</td></tr></tbody></table>'
+    )
+    cleaned = markup.clean_html(table)
+    assert cleaned is not None
+    assert ".dataframe tbody tr th:only-of-type {vertical-align: middle}" in cleaned
+    assert '<table border="1" class="dataframe">' in cleaned
+    assert '<tr style="text-align: right">' in cleaned
+    assert 'id="T_1_row0_col0"' in cleaned
+    assert 'class="data row0 col0"' in cleaned
+
+
+def test_a_style_of_pandas_keeps_its_colours() -> None:
+    styled = "<style>\n#T_1_row0_col0, #T_1_row1_col0 {\n  background-color: #fff7fb;\n  color: #000000;\n}\n</style>"
+    cleaned = markup.clean_html(styled)
+    assert cleaned == "<style>#T_1_row0_col0, #T_1_row1_col0 {background-color: #fff7fb; color: #000000}</style>"
+
+
+def test_what_would_take_the_parser_long_is_not_parsed() -> None:
+    assert markup.clean_html("<div>" * (markup.MAX_NESTING_TAGS + 1)) is None
+    rows = "<tr><td>x</td></tr>" * (markup.MAX_NESTING_TAGS + 1)
+    assert (markup.clean_html(f"<table>{rows}</table>") or "").count("<td>") > markup.MAX_NESTING_TAGS
+
+
+@given(TEXTS)
+def test_no_markdown_acts(text: str) -> None:
+    cleaned = markup.clean_markdown(text)
+    assert "<" not in cleaned.replace("<\u200b", "")
+    assert not re.search(r"&[#A-Za-z]", cleaned)
+    images = re.findall(r"!\[.{0,230}", cleaned, re.DOTALL)
+    assert all(re.match(r"!\[[\w .,-]*\]\(data:image/(png|jpeg|gif|webp|bmp);base64,[\w+/=]*\)", one) for one in images)
+    without_images = markup._DATA_IMAGE.sub("", cleaned)
+    assert not re.search(r"(?i)(script|data|vbs|file|blob|filesystem)\\?:[^\s\u200b]", without_images)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x](javascript:alert)", "[x]: javascript\\:alert", "[x](< java\tscript:alert(1)>)", "![x](http://e)",
+        r"\![<img src=x onerror=x>](data:image/png;base64,AAAA)", "[x](&#106;avascript:alert)", "![x][y]\n\n[y]: //e",
+        "```mermaid\nA@{ img: 'http://e' }\n```", "$\\href{javascript:x}{y}$",
+    ],
+)  # fmt: skip
+def test_known_attacks_in_markdown_are_changed(text: str) -> None:
+    cleaned = markup.clean_markdown(text)
+    assert "\u200b" in cleaned
+    assert cleaned.replace("\u200b", "") == text
+
+
+def test_markdown_still_looks_right() -> None:
+    text = "# T\n\nif `a < b` then **the data: x**, [link](https://example.org) and ![dot](data:image/png;base64,AAAA)"
+    assert markup.clean_markdown(text).replace("<\u200b", "<") == text
+
+
+@given(TEXTS)
+def test_no_macro_of_tex_acts(text: str) -> None:
+    cleaned = markup.clean_tex(text)
+    assert not re.search(r"\\(href|url|class|style|cssId|require|def|let|newcommand)(?![A-Za-z])", cleaned)
+    assert cleaned.replace("\u200b", "") == text.replace("\u200b", "")
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<script>x</script>", "<a href='javascript:x'><text>x</text></a>", "<rect onload='x'/>", "<image href='//e'/>",
+        "<image xlink:href='http://e'/>", "<rect fill='url(http://e)'/>", "<rect style='fill:url( //e)'/>",
+        "<style>@import '//e';</style>", "<style>*{background:url(//e)}</style>", "<use href='http://e#x'/>",
+        "<foreignObject><p xmlns='http://www.w3.org/1999/xhtml'>e</p></foreignObject>",
+        "<rect style='background-image:image-set(\"//e\")'/>", "<animate attributeName='href' to='javascript:x'/>",
+        "<set attributeName='onload' to='x'/>", "<rect style='fill:u\\72l(//e)'/>",
+    ],
+)  # fmt: skip
+def test_known_attacks_in_a_drawing(inside: str) -> None:
+    cleaned = markup.clean_svg(f"{SVG}{inside}</svg>")
+    assert cleaned is not None
+    assert not re.search(r"//e|http://e|javascript|onload|<script|foreign|import|<set|<animate", cleaned)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "<svg>", "<html/>", "<!DOCTYPE svg [<!ENTITY a 'b'>]>" + SVG + "&a;</svg>",
+        "<!-- <!DOCTYPE x> --><!DOCTYPE svg [<!ENTITY a 'b'>]>" + SVG + "</svg>", SVG + "<g>" * 100_000, "\ud800",
+        "\x00",
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_what_is_no_drawing_is_not_passed(text: str) -> None:
+    assert markup.clean_svg(text) is None
+
+
+def test_a_drawing_with_many_parts_is_cleaned_in_one_go() -> None:
+    cleaned = markup.clean_svg(f"{SVG}{'<a/>' * 50_000}<rect/></svg>")
+    assert cleaned is not None
+    assert [child.tag for child in ElementTree.fromstring(cleaned)] == ["{http://www.w3.org/2000/svg}rect"]
+
+
+def test_a_drawing_of_matplotlib_is_left_as_it_is() -> None:
+    drawing = (
+        f'{SVG}<defs><style type="text/css">*{{stroke-linejoin: round; stroke-linecap: butt}}</style></defs>'
+        '<g id="f"><path d="M 0 1 L 2 3 z" style="fill: #fff; clip-path: url(#p1)" transform="translate(1 2)"/>'
+        '<use xlink:href="#m1" x="3"/><text style="font: 10px \'DejaVu Sans\'">a</text></g></svg>'
+    )
+    cleaned = markup.clean_svg(drawing)
+    assert cleaned is not None
+    for part in ("stroke-linejoin: round", "clip-path: url(#p1)", "translate(1 2)", '"#m1"', "DejaVu Sans", "M 0 1"):
+        assert part in cleaned
+
+
+@given(TEXTS)
+def test_the_kinds_of_active_content_are_found_in_any_text(text: str) -> None:
+    assert set(markup.active_parts(text)) <= {name for name, _ in markup._ACTIVE}

@@ -42,7 +42,9 @@ MAPPED_LOOPBACK = IPv6Address("::ffff:127.0.0.1")
 class Rules(Protocol):
     """The part of ``hostnames.pins.Pins`` that decisions ask."""
 
-    def rule_for(self, address: IpAddress, port: int, transport: Transport) -> Destination | None: ...
+    def rule_for(
+        self, address: IpAddress, port: int, transport: Transport, *, own_interface: bool
+    ) -> Destination | None: ...
 
     def is_pinned(self, address: IpAddress) -> bool: ...
 
@@ -176,7 +178,7 @@ def decide_connect(to: InetAddress, rules: Rules, *, own_interface: bool) -> Con
     address = normalise(to.address)
     if to.port == DNS_PORT:
         return AnswerNames()
-    rule = rules.rule_for(address, to.port, "tcp")
+    rule = rules.rule_for(address, to.port, "tcp", own_interface=own_interface)
     if rule is not None:
         return ConnectTo(address, rule)
     if is_loopback(address):
@@ -203,12 +205,12 @@ class RelayTo:
 DatagramVerdict = RelayTo | AnswerNames | Refuse
 
 
-def decide_datagram(to: InetAddress, rules: Rules) -> DatagramVerdict:
-    """For connect(2) and sendto(2) of what the caller believes to be a UDP socket."""
+def decide_datagram(to: InetAddress, rules: Rules, *, own_interface: bool) -> DatagramVerdict:
+    """For connect(2) and sendto(2) of what the caller believes to be a UDP socket; ``own_interface`` as above."""
     address = normalise(to.address)
     if to.port == DNS_PORT:
         return AnswerNames()
-    rule = rules.rule_for(address, to.port, "udp")
+    rule = rules.rule_for(address, to.port, "udp", own_interface=own_interface)
     if rule is not None:
         return RelayTo(address, rule)
     if is_loopback(address) or rules.is_pinned(address) or to.port == 0:

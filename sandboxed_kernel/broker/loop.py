@@ -58,6 +58,7 @@ from sandboxed_kernel.policy.explain import allow_line
 from sandboxed_kernel.policy.model import Destination, Transport
 
 _MAX_LISTENERS = 4096
+_MAX_ADDRESSES = 1024  # remembered for a second
 _CLOSE_ON_EXEC = os.O_CLOEXEC
 
 
@@ -86,6 +87,7 @@ class Broker:
         self._replies, self._sockets, self._reporter = parts.replies, parts.sockets, parts.reporter
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
         self._ports_had: set[int] = set()
+        self._own_addresses: dict[decisions.IpAddress, tuple[float, bool]] = {}  # until when it is known, and what
         self._binding: dict[int, Notification] = {}  # unix paths being bound, by the socket's inode
         self._own_pid = os.getpid()
         self._helpers = helpers
@@ -207,9 +209,10 @@ class Broker:
             return
         address = decisions.normalise(to.address)
         rules = self._parts.names.pins
-        verdict = decisions.decide_connect(to, rules, own_interface=False)
-        if isinstance(verdict, Refuse) and self._is_own_interface(address):
-            verdict = decisions.decide_connect(to, rules, own_interface=True)
+        # As an address of our own first: what is allowed even there needs no question about the route.
+        verdict = decisions.decide_connect(to, rules, own_interface=True)
+        if isinstance(verdict, decisions.ConnectToOwn) and not self._is_here(address):
+            verdict = decisions.decide_connect(to, rules, own_interface=False)
         if isinstance(verdict, decisions.ConnectTo):
             self._allowed(call, "tcp", verdict.rule, address, to.port)
             self._parts.connecting.connect(call, reference, self._target(reference, to, verdict.address))
@@ -265,10 +268,27 @@ class Broker:
             return (text, to.port, to.flow, to.scope)
         return (str(address), to.port)
 
-    @staticmethod
-    def _is_own_interface(address: decisions.IpAddress) -> bool:
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        return is_own_interface(str(address), family)
+    def _decide_datagram(self, to: InetAddress) -> decisions.DatagramVerdict:
+        rules = self._parts.names.pins
+        verdict = decisions.decide_datagram(to, rules, own_interface=True)
+        if isinstance(verdict, Refuse) and not self._is_here(decisions.normalise(to.address)):
+            verdict = decisions.decide_datagram(to, rules, own_interface=False)
+        return verdict
+
+    def _is_here(self, address: decisions.IpAddress) -> bool:
+        """Whether who listens on this (normalised) address is on this machine."""
+        return decisions.is_loopback(address) or self._is_own_interface(address)
+
+    def _is_own_interface(self, address: decisions.IpAddress) -> bool:
+        """Asked anew after a second: addresses come and go, and a loop of connects need not ask each time."""
+        until, known = self._own_addresses.get(address, (0.0, False))
+        now = time.monotonic()
+        if now > until:
+            if len(self._own_addresses) >= _MAX_ADDRESSES:
+                self._own_addresses.clear()
+            known = is_own_interface(str(address), socket.AF_INET if address.version == 4 else socket.AF_INET6)
+            self._own_addresses[address] = (now + 1.0, known)
+        return known
 
     def _connect_unix(self, call: Notification, reference: Reference, address: Address) -> None:
         connecting, unix = self._parts.connecting, self._parts.unix
@@ -316,7 +336,7 @@ class Broker:
         elif not isinstance(address, InetAddress):
             self._replies.answer(call, error=errno.EAFNOSUPPORT)
         else:
-            verdict = decisions.decide_datagram(address, self._parts.names.pins)
+            verdict = self._decide_datagram(address)
             if isinstance(verdict, decisions.AnswerNames):
                 datagrams.connect_names(pair)
                 self._replies.answer(call)
@@ -517,7 +537,7 @@ class Broker:
         if not isinstance(address, InetAddress):
             self._replies.answer(call, error=errno.EAFNOSUPPORT)
             return
-        verdict = decisions.decide_datagram(address, self._parts.names.pins)
+        verdict = self._decide_datagram(address)
         if isinstance(verdict, decisions.AnswerNames):
             self._parts.datagrams.send_names(pair, data)
             self._replies.answer(call, len(data), inode=pair.inode)
@@ -567,7 +587,8 @@ class Broker:
         address = str(decisions.normalise(to.address))
         names = self._parts.names.pins.names_of(decisions.normalise(to.address))
         host = names[0] if names else None
-        line = allow_line(host or address, to.port, protocol) if kind != "bind" else None
+        private = self._is_here(decisions.normalise(to.address))
+        line = allow_line(host or address, to.port, protocol, private=private) if kind != "bind" else None
         self._refuse(
             call, verdict, kind, address, protocol=protocol, host=host, port=to.port, allow_line=line, inode=inode
         )

@@ -142,7 +142,7 @@ class Pins:
         self._entries = {name: _Entry() for name in self._exact}  # and wildcard names once they have addresses
         self._misses: dict[str, _Entry] = {}  # wildcard names without one, oldest first
         self._owners: dict[Address, dict[str, bool]] = {}
-        self._decisions: dict[tuple[Address, int, Transport], Destination | None] = {}
+        self._decisions: dict[tuple[Address, int, Transport, bool], Destination | None] = {}
 
     # --- names ---------------------------------------------------------------------------------------------------
 
@@ -256,20 +256,23 @@ class Pins:
 
     # --- addresses -----------------------------------------------------------------------------------------------
 
-    def rule_for(self, address: Address, port: int, transport: Transport) -> Destination | None:
+    def rule_for(
+        self, address: Address, port: int, transport: Transport, *, own_interface: bool = False
+    ) -> Destination | None:
         """The rule that allows a connect to ``address`` and ``port``; None is no.
 
         A network rule that is wider than a special range does not speak for it: ``0.0.0.0/0:443`` is the internet, not
         this machine, the office or the metadata service. Those are named by a network inside their own range, and
-        private ones and loopback also by ``private = true``.
+        private ones and loopback also by ``private = true``. With ``own_interface``, an address of this machine, they
+        and names do not speak for it either: services here listen on it, often behind a firewall.
         """
-        key = (address, port, transport)
+        key = (address, port, transport, own_interface)
         try:
             return self._decisions[key]  # on the path of every connect; a new address costs some 10 us more
         except KeyError:
             pass
-        matching = (r for r in self._rules_for(plain(address)) if r.transport == transport and r.has_port(port))
-        rule = next(matching, None)
+        rules = self._rules_for(plain(address), own_interface=own_interface)
+        rule = next((r for r in rules if r.transport == transport and r.has_port(port)), None)
         if len(self._decisions) >= MAX_DECISIONS:
             self._decisions.clear()
         self._decisions[key] = rule
@@ -291,15 +294,21 @@ class Pins:
         address = plain(address)
         return address in self._owners or address in LOCALHOST
 
-    def _rules_for(self, address: Address) -> Iterator[Destination]:
+    def _rules_for(self, address: Address, *, own_interface: bool) -> Iterator[Destination]:
         """The rules that mean ``address``, whatever their ports."""
         row = find_range(address)
+        elsewhere = row.kind is Kind.PUBLIC and not own_interface
         for name, from_hosts_file in self._owners.get(address, {}).items():
             # One rule for the name may say private = true and another not: each opens what it says.
-            yield from (r for r in self._rules_of(name) if row.kind is Kind.PUBLIC or from_hosts_file or r.private)
+            yield from (r for r in self._rules_of(name) if elsewhere or from_hosts_file or r.private)
         if address in LOCALHOST:
             yield from self._localhost
-        yield from (rule for rule in self._networks if _means(rule, address, row))
+        narrow = own_interface and row.kind is not Kind.LOOPBACK
+        yield from (r for r in self._networks if _means(r, address, row) and (not narrow or r.private or _is_single(r)))
+
+
+def _is_single(rule: Destination) -> bool:
+    return rule.network is not None and rule.network.prefixlen == rule.network.max_prefixlen
 
 
 def _means(rule: Destination, address: Address, row: Range) -> bool:

@@ -310,6 +310,33 @@ def test_a_wide_network_does_not_mean_the_special_ranges_in_it(
     assert (pins.rule_for(ip_address(address), 80, "tcp") is not None) is allowed
 
 
+@pytest.mark.parametrize(
+    ("host", "private", "allowed"),
+    [
+        ("0.0.0.0/0", False, False),
+        ("198.51.100.0/24", False, False),
+        ("198.51.100.7/32", False, True),
+        ("0.0.0.0/0", True, True),
+        ("a.test", False, False),
+        ("a.test", True, True),
+    ],
+)
+def test_an_address_of_this_machine_is_meant_only_by_itself_or_where_the_rule_says_private(
+    host: str, private: bool, allowed: bool
+) -> None:
+    pins = Pins((rule(host, 80, private=private),))
+    pins.record("a.test", found(PUBLIC), 0)
+    assert pins.rule_for(PUBLIC, 80, "tcp") is not None
+    assert (pins.rule_for(PUBLIC, 80, "tcp", own_interface=True) is not None) is allowed
+
+
+def test_the_hosts_file_and_networks_of_loopback_speak_for_this_machine() -> None:
+    pins = Pins((rule("a.test", 80), rule("127.0.0.0/8", 81)))
+    pins.record("a.test", Resolution((PUBLIC,), from_hosts_file=True), 0)
+    assert pins.rule_for(PUBLIC, 80, "tcp", own_interface=True) is not None
+    assert pins.rule_for(ip_address("127.0.0.1"), 81, "tcp", own_interface=True) is not None
+
+
 def test_a_decision_is_forgotten_when_the_pins_change() -> None:
     pins = Pins((rule("a.test", 443),))
     assert pins.rule_for(PUBLIC, 443, "tcp") is None

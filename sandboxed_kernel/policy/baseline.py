@@ -70,7 +70,8 @@ FILES: tuple[FileRow, ...] = (
     FileRow(READ, "what processes, memory and processors look like; psutil and libc read it", "/proc"),
     FileRow(READ, "processors, memory nodes and limits, as thread pools count them", """
         /sys/devices/system /sys/fs/cgroup /sys/kernel/mm/transparent_hugepage /sys/kernel/mm/hugepages"""),
-    FileRow(READ, "psutil lists network interfaces by it", "/sys/class/net"),
+    FileRow(READ, "psutil lists interfaces and batteries by them; they hold names, what these mean lies elsewhere",
+            "/sys/class/net /sys/class/power_supply"),
     # Not /dev/pts: with it the input of another terminal was read. Own terminals come from ioctl(TIOCGPTPEER).
     FileRow(DEVICE, "empty, zero and random data", "/dev/null /dev/zero /dev/full /dev/random /dev/urandom"),
     FileRow(DEVICE, "its own terminal, and new ones (pexpect, pty.spawn)", "/dev/tty /dev/ptmx"),

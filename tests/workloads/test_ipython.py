@@ -79,3 +79,20 @@ mkdir -p in out && echo x > in/a && chmod 640 in/a && touch -d '2001-02-03 04:05
 tar -cf a.tar in && tar -xf a.tar -C out && TZ=UTC stat -c '%a %y' out/in/a | cut -c1-23
 cp -p in/a in/b && stat -c %a in/b
 """).splitlines() == ["640 2001-02-03 04:05:06", "640"]
+
+
+def test_magics(both: Both) -> None:
+    told = both.say("""
+%load_ext autoreload
+%autoreload 2
+%env COLOUR=blue
+%cd -q .
+%prun -q -D profile.out sum(range(10))
+kept = 42
+%store kept
+del kept
+%store -r kept
+files = %system ls profile.out
+print(kept, files, get_ipython().run_line_magic("pwd", "").endswith("notebook"))
+""")
+    assert told.splitlines()[-1] == "42 ['profile.out'] True"

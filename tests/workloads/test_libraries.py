@@ -93,14 +93,15 @@ print(sizes, hashlib.sha256(data).hexdigest()[:8])
 
 def test_psutil(both: Both) -> None:
     """Whatever it is asked about the machine and about itself, it answers as outside, if not with the same numbers."""
-    told = both.say("""
+    told = both.say('''
 import psutil
-machine = ("virtual_memory swap_memory cpu_freq cpu_stats disk_partitions disk_io_counters net_io_counters net_if_addrs "
-           "sensors_temperatures sensors_battery users boot_time pids")
+machine = """
+    virtual_memory swap_memory cpu_freq cpu_stats disk_partitions disk_io_counters net_io_counters net_if_addrs
+    sensors_temperatures sensors_battery users boot_time pids"""
 for name in machine.split():
     print(name, type(getattr(psutil, name)()).__name__)
 own = "open_files io_counters memory_full_info memory_maps cpu_affinity environ exe cwd nice ionice threads children"
 for name in own.split():
     print(name, type(getattr(psutil.Process(), name)()).__name__)
-""")
+''')
     assert len(told.splitlines()) == 25

@@ -9,15 +9,17 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import kernels
 from tests.support.servers import wait_until
-from tests.support.workloads import Both, Site, side_by_side
+from tests.support.workloads import NAME, Both, Site, side_by_side, text_of
 
 _LARGE = 50 * 1024 * 1024
 
@@ -31,10 +33,11 @@ def patience() -> Iterator[None]:
 
 @dataclass
 class Services:
-    """Database servers outside the sandbox, as the user who runs the tests."""
+    """Servers outside the sandbox, as the user who runs the tests; their ports."""
 
     postgres: int
     redis: int
+    grpc: int
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +50,7 @@ def services() -> Iterator[Services]:
         stack.callback(stop, start_redis(folder, ports[1]))
         for port in ports:
             wait_until(lambda port=port: accepts(port), "a database", within=30)  # type: ignore[misc]
-        yield Services(*ports)
+        yield Services(*ports, grpc=start_grpc(stack))
 
 
 def start_postgres(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -62,6 +65,23 @@ def start_postgres(folder: Path, port: int) -> subprocess.Popen[bytes]:
     subprocess.run(init, check=True, capture_output=True, cwd=folder, extra_groups=[] if demoted else None, **demoted)  # type: ignore[call-overload]
     command = [str(programs[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder), "-F"]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL, extra_groups=[] if demoted else None, **demoted)  # type: ignore[call-overload,no-any-return]
+
+
+def start_grpc(stack: ExitStack) -> int:
+    """``/test/Twice`` for one message, ``/test/Upper`` for a stream of them."""
+    import grpc  # the tests' own interpreter has it only where these tests run
+
+    class Service(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            if details.method == "/test/Twice":
+                return grpc.unary_unary_rpc_method_handler(lambda request, _: request * 2)
+            return grpc.stream_stream_rpc_method_handler(lambda requests, _: (request.upper() for request in requests))
+
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[Service()])
+    port = int(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    stack.callback(lambda: server.stop(0).wait())
+    return port
 
 
 def start_redis(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -96,6 +116,7 @@ def accepts(port: int) -> bool:
 def both(tmp_path_factory: pytest.TempPathFactory, site: Site, services: Services) -> Iterator[Both]:
     site.pages["/large"] = os.urandom(_LARGE)
     allow = f'{site.allow}, "localhost:{services.postgres}", "localhost:{services.redis}"'
+    allow += f', {{ host = "{NAME}", port = {services.grpc}, private = true }}'
     policy = f"""
 [network]
 allow = [{allow}]
@@ -104,4 +125,6 @@ read = ["/sys/bus/pci/devices", "/sys/devices"]  # torch.distributed looks for i
 """
     with side_by_side(tmp_path_factory.mktemp("h"), site, policy) as kernels_:
         kernels_.run(f"POSTGRES, REDIS = {services.postgres}, {services.redis}")
+        for kernel, host in ((kernels_.plain, "127.0.0.1"), (kernels_.inside, NAME)):
+            text_of(kernel.run(f"GRPC = '{host}:{services.grpc}'"))
         yield kernels_

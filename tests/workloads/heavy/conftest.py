@@ -50,7 +50,7 @@ def services() -> Iterator[Services]:
         stack.callback(stop, start_redis(folder, ports[1]))
         for port in ports:
             wait_until(lambda port=port: accepts(port), "a database", within=30)  # type: ignore[misc]
-        yield Services(*ports, grpc=start_grpc(stack))
+        yield Services(ports[0], ports[1], start_grpc(stack))
 
 
 def start_postgres(folder: Path, port: int) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ copies, or a refusal.
 from __future__ import annotations
 
 import errno
+from collections.abc import Container
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -237,9 +238,9 @@ def decide_bind(
     v6_only: bool,
     own_interface: bool,
     ephemeral: range,
-    ports_had: frozenset[int] | set[int],
+    ports_had: Container[int],
 ) -> BindTo | Refuse:
-    """For a TCP socket. ``ephemeral``: ip_local_port_range; ``ports_had``: what this sandbox got from bind(0)."""
+    """For a TCP socket. ``ephemeral``: ip_local_port_range; ``ports_had``: what it got from bind(0) lately."""
     address = normalise(to.address)
     mapped = isinstance(to.address, IPv6Address) and to.address.ipv4_mapped is not None
     if family == AF_INET6 and address.version == 4 and v6_only:

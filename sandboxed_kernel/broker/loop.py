@@ -59,6 +59,7 @@ from sandboxed_kernel.policy.model import Destination, Transport
 
 _MAX_LISTENERS = 4096
 _MAX_ADDRESSES = 1024  # remembered for a second
+_MAX_PORTS_HAD = 256  # of some 28,000 that Linux hands out
 _CLOSE_ON_EXEC = os.O_CLOEXEC
 
 
@@ -86,7 +87,7 @@ class Broker:
         self._parts = parts
         self._replies, self._sockets, self._reporter = parts.replies, parts.sockets, parts.reporter
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
-        self._ports_had: set[int] = set()
+        self._ports_had: dict[int, None] = {}  # in the order of their last use
         self._own_addresses: dict[decisions.IpAddress, tuple[float, bool]] = {}  # until when it is known, and what
         self._binding: dict[int, Notification] = {}  # unix paths being bound, by the socket's inode
         self._own_pid = os.getpid()
@@ -441,9 +442,16 @@ class Broker:
                 reference.sock.bind((str(to.address), to.port))
         except OSError as error:
             return error.errno or errno.EINVAL
-        if to.port == 0:
-            self._ports_had.add(reference.sock.getsockname()[1])
+        self._remember_port(reference.sock.getsockname()[1])
         return 0
+
+    def _remember_port(self, port: int) -> None:
+        """The last ones only: else a loop of bind(0) would collect them all, to wait where others listen next."""
+        if port in self._parts.ephemeral:
+            self._ports_had.pop(port, None)
+            self._ports_had[port] = None
+            if len(self._ports_had) > _MAX_PORTS_HAD:
+                del self._ports_had[next(iter(self._ports_had))]
 
     def _listen(self, call: Notification) -> None:
         file = self._file(call)

@@ -134,6 +134,33 @@ print(json.dumps([tried, outcome(lambda _: bind(("127.0.0.1", port)).close(), b"
     assert again == "None"
 
 
+COLLECT = """
+def bind(port):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", port))
+    s.listen()
+    return s
+got = []
+for _ in range(2000):
+    with bind(0) as s:
+        got.append(s.getsockname()[1])
+got = list(dict.fromkeys(reversed(got)))   # the last ones first
+print(json.dumps([len(got), [outcome(lambda _: bind(port).close(), b"") == "None" for port in got]]))
+"""
+
+
+def test_nor_are_all_of_them_collected_to_wait_there(workspace: Path) -> None:
+    """Other programs get a port, close it and tell a third one to listen there, as Jupyter does for its kernels."""
+    code = f"{TOOLS}\n{COLLECT}"
+    number, again = run_outside(code, workspace=workspace).json()
+    assert sum(again) > 0.9 * number > 900
+    number, again = run_inside(code, workspace=workspace).json()
+    assert number > 900
+    assert sum(again[:50]) > 40  # what it used a moment ago can be bound again, as servers do that restart
+    assert sum(again) < 300
+
+
 TAKEOVER = f"""
 {TOOLS}
 # A line of input is a step; the port was got inside, so that an own listener is known to the broker.

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def silent_listener() -> Iterator[tuple[str, int]]:
+def silent_listener(host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[str, int]]:
     """A listener with a full backlog: what connects to it waits, as for a host that does not answer."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, port))
         listener.listen(0)
         address = listener.getsockname()
         waiting = []

@@ -144,9 +144,11 @@ CHAINS = r"""
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-int main(void) {
+int main(int argc, char **argv) {
+    int pause = atoi(argv[1]); /* microseconds; outside, init has to reap what ends, and may be slow */
     time_t end = time(NULL) + 10;
     signal(SIGCHLD, SIG_IGN);
     for (int i = 0; i < 20; i++)
@@ -154,6 +156,7 @@ int main(void) {
             while (time(NULL) < end && access("stop", F_OK) != 0) {
                 if (fork() != 0) _exit(0);
                 setsid();
+                if (pause) usleep(pause);
             }
             _exit(0);
         }
@@ -167,7 +170,7 @@ int main(void) {
 def test_processes_that_fork_faster_than_one_can_look_end_with_the_first(workspace: Path) -> None:
     chains = str(compile_c(CHAINS, workspace, name="chains"))
     try:
-        outside = subprocess.Popen([chains], cwd=workspace, stdout=subprocess.PIPE, start_new_session=True)
+        outside = subprocess.Popen([chains, "20000"], cwd=workspace, stdout=subprocess.PIPE, start_new_session=True)
         with outside:
             assert outside.stdout is not None
             assert outside.stdout.readline() == b"running\n"
@@ -178,7 +181,7 @@ def test_processes_that_fork_faster_than_one_can_look_end_with_the_first(workspa
             assert outside.stdout.read() == b""
         (workspace / "stop").unlink()
 
-        with Living([chains], workspace=workspace) as program:
+        with Living([chains, "0"], workspace=workspace) as program:
             assert program.line(30) == "running"
             assert program.launcher.wait(15) == 7
             assert program.launcher.stdout is not None

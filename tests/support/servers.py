@@ -86,8 +86,20 @@ class _Receiver:
     def _client(self) -> socket.socket:
         client = socket.socket(self.sock.family, self.sock.type)
         client.settimeout(DEADLINE)
-        client.connect(self.sock.getsockname())
-        return client
+        end = time.monotonic() + DEADLINE
+        while True:
+            try:
+                client.connect(self.sock.getsockname())
+            except BlockingIOError:  # a unix socket's queue is full, and connect(2) with a timeout does not wait for room
+                if time.monotonic() > end:
+                    client.close()
+                    raise
+                time.sleep(0.01)
+            except BaseException:
+                client.close()
+                raise
+            else:
+                return client
 
     def _send_mark(self, mark: bytes) -> None:
         with self._client() as client:

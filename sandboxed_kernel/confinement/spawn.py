@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ def spawn(plan: Plan, program: bytes, *, inherited: Sequence[int] = (), own_outp
     With ``own_output`` it writes where this process does and reads its standard input; else it reads nothing and writes
     into a pipe. Raises HostError with the step that failed; nothing untrusted has run then.
     """
+    if own_output:
+        _check_standard_descriptors()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     output = None if own_output else os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
@@ -55,6 +58,26 @@ def spawn(plan: Plan, program: bytes, *, inherited: Sequence[int] = (), own_outp
     finally:
         ours.close()
     return Spawned(pid, listener, None if output is None else output[0])
+
+
+def _check_standard_descriptors() -> None:
+    """Inside, sendmsg(2) is not observed: no socket there takes a destination with each message. Nor may one of these.
+
+    A program that serves datagrams may have started us with such a socket, as inetd(8) does for "dgram wait".
+    """
+    for number, name in enumerate(("standard input", "standard output", "standard error")):
+        try:
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as sock:
+                kind = sock.type
+        except OSError:
+            continue  # closed
+        if kind not in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+            raise HostError(
+                f"{name} is a socket that can send to any address, past the policy. Redirect it: to a file, a pipe, "
+                "/dev/null"
+            )
 
 
 def _receive(ours: socket.socket) -> int:

@@ -169,4 +169,3 @@ def test_a_connect_is_judged_by_what_is_connected(flipped: str, racer: Path, wor
             assert result.refused(kind="connect")  # so the race did hit the forbidden one
         assert to_wanted > 0
         assert wanted.count > before[2]
-

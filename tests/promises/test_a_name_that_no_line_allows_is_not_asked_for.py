@@ -192,4 +192,3 @@ def test_an_odd_question_leaves_nothing_upstream_and_the_next_one_is_answered(wo
         assert result.json() == [0, ["192.0.2.10"]]
         assert {query.name for query in upstream.queries} == {"allowed.example.org"}
         assert {query.type for query in upstream.queries} <= {"A", "AAAA"}
-

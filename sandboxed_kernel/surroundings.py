@@ -96,7 +96,8 @@ def default_audit_file() -> str:
 
 def make_private_folder() -> str:
     """A new empty folder, mode 0700, with a short path; the caller removes it. Raises HostError."""
-    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp"]
+    # XDG_RUNTIME_DIR last: it is small and in memory, and what the sandbox installs and unpacks lies in this folder.
+    candidates = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "")]
     problems = []
     for parent in candidates:
         if not os.path.isabs(parent) or len(_real(parent)) + 12 > _LONGEST_PRIVATE:

@@ -255,11 +255,18 @@ def decide_bind(
         return Refuse(errno.EADDRNOTAVAIL)
     if family == AF_INET:
         return BindTo(address if is_loopback(address) else LOOPBACK4, to.port)
-    if to.address.is_unspecified and not v6_only:
-        return BindTo(MAPPED_LOOPBACK, to.port)  # reached by IPv4 too, and works where IPv6 is switched off
+    if to.address.is_unspecified:
+        return BindTo(any_loopback(family, v6_only=v6_only), to.port)
     if mapped:
         return BindTo(_mapped(address) if is_loopback(address) else MAPPED_LOOPBACK, to.port)
     return BindTo(LOOPBACK6, to.port)
+
+
+def any_loopback(family: int, *, v6_only: bool) -> IpAddress:
+    """What stands for every address of the machine, for a socket of ``family``."""
+    if family == AF_INET:
+        return LOOPBACK4
+    return LOOPBACK6 if v6_only else MAPPED_LOOPBACK  # reached by IPv4 too, and works where IPv6 is switched off
 
 
 def _mapped(address: IpAddress) -> IPv6Address:

@@ -414,13 +414,10 @@ class Broker:
         if wrong is not None:
             self._replies.answer(call, error=wrong)
             return
-        v6_only = reference.family == AF_INET6 and bool(
-            reference.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        )
         verdict = decisions.decide_bind(
             reference.family,
             to,
-            v6_only=v6_only,
+            v6_only=_is_v6_only(reference),
             own_interface=self._is_own_interface(decisions.normalise(to.address)),
             ephemeral=self._parts.ephemeral,
             ports_had=self._ports_had,
@@ -473,7 +470,7 @@ class Broker:
         # Unless it has one of our addresses, listen(2) would bind it to every address of the machine. The port says
         # nothing: a failed connect gives its port back, and getsockname(2) still names it.
         if inet and not _is_on_loopback(reference.sock):
-            loopback = decisions.LOOPBACK4 if reference.family != AF_INET6 else decisions.MAPPED_LOOPBACK
+            loopback = decisions.any_loopback(reference.family, v6_only=_is_v6_only(reference))
             error = self._bind_now(reference, decisions.BindTo(loopback, 0))
             if error:
                 self._replies.answer(call, error=error, inode=reference.inode)
@@ -721,6 +718,12 @@ def _as_inet(address: Address) -> InetAddress | None:
     if isinstance(address, Unspecified) and len(address.rest) >= 14 and address.rest[2:6] == bytes(4):
         return InetAddress(IPv4Address(0), int.from_bytes(address.rest[:2], "big"))
     return None
+
+
+def _is_v6_only(reference: Reference) -> bool:
+    if reference.family != AF_INET6:
+        return False
+    return bool(reference.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
 
 def _is_on_loopback(sock: socket.socket) -> bool:

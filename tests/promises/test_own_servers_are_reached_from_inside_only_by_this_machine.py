@@ -47,6 +47,7 @@ SERVERS = {
         "server(socket.AF_INET6, ('::', 0), [(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)])",
         ["::1", "::"],
     ),
+    "ipv6 only without bind": ("server(socket.AF_INET6, None, [(41, 26, 1)])", ["::1"]),
     "mapped": ("server(socket.AF_INET6, ('::ffff:0.0.0.0', 0))", ["127.0.0.1", "::ffff:127.0.0.1"]),
     "unspecified family": (
         "(s := socket.socket(), syscall('bind', s.fileno(), bytes(16), 16), s.listen(5))[0]",

@@ -57,6 +57,7 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
     Raises PolicyError for an unusable connection file. Whatever else is wrong is said in the notebook, where nothing
     untrusted then runs.
     """
+    from sandboxed_kernel.notices.refusals import Refusals
     from sandboxed_kernel.relay.connection import create_back, read_front
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a shutdown begins with it; before the relay takes it, it is nobody's
@@ -67,12 +68,13 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
         launch = _Launch(os.getcwd(), replace(settings, policy_file=policy_file or settings.policy_file), front.file)
         back = create_back(private)
         policy, plan = _prepare(launch, private, (sys.executable, _START, "-f", back.file))
-        plan = _for_kernel(plan, policy, back.file)
+        refusals = Refusals(private)
+        plan = _for_kernel(plan, policy, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as broker:
             from sandboxed_kernel.relay.loop import Relay, RelayOptions
 
-            options = RelayOptions(active_content=policy.active_content)
+            options = RelayOptions(active_content=policy.active_content, on_event=refusals.add)
             return Relay(front, back, broker, options=options).run()
     except SandboxError as error:
         from sandboxed_kernel.relay.refusal import serve_refusal
@@ -122,12 +124,15 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Poli
     return policy, make_plan(policy, find_features(), around)
 
 
-def _for_kernel(plan: Plan, policy: Policy, connection_file: str) -> Plan:
-    """What ipykernel needs beyond a command's plan: its connection file, and the text that ``%sandbox`` shows."""
-    own_file = PathRule(connection_file, READ, "the kernel's own connection file", optional=False)
+def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file: str) -> Plan:
+    """What ipykernel needs beyond a command's plan: its connection file, and the texts that ``%sandbox`` shows."""
+    own_files = (
+        PathRule(connection_file, READ, "the kernel's own connection file", optional=False),
+        PathRule(refusals_file, READ, "the last refusals, for %sandbox", optional=False),
+    )
     text = describe(policy, effective_grants(policy, plan.cwd), plan.missing)
     environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
-    return replace(plan, path_rules=(*plan.path_rules, own_file), environment=environment)
+    return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
 
 
 class _Launched:

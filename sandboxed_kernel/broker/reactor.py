@@ -44,6 +44,7 @@ class Reactor:
         self._order = itertools.count()
         self._cancelled = 0
         self._running = True
+        self._first = -1
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._results: collections.deque[Callable[[], None]] = collections.deque()
         self.watch(self._wake, IN, self._take_results)
@@ -52,6 +53,11 @@ class Reactor:
         """``callback(events)`` whenever one of ``events`` holds (level-triggered)."""
         self._callbacks[descriptor] = callback
         self._epoll.register(descriptor, events)
+
+    def watch_first(self, descriptor: int, events: int, callback: Callable[[int], None]) -> None:
+        """As ``watch``, and of everything that is ready at once this one has its turn first."""
+        self._first = descriptor
+        self.watch(descriptor, events, callback)
 
     def rewatch(self, descriptor: int, events: int) -> None:
         self._epoll.modify(descriptor, events)
@@ -90,7 +96,10 @@ class Reactor:
         """Until ``stop``. Idle without a timer it never wakes up."""
         poll, callbacks = self._epoll.poll, self._callbacks
         while self._running:
-            for descriptor, events in poll(self._timeout()):
+            ready = poll(self._timeout())
+            if len(ready) > 1:
+                ready.sort(key=lambda each: each[0] != self._first)
+            for descriptor, events in ready:
                 callback = callbacks.get(descriptor)  # an earlier callback of this round may have removed it
                 if callback is not None:
                     callback(events)

@@ -38,6 +38,7 @@ Destination = tuple[str, str, str | None, int | None]
 class Reporter:
     def __init__(self, sender: Sender, log: Log, clock: Clock) -> None:
         self._sender, self._log, self._clock = sender, log, clock
+        self._cell: str | None = None  # that began last
         self._seen: dict[Destination, Event] = {}  # of this cell, with the count so far
         self._dirty: set[Destination] = set()
         self._flush_pending = False
@@ -53,7 +54,7 @@ class Reporter:
             self._count(destination, known)
             answer()
             return
-        event = make()
+        event = replace(make(), cell=self._cell)
         if len(self._seen) >= _MAX_DESTINATIONS:
             destination = (event.kind, event.protocol, None, None)
             event = replace(event, host="many others", address=None, port=None, allow_line=None)
@@ -74,7 +75,7 @@ class Reporter:
         """One line in the audit log for each new destination."""
         if destination not in self._allowed and len(self._allowed) < 10 * _MAX_DESTINATIONS:
             self._allowed.add(destination)
-            self._log.write(make())
+            self._log.write(replace(make(), cell=self._cell))
 
     def note(self, destination: Destination, make: Callable[[], Event]) -> None:
         """One line in the audit log, the first time; the user is not told."""
@@ -82,6 +83,7 @@ class Reporter:
 
     def tell(self, event: Event) -> None:
         """An event that no call waits for."""
+        event = replace(event, cell=self._cell)
         known = self._seen.get(event.destination)
         if known is not None:
             self._count(event.destination, known)
@@ -96,10 +98,11 @@ class Reporter:
         if answer is not None:
             answer()
 
-    def cell_began(self) -> None:
-        """Counting starts afresh, so that the next cell gets its own notice."""
-        self.flush()
+    def cell_began(self, msg_id: str) -> None:
+        """Counting starts afresh, so that this cell gets notices of its own; what was counted is the last one's."""
+        self._send_counts()
         self._seen.clear()
+        self._cell = msg_id
 
     def _count(self, destination: Destination, known: Event) -> None:
         self._seen[destination] = replace(known, count=known.count + 1, when=time.time())
@@ -119,7 +122,10 @@ class Reporter:
         """Send and log the counts that grew; later while the relay takes nothing, so that they do not pile up."""
         if self._queue:
             self._flush_soon()
-            return
+        else:
+            self._send_counts()
+
+    def _send_counts(self) -> None:
         for destination in self._dirty:
             event = self._seen.get(destination)
             if event is not None:

@@ -78,7 +78,8 @@ class _Life:
         child = self._child = self._orders.spawn()
         self._send_now(channel.Started(child.pid))
         self._watch_children()
-        self.reactor.watch(self._relay.fileno(), loop.IN, self._from_relay)
+        # First: a cell's beginning is said before the cell can make its first call, and is to be heard before it.
+        self.reactor.watch_first(self._relay.fileno(), loop.IN, self._from_relay)
         if child.output is not None:
             output = child.output
             self.reactor.watch(output, loop.IN, lambda _events: self._pass_on(output))
@@ -143,9 +144,9 @@ class _Life:
             case channel.Published(number):
                 if self._reporter is not None:
                     self._reporter.published(number)
-            case channel.CellBegan():
+            case channel.CellBegan(msg_id):
                 if self._reporter is not None:
-                    self._reporter.cell_began()
+                    self._reporter.cell_began(msg_id)
             case channel.Signal(number):
                 with suppress(ProcessLookupError, PermissionError):
                     if self._child is not None and self._status is None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 
 POLICY_TEXT = "SANDBOXED_KERNEL_POLICY_TEXT"  # environment: the effective policy, as the launcher wrote it
-REFUSALS_FILE = "refusals.txt"  # beside the connection file: the relay writes it, nobody inside can
+REFUSALS_FILE = "refusals.txt"  # beside the connection file (notices/refusals.py); nobody inside can write it
 
 
 def sandbox(line: str, folder: str) -> None:
-    """Prints the policy, or with ``%sandbox refusals`` only what was refused before this cell ran."""
+    """Prints the policy, and what was refused; with ``%sandbox policy`` or ``%sandbox refusals`` only one of them."""
     if line.strip() not in ("", "policy", "refusals"):
         print("Write %sandbox, %sandbox policy or %sandbox refusals.")  # noqa: T201
         return
@@ -19,7 +19,7 @@ def sandbox(line: str, folder: str) -> None:
         print("What this sandbox allows:\n")  # noqa: T201
         print(os.environ.get(POLICY_TEXT) or "(the policy's text was not passed in)")  # noqa: T201
     if line.strip() != "policy":
-        print("\nLast refusals, up to the cell before this one:\n")  # noqa: T201
+        print("\nThe last refusals:\n")  # noqa: T201
         print(_read(os.path.join(folder, REFUSALS_FILE)) or "none")  # noqa: T201
     print("\nTo allow something, add the line that the notice shows to the policy file, and restart the kernel.")  # noqa: T201
 

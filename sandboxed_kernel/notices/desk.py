@@ -1,9 +1,10 @@
 """Pure: which notice is shown when and where; the clock and the random ids are arguments.
 
 Each event is told twice: as a ``comm_open`` of its own, which survives a flood in Jupyter Server's rate limiter, and
-as one ``display_data`` per cell and destination, counted up by ``update_display_data``. A flood of refusals becomes a
-count: at most ``SHOWN_PER_CELL`` displays and ``COMMS_PER_CELL`` comms per cell, updates at most every ``PAUSE``
-seconds.
+as one ``display_data`` per cell and destination, counted up by ``update_display_data``. What a client may not have
+heard, because no cell ran, the next cell shows once more; a count that grows changes the displays there are and makes
+none. A flood of refusals becomes a number: at most ``SHOWN_PER_CELL`` displays and ``COMMS_PER_CELL`` comms per cell,
+updates at most every ``PAUSE`` seconds.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ ID_PREFIX = "sandboxed-kernel-"  # of every comm id and display id of ours; the 
 SHOWN_PER_CELL = 20
 COMMS_PER_CELL = 250
 CELLS_KEPT = 200  # whose notices are sent again after clear_output
+COUNTERS_KEPT = 5000  # the broker has 1,000 in a cell
 PAUSE = 0.25  # seconds between updates; the first notice of a destination never waits
 
 Json = dict[str, Any]
 Destination = tuple[str, str, str | None, int | None]
+Counter = tuple[str | None, Destination]  # what the broker counts: a destination in the cell that began last
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class _Page:
     """What one cell shows."""
 
     parent: Json
-    notices: dict[Destination, _Notice] = field(default_factory=dict)
+    notices: list[_Notice] = field(default_factory=list)
     comms: int = 0
     overflow_id: str = ""
     overflow: int = 0
@@ -63,30 +66,42 @@ class Desk:
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
         self._pages: dict[str, _Page] = {}
-        self._backlog: dict[Destination, Event] = {}
+        self._counters: dict[Counter, list[_Notice]] = {}  # and where they are shown
+        self._backlog: dict[Counter, Event] = {}
         self._backlog_overflow = 0
         self._last_update = float("-inf")
         self._due = False
 
-    def report(self, event: Event, parent: Json | None, *, running: bool, now: float) -> list[Saying]:
-        """``parent`` is the header of the cell it is attributed to, None before the first; ``running``: it still
-        runs.
+    def report(self, event: Event, parent: Json | None, *, heard: bool, now: float) -> list[Saying]:
+        """``event.cell`` is the cell it was counted in. ``parent`` is the header of the cell to show it in, None before
+        the first; ``heard``: clients still listen to that cell.
         """
-        cell = str(parent["msg_id"]) if parent else None
-        event = replace(event, cell=cell)
-        if event.verdict == "refused" and not running:
-            self._keep_for_next_cell(event)
+        counter = (event.cell, event.destination)
+        if counter in self._counters:
+            return self._count_up(counter, event, now)
         page = self._page(parent or {})
-        if event.verdict == "allowed" or parent is None:
+        if event.verdict == "allowed":
             return self._comm(page, event)
-        known = page.notices.get(event.destination)
-        if known is None:
-            said = self._show(page, event, late=False)
-        else:
-            known.event = replace(event, count=max(event.count, known.event.count + 1))
-            known.changed, known.told = True, False
-            said = []
-        return said + self._update_unless_early(now)
+        self._remember(counter)
+        if not heard:
+            self._keep_for_next_cell(counter, event)
+        if parent is None:
+            return self._comm(page, event)
+        return self._show(page, event) + self._update_unless_early(now)
+
+    def _remember(self, counter: Counter) -> None:
+        self._counters[counter] = []
+        if len(self._counters) > COUNTERS_KEPT:
+            del self._counters[next(iter(self._counters))]
+
+    def _count_up(self, counter: Counter, event: Event, now: float) -> list[Saying]:
+        """Once more the same: what shows it changes, at most every ``PAUSE`` seconds."""
+        if counter in self._backlog:
+            self._backlog[counter] = event
+        for notice in self._counters[counter]:
+            notice.event = replace(event, count=max(event.count, notice.event.count + 1))
+            notice.changed, notice.told = True, notice.late
+        return self._update_unless_early(now)
 
     def _page(self, parent: Json) -> _Page:
         cell = str(parent.get("msg_id", ""))
@@ -96,14 +111,19 @@ class Desk:
             del self._pages[next(iter(self._pages))]
         return page
 
-    def _show(self, page: _Page, event: Event, *, late: bool) -> list[Saying]:
+    def _show(self, page: _Page, event: Event) -> list[Saying]:
         if len(page.notices) >= SHOWN_PER_CELL:
             page.overflow += 1
             page.overflow_changed = True
             return self._comm(page, event)
-        notice = _Notice(ID_PREFIX + self._new_id(), event, late)
-        page.notices[event.destination] = notice
+        notice = self._new_notice(page, event, late=False)
         return [*self._comm(page, event), _display(page, notice, "display_data")]
+
+    def _new_notice(self, page: _Page, event: Event, *, late: bool) -> _Notice:
+        notice = _Notice(ID_PREFIX + self._new_id(), event, late)
+        page.notices.append(notice)
+        self._counters.setdefault((event.cell, event.destination), []).append(notice)
+        return notice
 
     def _comm(self, page: _Page, event: Event) -> list[Saying]:
         if page.comms >= COMMS_PER_CELL:
@@ -113,13 +133,11 @@ class Desk:
         content = {"comm_id": ID_PREFIX + self._new_id(), "target_name": COMM_TARGET, "data": event.to_json()}
         return [Saying("comm_open", content, page.parent)]
 
-    def _keep_for_next_cell(self, event: Event) -> None:
-        earlier = self._backlog.get(event.destination)
-        if earlier is None and len(self._backlog) >= SHOWN_PER_CELL:
+    def _keep_for_next_cell(self, counter: Counter, event: Event) -> None:
+        if len(self._backlog) >= SHOWN_PER_CELL:
             self._backlog_overflow += 1
-            return
-        count = max(event.count, earlier.count + 1) if earlier else event.count
-        self._backlog[event.destination] = replace(event, count=count)
+        else:
+            self._backlog[counter] = event
 
     def cell_began(self, parent: Json) -> list[Saying]:
         """A visible cell begins to run: it shows what was refused while none ran."""
@@ -130,12 +148,8 @@ class Desk:
         page = self._page(parent)
         page.overflow += overflow
         page.overflow_changed = overflow > 0
-        said: list[Saying] = []
-        for event in backlog.values():
-            notice = _Notice(ID_PREFIX + self._new_id(), replace(event, cell=str(parent["msg_id"])), late=True)
-            page.notices[("late", *event.destination[1:])] = notice
-            said.append(_display(page, notice, "display_data"))
-        return said + self._update_page(page)
+        notices = [self._new_notice(page, event, late=True) for event in backlog.values()]
+        return [_display(page, notice, "display_data") for notice in notices] + self._update_page(page)
 
     def cleared(self, cell: str, now: float) -> list[Saying]:
         """The kernel cleared the outputs of a cell: its notices come back, at most every ``PAUSE`` seconds."""
@@ -172,7 +186,7 @@ class Desk:
 
     def _update_page(self, page: _Page) -> list[Saying]:
         said: list[Saying] = []
-        for notice in page.notices.values():
+        for notice in page.notices:
             if page.cleared:
                 said.append(_display(page, notice, "display_data"))
             elif notice.changed:

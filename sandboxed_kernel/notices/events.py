@@ -26,8 +26,8 @@ class Event:
 
     ``protocol`` is tcp, udp, unix, dns or netlink ...; ``host`` is the name as the code asked for it where known,
     ``address`` the numeric address or the path. ``allow_line`` is the line that would allow it, ready to paste, or
-    None where no line can. ``when`` is seconds since the epoch. ``cell`` is the msg_id of the execute_request that the
-    relay attributes it to; the broker leaves it None.
+    None where no line can. ``when`` is seconds since the epoch. ``cell`` is the msg_id of the execute_request that ran,
+    None before the first: the broker says the one that began last, in whose ``count`` it is; the relay shows it there.
     """
 
     kind: Kind

@@ -31,6 +31,7 @@ class Cells:
     def __init__(self) -> None:
         self._pending: dict[str, Cell] = {}  # by msg_id, in order of arrival
         self._last: Cell | None = None
+        self._over: set[str] = set()  # of those pending and the last: whose clients were told that they are idle
 
     def forwarded(self, cell: Cell) -> None:
         if len(self._pending) < MAX_PENDING:
@@ -38,8 +39,18 @@ class Cells:
 
     def answered(self, msg_id: str) -> None:
         cell = self._pending.pop(msg_id, None)
-        if cell is not None and not cell.silent:
-            self._last = cell
+        if cell is not None:
+            gone, self._last = (cell, self._last) if cell.silent else (self._last, cell)
+            self._over.discard(gone.msg_id if gone else "")
+
+    def idle(self, msg_id: str) -> None:
+        """Clients that read a cell's output until it is idle (nbclient) do not read it any more."""
+        if msg_id in self._pending or (self._last is not None and self._last.msg_id == msg_id):
+            self._over.add(msg_id)
+
+    def is_heard(self, cell: Cell) -> bool:
+        """Whether every client still reads what is said in this cell. The kernel may say idle early: then none does."""
+        return cell.msg_id not in self._over
 
     def running(self) -> list[Cell]:
         """The head of each subshell's queue, the main shell first."""

@@ -20,6 +20,7 @@ import zmq
 from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.notices import channel as words
 from sandboxed_kernel.notices.desk import Desk, Saying
+from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.relay import answers, channels, endings, messages, rules
 from sandboxed_kernel.relay.cells import Cell, Cells
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
@@ -41,11 +42,14 @@ _ERROR_NAMES = {error.exit_code: error.__name__ for error in (PolicyError, HostE
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """``versions``: None when the interpreter inside is this one. ``parent_pid``: its end ends the kernel."""
+    """``versions``: None when the interpreter inside is this one. ``parent_pid``: its end ends the kernel.
+    ``on_event`` is called with every event before its notice is sent; it must not wait, nor raise.
+    """
 
     active_content: Literal["strip", "allow"] = "strip"
     versions: answers.Versions | None = None
     parent_pid: int | None = field(default_factory=parent_pid)
+    on_event: Callable[[Event], None] = lambda _event: None
 
 
 class Relay:
@@ -236,19 +240,21 @@ class Relay:
             self._front.pass_output(message.identities[:1], parts, message.buffers)
         else:
             self._front.pass_reply(channel, message.identities, parts, message.buffers)
-        self._after(message)
+        self._after(message, content)
 
     def _settle(self, message: Message, content: messages.Json) -> None:
         """Clients that stop listening at the end of a cell must have heard everything by then."""
         if message.msg_type == "execute_reply" or content.get("execution_state") == "idle":
             self._say(self._desk.settle(message.parent_id))
 
-    def _after(self, message: Message) -> None:
+    def _after(self, message: Message, content: messages.Json) -> None:
         if message.msg_type == "execute_reply":
             before = self._cells.running_visible()
             self._cells.answered(message.parent_id)
             if self._cells.running_visible() is not before:
                 self._announce()
+        elif content.get("execution_state") == "idle" and message.msg_type == "status":
+            self._cells.idle(message.parent_id)
         elif message.msg_type == "clear_output":
             self._say(self._desk.cleared(message.parent_id, time.monotonic()))
 
@@ -283,10 +289,10 @@ class Relay:
                 raise Bug(f"the broker said {type(word).__name__}")
 
     def _report(self, word: words.Reported) -> None:
-        running = self._cells.running_visible()
-        cell = running or self._cells.attributed()
-        parent = cell.header if cell else None
-        self._say(self._desk.report(word.event, parent, running=running is not None, now=time.monotonic()))
+        self._options.on_event(word.event)
+        cell = self._cells.attributed()
+        heard = cell is not None and self._cells.is_heard(cell)
+        self._say(self._desk.report(word.event, cell.header if cell else None, heard=heard, now=time.monotonic()))
         if word.number is not None:
             self._tell_broker(words.Published(word.number))
 

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class FakeBroker:
             command, pass_fds=fds, env=environment, process_group=0, stdin=subprocess.DEVNULL
         )
         back.close_listeners()
-        self.said: list[str] = []  # what the relay told us, for tests
+        self.cell: str | None = None  # that began last
 
     def run(self, control: socket.socket | None) -> None:
         pidfd = os.pidfd_open(self.child.pid)
@@ -50,10 +51,10 @@ class FakeBroker:
         sources: list[Any] = [pidfd, self.relay, *([control] if control else [])]
         while True:
             ready = select.select(sources, [], [])[0]
-            if control in ready and control is not None:
-                self.inject(control)
             if self.relay in ready and not self.hear(control):
                 break
+            if control in ready and control is not None:
+                self.inject(control)
             if pidfd in ready:
                 break
         self.end()
@@ -68,6 +69,8 @@ class FakeBroker:
         if control is not None and self.sender:
             control.sendto(data, self.sender)
         match words.decode(data):
+            case words.CellBegan(msg_id):
+                self.cell = msg_id
             case words.Signal(number):
                 os.killpg(self.child.pid, number)
             case words.End():
@@ -79,7 +82,10 @@ class FakeBroker:
         if data == b"vanish":  # the broker dies: its child dies with it, and nobody says Ended
             os.killpg(self.child.pid, signal.SIGKILL)
             os._exit(1)
-        self.relay.send(data)
+        word = words.decode(data)
+        if isinstance(word, words.Reported) and word.event.cell is None:  # as the real one
+            word = replace(word, event=replace(word.event, cell=self.cell))
+        self.relay.send(words.encode(word))
 
     def end(self) -> None:
         try:

@@ -36,6 +36,13 @@ def command_under_test() -> list[str]:
     return REAL if os.environ.get("SANDBOXED_KERNEL_UNDER_TEST") == "real" else FAKE
 
 
+def spec(command: list[str]) -> KernelSpec:
+    metadata = {"supported_encryption": ["curve"]}
+    return KernelSpec(
+        argv=command, display_name="under test", language="python", interrupt_mode="message", metadata=metadata
+    )
+
+
 @dataclass
 class Outcome:
     """What one execute_request led to."""
@@ -170,13 +177,7 @@ def running(
 ) -> Iterator[Kernel]:
     """A kernel whose client is ready, ended on leaving. ``options`` are traits of KernelManager."""
     manager = KernelManager(connection_file=str(folder / "connection.json"), **options)
-    manager._kernel_spec = KernelSpec(
-        argv=command,
-        display_name="under test",
-        language="python",
-        interrupt_mode="message",
-        metadata={"supported_encryption": ["curve"]},
-    )
+    manager._kernel_spec = spec(command)
     environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython"), "XDG_STATE_HOME": str(folder / "state")}
     control = FakeBrokerControl(folder) if with_broker else None
     if control is not None:

@@ -1,0 +1,129 @@
+"""What the real broker refuses is told once, in the cell that asked for it, by real clients' lights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+from sandboxed_kernel.events import MIME
+from tests.support import kernels
+from tests.support.kernels import Kernel, Message, Outcome, running
+
+# TEST-NET-2 (RFC 5737): nobody's, and the answer comes from the broker anyway.
+REFUSED = """
+import socket
+def ask(times, host="198.51.100.1"):
+    for _ in range(times):
+        try:
+            socket.create_connection((host, 80), timeout=5)
+        except PermissionError:
+            pass
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with running(kernels.REAL, tmp_path_factory.mktemp("k")) as running_kernel:
+        running_kernel.run(REFUSED)
+        yield running_kernel
+
+
+def shown(messages: list[Message], kind: str = "display_data") -> list[Message]:
+    return [m for m in messages if m["msg_type"] == kind and MIME in m["content"]["data"]]
+
+
+def told_in(outcome: Outcome) -> list[str]:
+    """The cell of each notice that was displayed meanwhile."""
+    return [message["parent_header"]["msg_id"] for message in shown(outcome.iopub)]
+
+
+def test_a_count_that_comes_after_its_cell_is_no_notice_of_the_next(kernel: Kernel) -> None:
+    outcomes = [kernel.run(code) for code in ("ask(9)", "1", "import time; time.sleep(0.5)", "2")]
+    assert [told_in(outcome) for outcome in outcomes] == [[outcomes[0].msg_id], [], [], []]
+    updates = [message for outcome in outcomes for message in shown(outcome.iopub, "update_display_data")]
+    assert {message["parent_header"]["msg_id"] for message in updates} == {outcomes[0].msg_id}
+    assert updates[-1]["content"]["data"][MIME]["count"] == 9
+
+
+def test_the_same_refusal_has_a_notice_in_each_cell(kernel: Kernel) -> None:
+    for _ in range(5):
+        outcome = kernel.run("ask(2)")
+        assert told_in(outcome) == [outcome.msg_id]
+
+
+def test_a_notice_precedes_the_traceback(kernel: Kernel) -> None:
+    outcome = kernel.run("socket.create_connection(('198.51.100.2', 80))")
+    kinds = [m["msg_type"] for m in outcome.iopub if m["msg_type"] in ("display_data", "error")]
+    assert kinds == ["display_data", "error"]
+
+
+def test_what_a_thread_does_between_cells_is_told_there_and_in_the_next(kernel: Kernel) -> None:
+    outcome = kernel.run("import threading, time\nthreading.Timer(0.5, ask, (1, '198.51.100.3')).start()")
+    (late,) = shown(kernel.until_iopub(lambda m: bool(shown([m]))))
+    assert late["parent_header"]["msg_id"] == outcome.msg_id
+    following = kernel.run("1")
+    assert told_in(following) == [following.msg_id]
+    assert "Before this cell ran" in shown(following.iopub)[0]["content"]["data"]["text/plain"]
+    assert told_in(kernel.run("2")) == []
+
+
+def test_a_notebook_run_by_nbclient_shows_each_refusal_once(short_path: Path) -> None:
+    cells = [REFUSED, "ask(4)", "1", "import time; time.sleep(0.5)", "ask(4)", "2"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    manager = AsyncKernelManager(kernel_name="sandboxed")
+    manager._kernel_spec = kernels.spec(kernels.REAL)
+    workspace = short_path / "notebook"
+    workspace.mkdir()
+    client = NotebookClient(notebook, km=manager, timeout=60, resources={"metadata": {"path": str(workspace)}})
+    client.execute(cleanup_kc=True)
+    assert [sum(MIME in output.get("data", {}) for output in cell.outputs) for cell in notebook.cells] == [
+        0,
+        1,
+        0,
+        0,
+        1,
+        0,
+    ]
+
+
+# --- %sandbox --------------------------------------------------------------------------------------------------------
+
+
+def test_the_magic_shows_the_policy_and_the_last_refusals(kernel: Kernel) -> None:
+    kernel.run("ask(1, '198.51.100.4')")
+    refusals = kernel.run("%sandbox refusals").text
+    assert "connection to 198.51.100.4:80 refused" in refusals
+    assert '"198.51.100.4:80"' in refusals
+    assert "What this sandbox allows" not in refusals
+    everything = kernel.run("%sandbox").text
+    assert "What this sandbox allows" in everything
+    assert "198.51.100.4:80" in everything
+    assert "198.51.100.4" not in kernel.run("%sandbox policy").text
+
+
+def test_the_kernel_cannot_write_what_the_magic_shows(kernel: Kernel) -> None:
+    code = """
+import os
+from ipykernel.kernelapp import IPKernelApp
+path = os.path.join(os.path.dirname(IPKernelApp.instance().abs_connection_file), "refusals.txt")
+for attempt, *rest in ((open, "a"), (os.truncate, 0), (os.unlink,), (os.rename, path + "x")):
+    try:
+        attempt(path, *rest)
+        print("possible")
+    except PermissionError:
+        print("refused")
+"""
+    assert kernel.run(code).text.split() == ["refused"] * 4
+
+
+def test_more_refusals_than_are_kept_leave_the_last(kernel: Kernel) -> None:
+    kernel.run("for n in range(60): ask(1, f'198.51.100.{100 + n}')")
+    refusals = kernel.run("%sandbox refusals").text
+    assert "198.51.100.159:80" in refusals
+    assert "198.51.100.109:80" not in refusals
+    assert refusals.count("[sandbox]") == 50

@@ -1,0 +1,162 @@
+"""Every refusal is shown once in its cell, counted there, and told in the next cell where nobody may have heard it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxed_kernel.notices import desk
+from sandboxed_kernel.notices.desk import Desk, Saying
+from sandboxed_kernel.notices.events import Event
+from sandboxed_kernel.notices.render import MIME
+
+EVENT = Event(
+    "name", "refused", "no line names it", "dns", 1.0, 7, "python", host="a.example", allow_line='"a.example:443"'
+)
+FIRST, SECOND = {"msg_id": "first"}, {"msg_id": "second"}
+
+
+def new_desk() -> Desk:
+    numbers = itertools.count()
+    return Desk(lambda: str(next(numbers)))
+
+
+def of(cell: str | None, count: int = 1, **fields: Any) -> Event:
+    return replace(EVENT, cell=cell, count=count, **fields)
+
+
+def displays(sayings: list[Saying]) -> list[Saying]:
+    return [saying for saying in sayings if saying.msg_type != "comm_open"]
+
+
+def counts(sayings: list[Saying]) -> list[int]:
+    return [saying.content["data"][MIME]["count"] for saying in displays(sayings)]
+
+
+def test_the_first_is_a_comm_and_a_display_at_once() -> None:
+    comm, display = new_desk().report(of("first"), FIRST, heard=True, now=0.0)
+    assert (comm.msg_type, display.msg_type) == ("comm_open", "display_data")
+    assert comm.parent == display.parent == FIRST
+    assert comm.content["data"] == display.content["data"][MIME] == of("first").to_json()
+
+
+def test_a_count_changes_the_display_that_there_is() -> None:
+    notices = new_desk()
+    first = displays(notices.report(of("first"), FIRST, heard=True, now=0.0))
+    (changed,) = displays(notices.report(of("first", 9), FIRST, heard=True, now=1.0))
+    assert changed.msg_type == "update_display_data"
+    assert changed.content["transient"] == first[0].content["transient"]
+    assert counts([changed]) == [9]
+
+
+def test_a_count_that_comes_after_its_cell_makes_no_notice_in_the_next() -> None:
+    """The broker says counts every 0.2 s; by then the cell may be over, and even the next one may run."""
+    notices = new_desk()
+    notices.report(of("first"), FIRST, heard=True, now=0.0)
+    between = notices.report(of("first", 2), FIRST, heard=False, now=1.0)
+    assert notices.cell_began(SECOND) == []
+    during = notices.report(of("first", 3), SECOND, heard=True, now=2.0)
+    assert [saying.msg_type for saying in displays(between + during)] == ["update_display_data"] * 2
+    assert {saying.parent["msg_id"] for saying in between + during} == {"first"}
+    assert counts(notices.report(of("second"), SECOND, heard=True, now=3.0)) == [1]
+
+
+def test_what_nobody_may_have_heard_is_told_by_the_next_cell_with_its_last_count() -> None:
+    notices = new_desk()
+    assert len(displays(notices.report(of("first"), FIRST, heard=False, now=0.0))) == 1
+    notices.report(of("first", 5), FIRST, heard=False, now=1.0)
+    (late,) = notices.cell_began(SECOND)
+    assert late.parent == SECOND
+    assert counts([late]) == [5]
+    assert "Before this cell ran" in late.content["data"]["text/plain"]
+    changed = displays(notices.report(of("first", 6), SECOND, heard=True, now=2.0))
+    assert [(saying.parent["msg_id"], saying.msg_type) for saying in changed] == [
+        ("first", "update_display_data"),
+        ("second", "update_display_data"),
+    ]
+    assert notices.cell_began({"msg_id": "third"}) == []
+
+
+def test_before_the_first_cell_there_is_nowhere_to_show_it() -> None:
+    notices = new_desk()
+    assert displays(notices.report(of(None), None, heard=False, now=0.0)) == []
+    assert displays(notices.report(of(None, 2), None, heard=False, now=1.0)) == []
+    assert counts(notices.cell_began(FIRST)) == [2]
+    (changed,) = displays(notices.report(of(None, 3), FIRST, heard=True, now=2.0))
+    assert changed.msg_type == "update_display_data"
+
+
+def test_an_allowed_destination_is_a_comm_only() -> None:
+    (saying,) = new_desk().report(of("first", verdict="allowed"), FIRST, heard=False, now=0.0)
+    assert saying.msg_type == "comm_open"
+
+
+def test_a_flood_of_destinations_is_a_number() -> None:
+    notices = new_desk()
+    said = []
+    for number in range(1000):
+        for count in (1, 2):
+            said += notices.report(of("first", count, host=f"h{number}"), FIRST, heard=True, now=number / 1000)
+    said += notices.settle("first")
+    assert len([saying for saying in said if saying.msg_type == "display_data"]) <= desk.SHOWN_PER_CELL + 1
+    assert len([saying for saying in said if saying.msg_type == "comm_open"]) == desk.COMMS_PER_CELL
+    assert "980 more refusals of other destinations" in displays(said)[-1].content["data"]["text/plain"]
+
+
+def test_cleared_outputs_come_back() -> None:
+    notices = new_desk()
+    (_, shown) = notices.report(of("first"), FIRST, heard=True, now=0.0)
+    (again,) = notices.cleared("first", 1.0)
+    assert again == shown
+    assert notices.cleared("unknown", 2.0) == []
+
+
+def test_nothing_is_due_when_nothing_changed() -> None:
+    notices = new_desk()
+    assert notices.due(0.0) is None
+    notices.report(of("first"), FIRST, heard=True, now=0.0)
+    notices.report(of("first", 2), FIRST, heard=True, now=0.1)
+    notices.report(of("first", 3), FIRST, heard=True, now=0.2)
+    due = notices.due(0.2)
+    assert due is not None
+    assert counts(notices.update(0.201 + due)) == [3]
+    assert notices.due(1.0) is None
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "c"]), st.booleans(), st.sampled_from(["report", "began", "clear", "settle"])),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_every_destination_is_displayed_in_its_cell_and_told_again_where_it_was_not_heard(
+    steps: list[tuple[str, bool, str]],
+) -> None:
+    """Against a model: the destinations of each cell, and those that the next one has to repeat."""
+    notices, now = new_desk(), itertools.count()
+    cell, seen, unheard = 0, dict[tuple[int, str], int](), set[str]()
+    notices.cell_began({"msg_id": "0"})
+    for host, heard, step in steps:
+        parent = {"msg_id": str(cell)}
+        if step == "report":
+            seen[cell, host] = seen.get((cell, host), 0) + 1
+            said = notices.report(of(str(cell), seen[cell, host], host=host), parent, heard=heard, now=float(next(now)))
+            new = [saying for saying in said if saying.msg_type == "display_data"]
+            assert len(new) == (seen[cell, host] == 1)
+            if not heard and seen[cell, host] == 1:
+                unheard.add(host)
+        elif step == "began":
+            cell += 1
+            said = notices.cell_began({"msg_id": str(cell)})
+            assert {saying.content["data"][MIME]["host"] for saying in said} == unheard
+            unheard = set()
+        elif step == "clear":
+            notices.cleared(str(cell), float(next(now)))
+        else:
+            notices.settle(str(cell))
+            assert notices.settle(str(cell)) == []

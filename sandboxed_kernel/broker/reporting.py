@@ -20,6 +20,7 @@ from sandboxed_kernel.notices.events import Event
 HOLD = 0.05  # seconds that a refused call may wait for its notice
 _FLUSH = 0.2  # seconds between updates of counts
 _MAX_DESTINATIONS = 1000  # told one by one in a cell; a kernel that makes up more gets them counted as one
+_MAX_ALLOWED = 10_000  # named in the audit log
 
 
 class Clock(Protocol):
@@ -34,6 +35,8 @@ class Sender(Protocol):
 
 Destination = tuple[str, str, str | None, int | None]
 
+_OTHERS: Destination = ("", "", None, None)
+
 
 class Reporter:
     def __init__(self, sender: Sender, log: Log, clock: Clock) -> None:
@@ -43,6 +46,7 @@ class Reporter:
         self._dirty: set[Destination] = set()
         self._flush_pending = False
         self._allowed: set[Destination] = set()
+        self._noted: set[Destination] = set()
         self._held: dict[int, Callable[[], None]] = {}
         self._number = 0
         self._queue: collections.deque[bytes] = collections.deque()  # bounded by _MAX_DESTINATIONS
@@ -72,14 +76,21 @@ class Reporter:
         self._clock.call_later(HOLD, lambda: self.published(number))
 
     def allowed(self, destination: Destination, make: Callable[[], Event]) -> None:
-        """One line in the audit log for each new destination."""
-        if destination not in self._allowed and len(self._allowed) < 10 * _MAX_DESTINATIONS:
-            self._allowed.add(destination)
-            self._log.write(replace(make(), cell=self._cell))
+        """One line in the audit log for each new destination, and one that says where the log stops naming them."""
+        if destination in self._allowed or _OTHERS in self._allowed:
+            return
+        event = replace(make(), cell=self._cell)
+        if len(self._allowed) >= _MAX_ALLOWED:
+            destination, event = _OTHERS, replace(event, host="many others", address=None, port=None)
+        self._allowed.add(destination)
+        self._log.write(event)
 
     def note(self, destination: Destination, make: Callable[[], Event]) -> None:
         """One line in the audit log, the first time; the user is not told."""
-        self.allowed(destination, make)
+        # With a bound of its own: a program can make up any number of these, and must not push out the allowed ones.
+        if destination not in self._noted and len(self._noted) < _MAX_DESTINATIONS:
+            self._noted.add(destination)
+            self._log.write(replace(make(), cell=self._cell))
 
     def tell(self, event: Event) -> None:
         """An event that no call waits for."""

@@ -24,6 +24,11 @@ class Cell:
     subshell: str | None
     silent: bool  # an extension's request that shows no output
 
+    @property
+    def channel(self) -> str:
+        """The one it came over."""
+        return "control" if (self.subshell or "").startswith("control ") else "shell"
+
 
 class Cells:
     """Execute requests in flight: first in, first out per subshell, as ipykernel runs them."""

@@ -99,7 +99,7 @@ class Relay:
                 self._turn(handlers)
         if self._failed is not None:
             name = _ERROR_NAMES.get(self._failed.exit_code, "Bug")
-            serve(self._front, name, self._failed.message, self._options.parent_pid)
+            serve(self._front, name, self._failed.message, self._options.parent_pid, self._cells.pending())
         self._close()
         return self._exit_code
 
@@ -338,11 +338,10 @@ class Relay:
         self._exit_code = self._ending if asked else ending.exit_code
 
     def _explain(self, cell: Cell, ending: endings.Ending, *, ran: bool) -> None:
-        channel = "control" if (cell.subshell or "").startswith("control ") else "shell"
         if ran:
             self._front.publish("stream", {"name": "stderr", "text": f"[sandbox] {ending.text}\n"}, cell.header)
         content = endings.reply(ending) if ran else {"status": "aborted"}
-        self._front.reply(channel, "execute_reply", content, cell.identities, cell.header)
+        self._front.reply(cell.channel, "execute_reply", content, cell.identities, cell.header)
         self._front.publish("status", {"execution_state": "idle"}, cell.header)
 
     def _drain(self) -> None:

@@ -7,16 +7,17 @@ parent is gone, or somebody ends the process.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import zmq
 
 from sandboxed_kernel.errors import SandboxError
 from sandboxed_kernel.relay import answers
+from sandboxed_kernel.relay.cells import Cell
 from sandboxed_kernel.relay.channels import Socket
 from sandboxed_kernel.relay.connection import FrontConnection
 from sandboxed_kernel.relay.front import Front, installed_versions
-from sandboxed_kernel.relay.messages import Json, Message, Unusable
+from sandboxed_kernel.relay.messages import Frame, Json, Message, Unusable
 from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
 
 
@@ -32,9 +33,11 @@ def serve_refusal(front: FrontConnection, error: SandboxError) -> int:
     return error.exit_code
 
 
-def serve(front: Front, name: str, message: str, parent: int | None) -> None:
-    """The same on sockets that are bound already."""
+def serve(front: Front, name: str, message: str, parent: int | None, waiting: Iterable[Cell] = ()) -> None:
+    """The same on sockets that are bound already; ``waiting`` cells were asked for before it was known."""
     refusal = _Refusal(front, name, message)
+    for cell in waiting:
+        refusal.refuse(cell.channel, cell.header, cell.identities, silent=cell.silent)
     with Signals() as signals, Watch(parent) as watch:
         handlers: dict[Socket | int, Callable[[], object]] = {
             front.sockets["hb"]: front.echo_heartbeat,
@@ -82,7 +85,8 @@ class _Refusal:
     def _answer(self, channel: str, request: Message) -> None:
         kind = request.msg_type
         if kind == "execute_request":
-            self._refuse(channel, request)
+            silent = request.content().get("silent") is True
+            self.refuse(channel, request.header, request.identities, silent=silent)
         elif kind == "kernel_info_request":
             self._front.answer(channel, request, answers.kernel_info(installed_versions()))
         elif kind == "shutdown_request":
@@ -99,14 +103,14 @@ class _Refusal:
     def _error(self) -> Json:
         return {"status": "error", "ename": self._name, "evalue": self._message, "traceback": [self._message]}
 
-    def _refuse(self, channel: str, request: Message) -> None:
-        parent, error = request.header, self._error()
+    def refuse(self, channel: str, parent: Json, identities: Sequence[Frame], *, silent: bool) -> None:
+        error = self._error()
         self._front.publish("status", {"execution_state": "busy"}, parent)
-        if request.content().get("silent") is not True:
+        if not silent:
             text = f"[sandbox] Nothing was run: {self._message}\n"
             self._front.publish("stream", {"name": "stderr", "text": text}, parent)
             self._front.publish("error", {name: error[name] for name in ("ename", "evalue", "traceback")}, parent)
         # 0: a number is required, and no cell has run
         content = {**error, "execution_count": 0, "user_expressions": {}, "payload": []}
-        self._front.reply(channel, "execute_reply", content, request.identities, parent)
+        self._front.reply(channel, "execute_reply", content, identities, parent)
         self._front.publish("status", {"execution_state": "idle"}, parent)

@@ -122,8 +122,7 @@ def test_a_kernel_that_could_not_be_started_says_so_in_every_cell(
 ) -> None:
     assert told_kernel.broker is not None
     told_kernel.broker.say(words.Failed("the reason, and what to do", error.exit_code))
-    # What was sent before the relay heard it is never answered by a kernel; ask until the refusal does.
-    outcome = told_kernel.run("1")
+    outcome = told_kernel.run("1")  # also what is sent before the relay hears of it gets an answer
     while outcome.status == "ok":
         outcome = told_kernel.run("1")
     assert outcome.reply["content"]["ename"] == name

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class Outcome:
     """What one execute_request led to."""
 
     msg_id: str
-    reply: Message = field(default_factory=dict)
-    iopub: list[Message] = field(default_factory=list)
+    reply: Message
+    iopub: list[Message]
 
     @property
     def status(self) -> str:
@@ -72,6 +72,8 @@ class Kernel:
 
     def __init__(self, manager: KernelManager, client: BlockingKernelClient, broker: FakeBrokerControl | None) -> None:
         self.manager, self.client, self.broker = manager, client, broker
+        self._replies: dict[str, Message] = {}  # read while another cell was waited for
+        self._idle: set[str] = set()
 
     @property
     def pid(self) -> int:
@@ -83,20 +85,20 @@ class Kernel:
 
     def finish(self, msg_id: str) -> Outcome:
         """Until the reply and the idle that belong to it; every iopub message meanwhile, of whatever parent."""
-        outcome = Outcome(msg_id)
+        iopub: list[Message] = []
         end = time.monotonic() + DEADLINE
-        idle = False
         # Both at once, as real clients do: one that does not read iopub until the reply is a slow one.
-        while not (outcome.reply and idle):
+        while not (msg_id in self._replies and msg_id in self._idle):
             for channel in self._readable(end):
                 message: Message = getattr(self.client, f"get_{channel}_msg")(timeout=0)
-                ours = message["parent_header"].get("msg_id") == msg_id
-                if channel == "iopub":
-                    outcome.iopub.append(message)
-                    idle = idle or (ours and message["content"].get("execution_state") == "idle")
-                elif ours:
-                    outcome.reply = message
-        return outcome
+                parent = str(message["parent_header"].get("msg_id"))
+                if channel == "shell":
+                    self._replies[parent] = message
+                    continue
+                iopub.append(message)
+                if message["content"].get("execution_state") == "idle":
+                    self._idle.add(parent)
+        return Outcome(msg_id, self._replies.pop(msg_id), iopub)
 
     def _readable(self, end: float) -> list[str]:
         poller = zmq.Poller()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dns_server import DnsServer
-from tests.support.sandbox import run_command_inside
+from tests.support.sandbox import Result, run_command_inside
 from tests.support.servers import HttpServer
 
 NODE = 'require("http").get(process.argv[1], r => r.pipe(process.stdout)).on("error", e => { console.log(e.code); })'
@@ -58,15 +58,16 @@ def test_other_languages_reach_only_what_is_allowed(program: str, workspace: Pat
         resolv_conf = Path(dns.write_resolver_config(tmp_path))
         policy = f'[network]\nallow = [{{ host = "allowed.test", port = {server.port}, private = true }}]'
 
-        def fetch(url: str) -> str:
+        def fetch(url: str) -> Result:
             command = [*PROGRAMS[program], url]
-            return run_command_inside(command, workspace=workspace, policy=policy, resolv_conf=resolv_conf).stdout
+            return run_command_inside(command, workspace=workspace, policy=policy, resolv_conf=resolv_conf)
 
         outside = subprocess.run([*PROGRAMS[program], other.url()], cwd=workspace, capture_output=True, timeout=60)
         assert b"another" in outside.stdout
         before = len(other.received()), other.connections
-        assert "the page" in fetch(server.url(host="allowed.test"))
+        allowed = fetch(server.url(host="allowed.test"))
+        assert "the page" in allowed.stdout, allowed
         for url in (other.url(host="allowed.test"), other.url(host="other.test"), other.url()):
-            assert "another" not in fetch(url)
+            assert "another" not in fetch(url).stdout
         assert (len(other.received()), other.connections) == before
         assert not dns.asked("other.test")

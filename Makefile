@@ -3,9 +3,10 @@
 #   make demo    a notebook in the sandbox, in your terminal
 #   make test    everything (as root: also as root and in a runc container)
 #   make bench   what the sandbox costs, beside plain ipykernel (docs/performance.md); ARGS="--only connect"
+#   make test-browser   JupyterLab in Chromium (a minute of downloads, a few minutes)
 #   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes)
 #   make lint    ruff, mypy --strict, the import table
-#   make lock    requirements.lock and requirements-workloads.lock anew
+#   make lock    requirements.lock and requirements-*.lock anew
 #   make clean   remove what the above made
 
 # The system's own Python: an ordinary user can read it, which a sandboxed kernel has to.
@@ -16,7 +17,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-workloads bench lint lock clean
+.PHONY: demo test test-workloads test-browser bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -40,6 +41,19 @@ $(HEAVY)/.installed: requirements.lock requirements-workloads.lock pyproject.tom
 		-r requirements.lock -r requirements-workloads.lock
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# In an environment of its own, with the system's Chromium. Screenshots: ARGS="--basetemp FOLDER".
+BROWSER := .build/browser
+test-browser: $(BROWSER)/.installed
+	$(BROWSER)/bin/python -m pytest -p no:cacheprovider --stage browser tests/browser $(ARGS)
+
+$(BROWSER)/.installed: requirements.lock requirements-browser.lock pyproject.toml
+	@command -v chromium >/dev/null || { echo "no chromium on PATH. Debian: apt-get install chromium"; exit 1; }
+	$(PYTHON) -m venv --clear $(BROWSER)
+	$(BROWSER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.lock -r requirements-browser.lock
+	$(BROWSER)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 lint: $(STAMP)

@@ -1,5 +1,5 @@
 """Does: `make lock`. requirements.lock from pyproject.toml (extra ``dev``) and the build back end, with hashes; and
-requirements-workloads.lock, which adds to it what tests/workloads/heavy need.
+requirements-NAME.lock for those tests that need more, which add to it.
 
 It is run by an interpreter that has pip-tools; the lock itself does not contain pip or pip-tools.
 """
@@ -16,10 +16,11 @@ HEAD = """\
 # Everything `make test`, `make demo` and `make lint` install, with the hash of every file that may serve.
 # Written by `make lock` from pyproject.toml (extra "dev") and the build back end; do not edit by hand.
 """
-WORKLOADS_HEAD = """\
-# What `make test-workloads` installs beside requirements.lock, with the hash of every file that may serve.
-# Written by `make lock` from tests/workloads/heavy/requirements.in; do not edit by hand.
+MORE_HEAD = """\
+# What `make test-{name}` installs beside requirements.lock, with the hash of every file that may serve.
+# Written by `make lock` from {source}; do not edit by hand.
 """
+MORE = {"workloads": "tests/workloads/heavy/requirements.in", "browser": "tests/browser/requirements.in"}
 # What `pip install --no-build-isolation -e .` needs: hatchling, and what it asks for to make an editable install.
 BUILD = "hatchling>=1.25,<2\neditables>=0.5,<1\n"
 # Nothing of the machine that writes the lock belongs into it: no index, no folder of wheels.
@@ -33,9 +34,10 @@ def main() -> int:
         build.write_text(BUILD)
         pinned = resolve(folder, "--extra=dev", str(ROOT / "pyproject.toml"), str(build))
         (ROOT / "requirements.lock").write_text(HEAD + keep(pinned, without=set()))
-        wanted = [str(ROOT / "tests/workloads/heavy/requirements.in"), "-c", str(ROOT / "requirements.lock")]
-        heavy = resolve(folder, *wanted)
-        (ROOT / "requirements-workloads.lock").write_text(WORKLOADS_HEAD + keep(heavy, without=names(pinned)))
+        for name, source in MORE.items():
+            more = resolve(folder, str(ROOT / source), "-c", str(ROOT / "requirements.lock"))
+            head = MORE_HEAD.format(name=name, source=source)
+            (ROOT / f"requirements-{name}.lock").write_text(head + keep(more, without=names(pinned)))
     return 0
 
 

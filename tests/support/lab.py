@@ -200,18 +200,14 @@ def running_server(folder: Path, kernels: Mapping[str, str]) -> Iterator[tuple[s
     Notebooks lie in ``folder/notebooks``; beside it what a server keeps, which no sandbox may see.
     """
     (folder / "notebooks").mkdir()
-    environment = _environment(folder)
-    for name, policy in kernels.items():
-        file = folder / f"{name}.toml"
-        file.write_text(policy)
-        command = [sys.executable, "-m", "sandboxed_kernel", "install", "--prefix", str(folder / "prefix")]
-        subprocess.run([*command, "--name", name, "--policy", str(file)], env=environment, check=True)
+    env = environment(folder)
+    install_kernels(folder, kernels, env)
     token = secrets.token_hex(16)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
     command += [f"--ServerApp.root_dir={folder / 'notebooks'}", "--ServerApp.allow_root=True"]
     command += ["--LabApp.expose_app_in_browser=True", f"--IdentityProvider.token={token}"]
     with open(folder / "server.log", "wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder / "notebooks")
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=folder / "notebooks")
         try:
             yield _wait_for(server, folder), token
         finally:
@@ -219,7 +215,18 @@ def running_server(folder: Path, kernels: Mapping[str, str]) -> Iterator[tuple[s
             server.wait(DEADLINE)
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def install_kernels(folder: Path, kernels: Mapping[str, str], env: Mapping[str, str]) -> None:
+    """Name -> its policy's text. With the product's own command, below ``folder/prefix``."""
+    for name, policy in kernels.items():
+        file = folder / f"{name}.toml"
+        file.write_text(policy)
+        command = [sys.executable, "-m", "sandboxed_kernel", "install", "--prefix", str(folder / "prefix")]
+        command += ["--name", name, "--policy", str(file)]
+        subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What Jupyter's programs need so that everything of theirs lies in ``folder``, and nothing of the user's is read."""
     settings = folder / "settings"
     for name, value in SETTINGS.items():
         file = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"

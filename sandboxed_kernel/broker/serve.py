@@ -151,6 +151,8 @@ class _Life:
                 with suppress(ProcessLookupError, PermissionError):
                     if self._child is not None and self._status is None:
                         os.killpg(self._child.pid, number)
+                if self._reporter is not None:
+                    self._reporter.send(channel.Signalled())
             case channel.End():
                 self.reactor.stop()
 

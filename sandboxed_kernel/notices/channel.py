@@ -37,6 +37,11 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Signalled:
+    """Answers ``Signal``: it was sent. What the relay passes on from now on, the process gets after it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The confined process and all its descendants are gone. ``status`` is as from ``os.waitpid``; ``cause`` says more
     where the broker knows more than the status ("crossed [limits] memory = 4 GiB"), else it is empty."""
@@ -82,10 +87,10 @@ class End:
     """End the confined process and every descendant, now; ``Ended`` follows."""
 
 
-FromBroker = Started | Reported | Ended | Failed
+FromBroker = Started | Reported | Signalled | Ended | Failed
 FromRelay = Published | CellBegan | Signal | End
 
-_TYPES = {t.__name__: t for t in (Started, Reported, Ended, Failed, Published, CellBegan, Signal, End)}
+_TYPES = {t.__name__: t for t in (Started, Reported, Signalled, Ended, Failed, Published, CellBegan, Signal, End)}
 
 
 def encode(message: FromBroker | FromRelay) -> bytes:

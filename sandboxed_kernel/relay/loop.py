@@ -7,6 +7,7 @@ One thread, one ``zmq.Poller``. The story of a message is ``_from_front`` or ``_
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -34,6 +35,7 @@ BATCH = 64  # messages of one socket before the others have their turn
 TURN = 0.02  # seconds after which they have it all the same: a message can be large, or made to take long
 RETRY = 0.005  # seconds between attempts while a client has no room
 DRAIN = 2.0  # seconds at most for what the kernel said before it ended
+SIGNALLED = 0.1  # seconds at most for the broker to pass a signal on
 SHUTDOWN = 4.0  # seconds between a shutdown_request and the end of a kernel that does not heed it
 SILENT_CHECK_BYTES = 1 << 20  # a larger request is taken for a visible cell without being parsed twice
 
@@ -83,6 +85,7 @@ class Relay:
         self._ending: int | None = None  # the end was asked for; exit code for it, or -1: the kernel's own
         self._end_at: float | None = None
         self._exit_code: int | None = None
+        self._signals_on_the_way = 0
         self._failed: words.Failed | None = None
         self.messages_refused = 0  # of the kernel, for the log and the tests
 
@@ -149,7 +152,7 @@ class Relay:
     def _from_front(self, channel: str) -> None:
         for _ in range(BATCH):
             frames = self._front.receive(channel)
-            if frames is None:
+            if frames is None or self._exit_code is not None:
                 return
             try:
                 message = self._front.verify(frames)
@@ -283,6 +286,8 @@ class Relay:
                 self._finish(endings.of(os.waitstatus_to_exitcode(word.status), word.cause))
             case words.Failed():
                 self._failed, self._exit_code = word, word.exit_code
+            case words.Signalled():
+                self._signals_on_the_way = max(0, self._signals_on_the_way - 1)
             case words.Started():
                 pass
             case _:
@@ -317,8 +322,15 @@ class Relay:
 
     def _interrupt(self) -> None:
         # Before its first word the kernel has not yet set SIGINT aside and would die of it (kernelapp.py, init_signal).
-        if self._alive:
-            self._tell_broker(words.Signal(signal.SIGINT))
+        if not self._alive:
+            return
+        self._tell_broker(words.Signal(signal.SIGINT))
+        # Whatever is asked for after an interrupt must not be interrupted by it.
+        self._signals_on_the_way += 1
+        deadline = time.monotonic() + SIGNALLED
+        while self._signals_on_the_way and self._exit_code is None and (left := deadline - time.monotonic()) > 0:
+            if select.select([self._broker], [], [], left)[0]:
+                self._from_broker()
 
     def _end(self, exit_code: int) -> None:
         if self._ending is None or self._ending < 0:

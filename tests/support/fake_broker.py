@@ -73,6 +73,7 @@ class FakeBroker:
                 self.cell = msg_id
             case words.Signal(number):
                 os.killpg(self.child.pid, number)
+                self.tell(words.Signalled())
             case words.End():
                 os.killpg(self.child.pid, signal.SIGKILL)
         return True

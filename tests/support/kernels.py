@@ -1,7 +1,8 @@
 """A Jupyter kernel under test, driven by jupyter_client: the sandboxed one, or the relay with a broker that
 sandboxes nothing.
 
-``SANDBOXED_KERNEL_UNDER_TEST=real`` runs the tests that need no injected events through the real launcher too.
+``SANDBOXED_KERNEL_UNDER_TEST=fake`` runs the tests that need no injected events with that broker too, which tells
+whether a failure is the relay's or the sandbox's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 
+from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.notices import channel as words
 from sandboxed_kernel.notices.events import Event
 
@@ -33,7 +35,7 @@ PLAIN = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 
 def command_under_test() -> list[str]:
-    return REAL if os.environ.get("SANDBOXED_KERNEL_UNDER_TEST") == "real" else FAKE
+    return FAKE if os.environ.get("SANDBOXED_KERNEL_UNDER_TEST") == "fake" else REAL
 
 
 def spec(command: list[str]) -> KernelSpec:
@@ -81,7 +83,7 @@ class Kernel:
         return int(self.manager.provisioner.process.pid)  # type: ignore[union-attr]
 
     def begin(self, code: str, **options: Any) -> str:
-        return self.client.execute(code, **options)
+        return str(self.client.execute(code, **options))
 
     def finish(self, msg_id: str) -> Outcome:
         """Until the reply and the idle that belong to it; every iopub message meanwhile, of whatever parent."""
@@ -106,7 +108,7 @@ class Kernel:
         for channel in ("shell", "iopub"):
             names[socket_of := getattr(self.client, f"{channel}_channel").socket] = channel
             poller.register(socket_of, zmq.POLLIN)
-        ready = poller.poll(max(0.0, end - time.monotonic()) * 1000)
+        ready = poller.poll(int(max(0.0, end - time.monotonic()) * 1000))
         assert ready, "nothing more came within the deadline"
         return [names[source] for source, _ in ready]
 
@@ -178,23 +180,44 @@ def running(
     command: list[str], folder: Path, *, cwd: Path | None = None, with_broker: bool = False, **options: Any
 ) -> Iterator[Kernel]:
     """A kernel whose client is ready, ended on leaving. ``options`` are traits of KernelManager."""
-    manager = KernelManager(connection_file=str(folder / "connection.json"), **options)
-    manager._kernel_spec = spec(command)
     environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython"), "XDG_STATE_HOME": str(folder / "state")}
     control = FakeBrokerControl(folder) if with_broker else None
     if control is not None:
         environment["FAKE_BROKER_SOCKET"] = control.path
     notebook = cwd or folder / "notebook"  # not ``folder``: the sandbox may write in it, but not to the audit log
     notebook.mkdir(exist_ok=True)
-    manager.start_kernel(env=environment, cwd=str(notebook))
-    client = manager.blocking_client()
+    manager, client = _start(command, folder, notebook, environment, options)
     try:
-        client.start_channels()
-        client.wait_for_ready(timeout=DEADLINE)
         yield Kernel(manager, client, control)
     finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
+        _end(manager, client)
         if control is not None:
             control.close()
+
+
+def _start(
+    command: list[str], folder: Path, notebook: Path, environment: dict[str, str], options: dict[str, Any]
+) -> tuple[KernelManager, BlockingKernelClient]:
+    """Once more with other ports, as Jupyter Server does, where one was taken before the kernel could listen on it."""
+    for left in reversed(range(3)):
+        manager = KernelManager(connection_file=str(folder / f"connection{left}.json"), **options)
+        manager._kernel_spec = spec(command)
+        manager.start_kernel(env=environment, cwd=str(notebook))
+        client = manager.blocking_client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=DEADLINE)
+        except RuntimeError:
+            taken = manager.provisioner.process.poll() == HostError.exit_code  # type: ignore[union-attr]
+            _end(manager, client)
+            if not (taken and left):
+                raise
+        else:
+            return manager, client
+    raise AssertionError("not reached: the last attempt returns or raises")
+
+
+def _end(manager: KernelManager, client: BlockingKernelClient) -> None:
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    manager.cleanup_resources()

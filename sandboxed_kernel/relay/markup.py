@@ -184,9 +184,11 @@ _ACTIVE = (
     ("forms", re.compile(r"<\s*(?:form|input|button|select|textarea)", re.IGNORECASE)),
     ("drawings", re.compile(r"<\s*(?:svg|math|canvas)\b", re.IGNORECASE)),
     ("javascript: links", re.compile(r"(?:java|vb)script\s*:", re.IGNORECASE)),
-    ("remote resources", re.compile(r"<\s*(?:link|video|audio|source)\b|@import|url\(", re.IGNORECASE)),
+    ("remote resources", re.compile(r"<\s*(?:link|video|audio|source|base|meta)\b|@import|url\(", re.IGNORECASE)),
+    ("styles in escapes", re.compile(r"<[^<>]*\sstyle\s*=[^<>]*\\", re.IGNORECASE)),
     ("remote images", re.compile(r"<[^<>]*\ssrc\s*=\s*[\"']?(?!data:)\w", re.IGNORECASE)),
-    ("remote images", re.compile(r"!\[[^\[\]]*\]\((?!data:)")),
+    ("remote images", re.compile(r"<[^<>]*\s(?:srcset|background)\s*=", re.IGNORECASE)),
+    ("remote images", re.compile(r"!\[[^\[\]]*\](?:\((?!data:)|\[)")),
 )
 
 

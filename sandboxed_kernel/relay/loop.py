@@ -230,6 +230,8 @@ class Relay:
         if action == "swallow":
             return
         content = message.content()
+        if rules.is_late(message, content):
+            return
         if rules.is_forged(content):
             raise Unusable("speaks for the supervisor")
         if action != "pass":

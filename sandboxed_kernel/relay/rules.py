@@ -100,6 +100,11 @@ def judge(channel: str, message: Message) -> KernelAction:
     return action
 
 
+def is_late(message: Message, content: Json) -> bool:
+    """The kernel's word that it is starting: clients that were answered before it could speak take it for a cell's."""
+    return message.msg_type == "status" and content.get("execution_state") == "starting"
+
+
 def is_forged(content: Json) -> bool:
     """Whether the kernel speaks for us: our comm target, a comm of ours, or one of our displays."""
     transient = content.get("transient")

@@ -32,9 +32,7 @@ def kernel_pid(kernel: Kernel) -> int:
         ("os.kill(os.getpid(), 34)", "signal 34", 162),
     ],
 )
-def test_a_kernel_that_dies_is_explained_in_its_cell(
-    own_kernel: Kernel, code: str, said: str, exit_code: int
-) -> None:
+def test_a_kernel_that_dies_is_explained_in_its_cell(own_kernel: Kernel, code: str, said: str, exit_code: int) -> None:
     own_kernel.run("import os, sys")
     outcome = own_kernel.run(f"print('last words', flush=True); sys.stdout.flush()\n{code}")
     assert said in outcome.of("stream")[-1]["content"]["text"]

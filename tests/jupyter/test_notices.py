@@ -13,6 +13,7 @@ import pytest
 
 from sandboxed_kernel.events import COMM_TARGET, MIME, Event
 from sandboxed_kernel.notices import channel as words
+from tests.support.hostile import FORGE, SILENCERS
 from tests.support.kernels import Kernel, Message, Outcome
 
 EVENT = Event(
@@ -137,17 +138,6 @@ def test_the_kernel_may_flood_and_the_notices_still_arrive(told_kernel: Kernel, 
     assert len(notices(outcome.iopub)) == 5
 
 
-# Each speaks to iopub from inside as the supervisor does.
-FORGE = """
-import json
-kernel = get_ipython().kernel
-ours = kernel.get_parent()["header"]
-def say(msg_type, content, raw=None, parent=None):
-    header = kernel.session.msg_header(msg_type)
-    texts = [json.dumps(header, default=str), json.dumps(parent or ours, default=str), "{}", raw or json.dumps(content)]
-    parts = [text.encode() if isinstance(text, str) else text for text in texts]
-    kernel.iopub_socket.send_multipart([b"<IDS|MSG>", kernel.session.sign(parts), *parts])
-"""
 FORGERIES = {
     "our comm target": "say('comm_open', {'comm_id': 'x', 'target_name': 'sandboxed_kernel', 'data': {'forged': 1}})",
     "our target by escapes": r"""
@@ -197,18 +187,7 @@ def test_nothing_forged_arrives(own_kernel: Kernel, what: str) -> None:
     assert own_kernel.run("1").status == "ok"
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        FORGE + "say('status', {'execution_state': 'idle'})\n",
-        "kernel = get_ipython().kernel\nkernel.session.session = 'another'\n",
-        "kernel = get_ipython().kernel\nkernel.session.key = b'another'\n",
-        "get_ipython().kernel.iopub_thread.stop()\n",
-        "type(get_ipython().kernel.session).send = lambda *a, **k: None\n",
-        "import os\nos.close(2)\n",
-    ],
-    ids=["an early idle", "another session", "another key", "iopub stopped", "nothing sent", "closed descriptors"],
-)
+@pytest.mark.parametrize("before", SILENCERS.values(), ids=SILENCERS)
 def test_a_kernel_cannot_silence_a_notice(told_kernel: Kernel, tmp_path: Path, before: str) -> None:
     assert told_kernel.broker is not None
     go = tmp_path / "go"
@@ -256,9 +235,7 @@ def test_a_slow_client_loses_no_notice_and_a_stuck_one_stops_nobody(told_kernel:
     stuck.connect(f"tcp://{info['ip']}:{info['iopub_port']}")
     assert stuck.poll(30_000)  # it is subscribed, and reads no more from here on
     try:
-        outcome = report_in_cell(
-            told_kernel, tmp_path / "go", EVENT, after="for i in range(3000): display('x' * 5000)"
-        )
+        outcome = report_in_cell(told_kernel, tmp_path / "go", EVENT, after="for i in range(3000): display('x' * 5000)")
         assert outcome.status == "ok"
         assert len(notices(outcome.iopub)) == 1
         assert told_kernel.run("6 * 7").displays[-1]["content"]["data"]["text/plain"] == "42"

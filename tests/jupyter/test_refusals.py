@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 
 from sandboxed_kernel.events import MIME
 from tests.support import kernels
+from tests.support.hostile import SILENCERS
 from tests.support.kernels import Kernel, Message, Outcome, running
 
 # TEST-NET-2 (RFC 5737): nobody's, and the answer comes from the broker anyway.
@@ -89,6 +90,40 @@ def test_a_notebook_run_by_nbclient_shows_each_refusal_once(short_path: Path) ->
         1,
         0,
     ]
+
+
+# --- a hostile kernel ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", SILENCERS.values(), ids=SILENCERS)
+def test_no_kernel_keeps_a_refusal_to_itself(own_kernel: Kernel, before: str) -> None:
+    msg_id = own_kernel.begin(f"{before}{REFUSED}ask(1)")
+    (notice,) = shown(own_kernel.until_iopub(lambda m: bool(shown([m]))))
+    assert notice["parent_header"]["msg_id"] == msg_id
+    assert notice["content"]["data"][MIME]["address"] == "198.51.100.1"
+
+
+def test_a_kernel_that_exits_at_once_is_too_late(own_kernel: Kernel) -> None:
+    outcome = own_kernel.run(f"{REFUSED}import os\nask(1)\nos._exit(0)")
+    assert told_in(outcome) == [outcome.msg_id]
+    assert "exit code 0" in outcome.text
+
+
+def test_after_an_early_idle_the_next_cell_tells_it_too(own_kernel: Kernel) -> None:
+    """nbclient does not listen to a cell any more once it is idle, whoever said so."""
+    early = own_kernel.run(f"{REFUSED}{SILENCERS['an early idle']}import time; time.sleep(0.3)\nask(1)")
+    following = own_kernel.run("1")
+    told = told_in(early) + told_in(following)
+    assert told == [early.msg_id, following.msg_id]
+
+
+def test_ten_thousand_refusals_are_a_number(own_kernel: Kernel) -> None:
+    outcome = own_kernel.run(f"{REFUSED}ask(10_000)")
+    settled = own_kernel.run("import time; time.sleep(1)")  # the last count comes within 0.2 s
+    assert told_in(outcome) + told_in(settled) == [outcome.msg_id]
+    updates = shown(outcome.iopub + settled.iopub, "update_display_data")
+    assert updates[-1]["content"]["data"][MIME]["count"] == 10_000
+    assert len(updates) < 50
 
 
 # --- %sandbox --------------------------------------------------------------------------------------------------------

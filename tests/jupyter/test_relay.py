@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -49,7 +50,7 @@ def test_kernel_info_is_what_ipykernel_says_less_the_links(kernel: Kernel) -> No
 
 def test_connect_request_names_the_front_and_not_the_kernels_own_sockets(kernel: Kernel) -> None:
     content = kernel.request("control", "connect_request", {})["content"]
-    info = kernel.manager.get_connection_info()
+    info = kernel.connection
     ports = {f"{channel}_port": info[f"{channel}_port"] for channel in ("shell", "iopub", "stdin", "control", "hb")}
     assert content == {"status": "ok", **ports}
 
@@ -100,7 +101,7 @@ def test_the_debugger_stops_at_a_breakpoint(own_kernel: Kernel) -> None:
 
     def debug(command: str, **arguments: object) -> kernels.Message:
         body = {"type": "request", "seq": next(sequence), "command": command, "arguments": arguments}
-        return kernel.request("control", "debug_request", body)["content"]
+        return dict(kernel.request("control", "debug_request", body)["content"])
 
     code = "def f():\n    y = 1\n    return y\nf()"
     assert debug("initialize", clientID="t", adapterID="", pathFormat="path")["success"]
@@ -167,7 +168,7 @@ def test_an_interrupt_while_nothing_runs_does_no_harm(kernel: Kernel) -> None:
 
 
 def test_a_request_with_a_wrong_signature_is_not_obeyed(kernel: Kernel, tmp_path: Path) -> None:
-    info = kernel.manager.get_connection_info()
+    info = kernel.connection
     stranger = Session(key=b"a guess")
     context = zmq.Context()
     try:
@@ -186,7 +187,7 @@ def test_a_request_with_a_wrong_signature_is_not_obeyed(kernel: Kernel, tmp_path
 
 
 def test_garbage_at_the_front_does_no_harm(kernel: Kernel) -> None:
-    info = kernel.manager.get_connection_info()
+    info = kernel.connection
     context = zmq.Context()
     try:
         for channel in ("shell", "control", "stdin", "hb"):
@@ -203,7 +204,7 @@ def test_garbage_at_the_front_does_no_harm(kernel: Kernel) -> None:
 
 
 def test_every_subscriber_is_welcomed(kernel: Kernel) -> None:
-    info = kernel.manager.get_connection_info()
+    info = kernel.connection
     context = zmq.Context()
     try:
         for _ in range(3):
@@ -222,7 +223,7 @@ def test_every_subscriber_is_welcomed(kernel: Kernel) -> None:
 
 def test_the_heartbeat_answers_while_the_kernel_is_stopped(own_kernel: Kernel) -> None:
     os.kill(int(own_kernel.run("import os; print(os.getpid())").text), signal.SIGSTOP)
-    info = own_kernel.manager.get_connection_info()
+    info = own_kernel.connection
     context = zmq.Context()
     socket = context.socket(zmq.REQ)
     socket.rcvtimeo = int(kernels.DEADLINE * 1000)
@@ -238,12 +239,12 @@ def test_the_heartbeat_answers_while_the_kernel_is_stopped(own_kernel: Kernel) -
 
 @pytest.mark.parametrize("front", ["ipc", "curve"])
 def test_other_fronts(short_path: Path, front: str) -> None:
-    options: dict[str, object] = {"transport": "ipc"} if front == "ipc" else {}
+    options: dict[str, Any] = {"transport": "ipc"} if front == "ipc" else {}
     if front == "curve":
         options["transport_encryption"] = "required"
     command = kernels.command_under_test()
     with running(command, short_path, **options) as kernel:
-        assert ("curve_publickey" in kernel.manager.get_connection_info()) == (front == "curve")
+        assert ("curve_publickey" in kernel.connection) == (front == "curve")
         assert kernel.run("6 * 7").displays[0]["content"]["data"]["text/plain"] == "42"
 
 

@@ -82,6 +82,10 @@ class Kernel:
         """The launcher's."""
         return int(self.manager.provisioner.process.pid)  # type: ignore[union-attr]
 
+    @property
+    def connection(self) -> dict[str, Any]:
+        return dict(self.manager.get_connection_info())
+
     def begin(self, code: str, **options: Any) -> str:
         return str(self.client.execute(code, **options))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def kernel_pid(kernel: Kernel) -> int:
         ("os.kill(os.getpid(), 11)", "SIGSEGV", 139),
         ("os.kill(os.getpid(), 31)", "i386 or x32", 159),
         ("os.kill(os.getpid(), 34)", "signal 34", 162),
+        pytest.param(
+            "import ctypes; ctypes.CDLL(None).syscall(0x40000000 | 39)",  # getpid by x32's number
+            "i386 or x32",
+            159,
+            marks=pytest.mark.skipif(platform.machine() != "x86_64", reason="x32 is of this machine only"),
+        ),
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV", 139),
     ],
 )
 def test_a_kernel_that_dies_is_explained_in_its_cell(own_kernel: Kernel, code: str, said: str, exit_code: int) -> None:

@@ -6,17 +6,22 @@ import os
 from collections.abc import Callable
 
 from sandboxed_kernel.broker.connecting import Connecting
+from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import Datagrams
 from sandboxed_kernel.broker.limits import LimitWatch
 from sandboxed_kernel.broker.loop import Broker, Parts
 from sandboxed_kernel.broker.metadata import Metadata
 from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.orders import Orders
+from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.questions import Questions, QuestionStreams
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.sockets import Sockets, descendants_of
+from sandboxed_kernel.broker.tcp_calls import TcpCalls
+from sandboxed_kernel.broker.telling import Telling
+from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.broker.unix_sockets import UnixSockets
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.linux import processes
@@ -34,31 +39,37 @@ def assemble(
     replies = Replies(listener, once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
     sockets = Sockets(lambda: descendants_of(own))
     diag = SocketDiag()
+    pins = Pins(orders.policy.allow, orders.policy.pins)
+    own_addresses = OwnAddresses()
+    telling = Telling(replies, reporter, pins, own_addresses)
     names = Names(
         reactor,
-        Pins(orders.policy.allow, orders.policy.pins),
+        pins,
         lambda wanted: orders.resolve(wanted, helpers.add),
-        lambda rejected: broker.names_rejected(rejected),
+        telling.names_rejected,
         renew=orders.policy.pins == "ttl",
     )
-    questions = Questions(
-        names, orders.own_hostname, orders.search_domains, lambda name, pid, then: broker.refuse_name(name, pid, then)
-    )
+    questions = Questions(names, orders.own_hostname, orders.search_domains, telling.refuse_name)
+    connecting = Connecting(reactor, replies, sockets)
+    streams = QuestionStreams(reactor, questions)
+    datagrams = Datagrams(reactor, questions, telling.lost_datagram)
+    named = tuple(grant.path for grant in orders.policy.unix)
+    unix_sockets = UnixSockets(reactor, diag, orders.confine_thread, named=named)
+    ephemeral = _ephemeral_ports()
     parts = Parts(
         listener=listener,
         replies=replies,
         sockets=sockets,
-        connecting=Connecting(reactor, replies, sockets),
-        unix=UnixSockets(reactor, diag, orders.confine_thread, named=tuple(grant.path for grant in orders.policy.unix)),
-        datagrams=Datagrams(reactor, questions, lambda pid: broker.lost_datagram(pid)),
-        streams=QuestionStreams(reactor, questions),
-        names=names,
+        connecting=connecting,
+        datagrams=datagrams,
         metadata=Metadata(orders.writable),
-        diag=diag,
-        reporter=reporter,
-        ephemeral=_ephemeral_ports(),
+        telling=telling,
+        tcp=TcpCalls(replies, sockets, connecting, streams, names, diag, own_addresses, telling, ephemeral),
+        unix=UnixCalls(replies, sockets, connecting, unix_sockets, diag, telling),
+        datagram=DatagramCalls(replies, datagrams, names, own_addresses, telling),
+        helpers=helpers,
     )
-    broker = Broker(parts, orders.numbers, helpers)
+    broker = Broker(parts, orders.numbers)
     names.begin()
     LimitWatch(reactor, orders.policy.limits, lambda: processes.descendants(own), crossed).begin()
     return broker

@@ -1,0 +1,212 @@
+"""Does: connect(2), bind(2) and listen(2) of TCP sockets: own loopback by address and port, all else by the policy."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from sandboxed_kernel.broker import decisions
+from sandboxed_kernel.broker.calls import AF_INET6, InetAddress
+from sandboxed_kernel.broker.connecting import Connecting
+from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.names import Names
+from sandboxed_kernel.broker.own_addresses import OwnAddresses
+from sandboxed_kernel.broker.questions import QuestionStreams
+from sandboxed_kernel.broker.replies import Replies
+from sandboxed_kernel.broker.sockets import Reference, Sockets
+from sandboxed_kernel.broker.telling import Telling
+from sandboxed_kernel.linux.diag import SocketDiag
+from sandboxed_kernel.linux.seccomp import Notification
+
+_MAX_LISTENERS = 4096
+_MAX_PORTS_HAD = 256  # of some 28,000 that Linux hands out
+
+
+class TcpCalls:
+    def __init__(
+        self,
+        replies: Replies,
+        sockets: Sockets,
+        connecting: Connecting,
+        streams: QuestionStreams,
+        names: Names,
+        diag: SocketDiag,
+        own: OwnAddresses,
+        telling: Telling,
+        ephemeral: range,
+    ) -> None:
+        """``ephemeral``: the ports that Linux hands out for bind(0)."""
+        self._replies, self._sockets, self._connecting, self._streams = replies, sockets, connecting, streams
+        self._names, self._diag, self._own, self._telling = names, diag, own, telling
+        self._ephemeral = ephemeral
+        self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
+        self._ports_had: dict[int, None] = {}  # in the order of their last use
+
+    def connect(
+        self, call: Notification, reference: Reference, to: InetAddress, again: Callable[[Notification], None]
+    ) -> None:
+        """``again(call)`` looks at the call anew, once the names of the policy are known."""
+        if self._connecting.join(call, reference):
+            return
+        address = decisions.normalise(to.address)
+        rules = self._names.pins
+        # As an address of our own first: what is allowed even there needs no question about the route.
+        verdict = decisions.decide_connect(to, rules, own_interface=True)
+        if isinstance(verdict, decisions.ConnectToOwn) and not self._own.is_here(address):
+            verdict = decisions.decide_connect(to, rules, own_interface=False)
+        if isinstance(verdict, decisions.ConnectTo):
+            self._telling.allowed(call, "tcp", verdict.rule, address, to.port)
+            self._connecting.connect(call, reference, self._target(reference, to, verdict.address))
+        elif isinstance(verdict, decisions.AnswerNames):
+            host, port = self._streams.address()
+            target = InetAddress(IPv4Address(host), port)
+            expect = self._expect(reference, call.tid)
+            self._connecting.connect(call, reference, self._target(reference, target, target.address), expect)
+        elif isinstance(verdict, decisions.ConnectToOwn):
+            self._connect_own(call, reference, to, verdict.address, again)
+        elif self._names.launching:
+            # The address may belong to a name of the policy that is being looked up: look again when that is over.
+            self._names.when_launched(lambda: again(call))
+        else:
+            self._telling.refuse_endpoint(call, verdict, "connect", "tcp", to, reference.inode)
+
+    def _connect_own(
+        self,
+        call: Notification,
+        reference: Reference,
+        to: InetAddress,
+        address: decisions.IpAddress,
+        again: Callable[[Notification], None],
+    ) -> None:
+        """To a socket that this very sandbox listens on, looked up before and again after connecting."""
+        candidates = [address]
+        if address == decisions.LOOPBACK6:  # a server bound to :: was bound to the mapped IPv4 loopback
+            candidates.append(decisions.LOOPBACK4)
+        occupied = False
+        for candidate in candidates:
+            found = self._diag.tcp_listener(candidate, to.port)
+            if found is not None and found == self._listening.get((candidate, to.port)):
+                still = self._still_listens(candidate, to.port, found)
+                self._connecting.connect(call, reference, self._target(reference, to, candidate), still)
+                return
+            occupied = occupied or found is not None
+        itself = decisions.normalise(to.address)
+        if itself not in candidates:  # another address of this machine, where only others can listen
+            occupied = occupied or self._diag.tcp_listener(itself, to.port) is not None
+        if occupied and self._names.launching:
+            self._names.when_launched(lambda: again(call))
+        elif occupied:
+            self._telling.refuse_endpoint(call, decisions.NOT_OURS, "connect", "tcp", to, reference.inode)
+        else:
+            self._replies.answer(call, error=errno.ECONNREFUSED, inode=reference.inode)
+
+    def _still_listens(self, address: decisions.IpAddress, port: int, inode: int) -> Callable[[], bool]:
+        return lambda: self._diag.tcp_listener(address, port) == inode
+
+    def _expect(self, reference: Reference, tid: int) -> Callable[[], bool]:
+        return lambda: self._streams.expect(reference.sock, tid)
+
+    @staticmethod
+    def _target(reference: Reference, to: InetAddress, address: decisions.IpAddress) -> tuple[str | int, ...]:
+        """Where the reference is connected to: a copy in our own memory, of the judged address."""
+        if reference.family == AF_INET6:
+            text = f"::ffff:{address}" if address.version == 4 else str(address)
+            return (text, to.port, to.flow, to.scope)
+        return (str(address), to.port)
+
+    def bind(self, call: Notification, reference: Reference, to: InetAddress | None) -> None:
+        if to is None:
+            self._replies.answer(call, error=errno.EAFNOSUPPORT)
+            return
+        wrong = decisions.wrong_family(reference.family, to)
+        if wrong is not None:
+            self._replies.answer(call, error=wrong)
+            return
+        verdict = decisions.decide_bind(
+            reference.family,
+            to,
+            v6_only=_is_v6_only(reference),
+            own_interface=self._own.is_interface(decisions.normalise(to.address)),
+            ephemeral=self._ephemeral,
+            ports_had=self._ports_had,
+        )
+        if isinstance(verdict, Refuse):
+            self._telling.refuse_endpoint(call, verdict, "bind", "tcp", to, reference.inode)
+            return
+        error = self._bind_now(reference, verdict)
+        self._replies.answer(call, error=error, inode=reference.inode)
+
+    def _bind_now(self, reference: Reference, to: decisions.BindTo) -> int:
+        try:
+            try:
+                reference.sock.bind((str(to.address), to.port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                self._sockets.sweep()  # the port may be held by a socket that the sandbox has closed
+                reference.sock.bind((str(to.address), to.port))
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        self._remember_port(reference.sock.getsockname()[1])
+        return 0
+
+    def _remember_port(self, port: int) -> None:
+        """The last ones only: else a loop of bind(0) would collect them all, to wait where others listen next."""
+        if port in self._ephemeral:
+            self._ports_had.pop(port, None)
+            self._ports_had[port] = None
+            if len(self._ports_had) > _MAX_PORTS_HAD:
+                del self._ports_had[next(iter(self._ports_had))]
+
+    def listen(self, call: Notification, reference: Reference) -> None:
+        if reference.busy:  # a connect gave it an address of an interface, which listen(2) must not keep
+            self._replies.answer(call, error=errno.EINVAL)
+            return
+        # Unless it has one of our addresses, listen(2) would bind it to every address of the machine. The port says
+        # nothing: a failed connect gives its port back, and getsockname(2) still names it.
+        if not _is_on_loopback(reference.sock):
+            loopback = decisions.any_loopback(reference.family, v6_only=_is_v6_only(reference))
+            error = self._bind_now(reference, decisions.BindTo(loopback, 0))
+            if error:
+                self._replies.answer(call, error=error, inode=reference.inode)
+                return
+        # Room for all who come: a connect that finds the queue full cannot wait (Connecting._give_up).
+        reference.sock.listen(socket.SOMAXCONN)
+        self._remember_listener(reference)
+        self._replies.answer(call, inode=reference.inode)
+        self._sockets.drop(reference)
+
+    def _remember_listener(self, reference: Reference) -> None:
+        host, port, *_ = reference.sock.getsockname()
+        address = _parse_host(host)
+        if len(self._listening) >= _MAX_LISTENERS:
+            for (old, old_port), inode in list(self._listening.items()):
+                if self._diag.tcp_listener(old, old_port) != inode:
+                    del self._listening[old, old_port]
+            while len(self._listening) >= _MAX_LISTENERS:
+                del self._listening[next(iter(self._listening))]
+        self._listening[address, port] = reference.inode
+
+    def listens_already(self, inode: int) -> bool:
+        for (address, port), known in self._listening.items():
+            if known == inode:
+                return self._diag.tcp_listener(address, port) == inode
+        return False
+
+
+def _is_v6_only(reference: Reference) -> bool:
+    if reference.family != AF_INET6:
+        return False
+    return bool(reference.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+
+
+def _is_on_loopback(sock: socket.socket) -> bool:
+    return decisions.is_loopback(ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]))
+
+
+def _parse_host(text: str) -> decisions.IpAddress:
+    """A host as getsockname gives it; a mapped address as its IPv4."""
+    return decisions.normalise(ipaddress.ip_address(text.partition("%")[0]))

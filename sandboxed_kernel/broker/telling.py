@@ -1,0 +1,152 @@
+"""Does: says no to a call, and tells the user and the audit log what was refused, why, and what would allow it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+
+from sandboxed_kernel.broker import decisions, process
+from sandboxed_kernel.broker.calls import InetAddress, Malformed
+from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.own_addresses import OwnAddresses
+from sandboxed_kernel.broker.replies import Replies
+from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.hostnames.addresses import Kind
+from sandboxed_kernel.hostnames.pins import Pins, Rejected
+from sandboxed_kernel.linux.seccomp import Notification
+from sandboxed_kernel.notices import events
+from sandboxed_kernel.notices.events import Event
+from sandboxed_kernel.policy.explain import allow_line
+from sandboxed_kernel.policy.model import Destination, Transport
+
+# Everyday mistakes: their errno says all.
+_UNREMARKABLE = (errno.EBADF, errno.ENOTSOCK, errno.EINTR, errno.ENOTTY, errno.ENOTDIR)
+
+
+class Telling:
+    def __init__(self, replies: Replies, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
+        self._replies, self._reporter, self._pins, self._own = replies, reporter, pins, own
+        self._own_pid = os.getpid()
+
+    def refuse_endpoint(
+        self, call: Notification, verdict: Refuse, kind: events.Kind, protocol: Transport, to: InetAddress, inode: int
+    ) -> None:
+        """Refuse an address and port; the user learns the line that would allow it."""
+        address = str(decisions.normalise(to.address))
+        names = self._pins.names_of(decisions.normalise(to.address))
+        host = names[0] if names else None
+        private = self._own.is_here(decisions.normalise(to.address))
+        line = allow_line(host or address, to.port, protocol, private=private) if kind != "bind" else None
+        self.refuse(
+            call, verdict, kind, address, protocol=protocol, host=host, port=to.port, allow_line=line, inode=inode
+        )
+
+    def refuse(
+        self,
+        call: Notification,
+        verdict: Refuse,
+        kind: events.Kind,
+        address: str,
+        *,
+        protocol: str = "",
+        host: str | None = None,
+        port: int | None = None,
+        allow_line: str | None = None,
+        inode: int = 0,
+    ) -> None:
+        reason = verdict.reason
+        if reason is None:
+            self._replies.answer(call, error=verdict.error, inode=inode)
+            return
+        make = self._event(call.tid, kind, reason, protocol, host, address, port, allow_line=allow_line)
+        answer = lambda: self._answer(call, verdict.error, inode)  # noqa: E731
+        self._reporter.refused((kind, protocol, host or address, port), make, answer)
+
+    def _answer(self, call: Notification, error: int, inode: int) -> None:
+        self._replies.answer(call, error=error, inode=inode)
+
+    def refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
+        """Report a DNS question for a name that the policy does not name; ``then`` the question is answered."""
+        reason = "no line under [network] allow names this host"
+        line = allow_line(name, 443)
+        make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=line)
+        self._reporter.refused(("name", "dns", name, None), make, then)
+
+    def names_rejected(self, rejected: list[Rejected]) -> None:
+        """A name of the policy has an address that it may not have, or only with ``private = true``."""
+        for one in rejected:
+            private = one.kind in (Kind.PRIVATE, Kind.LOOPBACK)
+            port = one.rule.ports[0].first
+            line = allow_line(one.name, port, one.rule.transport, private=True) if private else None
+            make = self._event(
+                self._own_pid, "name", one.reason, "dns", one.name, str(one.address), None, allow_line=line
+            )
+            self._reporter.tell(make())
+
+    def lost_datagram(self, pid: int) -> None:
+        """A message on a socket that was never connected: its destination is not visible, and it went nowhere."""
+        reason = "a datagram was sent by sendmsg() from a socket that is not connected; it went nowhere"
+        make = self._event(pid, "datagram", reason, "udp", None, "unknown", None)
+        self._reporter.tell(make())
+
+    def allowed(
+        self, call: Notification, protocol: Transport, rule: Destination, address: decisions.IpAddress, port: int
+    ) -> None:
+        destination = ("connect", protocol, str(address), port)
+        self._reporter.allowed(destination, lambda: self._allowed_event(call.tid, protocol, rule, address, port))
+
+    def malformed(self, call: Notification, error: Malformed) -> None:
+        """Everyday mistakes (a bad descriptor) get their errno; arguments that mean nothing are logged as well."""
+        if error.error in _UNREMARKABLE:
+            self._replies.answer(call, error=error.error)
+            return
+        reason = f"a call with {error}"
+        make = self._event(call.tid, "malformed", reason, f"system call {call.nr}", None, None, None)
+        self._reporter.note(("malformed", str(call.nr), reason, None), make)
+        self._replies.answer(call, error=error.error)
+
+    def _allowed_event(
+        self, tid: int, protocol: Transport, rule: Destination, address: decisions.IpAddress, port: int
+    ) -> Event:
+        names = self._pins.names_of(address)
+        return Event(
+            kind="connect" if protocol == "tcp" else "datagram",
+            verdict="allowed",
+            reason=f"allowed by {rule.text}",
+            protocol=protocol,
+            when=time.time(),
+            pid=process.process_of(tid),
+            process=process.short_name(tid),
+            host=names[0] if names else None,
+            address=str(address),
+            port=port,
+            rule=f"{rule.place} = {rule.text}",
+        )
+
+    @staticmethod
+    def _event(
+        tid: int,
+        kind: events.Kind,
+        reason: str,
+        protocol: str,
+        host: str | None,
+        address: str | None,
+        port: int | None,
+        *,
+        allow_line: str | None = None,
+    ) -> Callable[[], Event]:
+        return lambda: Event(
+            kind=kind,
+            verdict="refused",
+            reason=reason,
+            protocol=protocol,
+            when=time.time(),
+            pid=process.process_of(tid),
+            process=process.short_name(tid),
+            host=host,
+            address=address,
+            port=port,
+            allow_line=allow_line,
+        )

@@ -15,7 +15,7 @@ from sandboxed_kernel.relay import markup
 from sandboxed_kernel.relay.messages import Json, Unusable
 from sandboxed_kernel.relay.widgets import Widgets
 
-ALLOW_LINE = '[outputs] active_content = "allow"'
+ALLOW_LINE = markup.ALLOW_LINE
 MAX_MARKUP = 4 << 20  # characters of HTML, Markdown, TeX or SVG; more is not parsed, and not passed
 MAX_DEPTH = 100  # of JSON that is looked into; plotly's has about ten
 
@@ -154,12 +154,10 @@ def _without_remote(value: Any, removed: list[str], depth: int = 0) -> Any:
 
 
 def _say_removed(data: Json, removed: list[str]) -> None:
-    """Beside what is left. ``removed`` may hold a MIME type that the sandbox chose: text only, and cut."""
-    names = ", ".join(re.sub(r"[^\w/+.: -]", "?", name, flags=re.ASCII)[:60] for name in removed[:8])
-    said = f"Removed by the sandbox: {names}. To allow active content, write in the policy: {ALLOW_LINE}"
+    """Beside what is left."""
+    said = markup.removed_text(removed)
     data["text/plain"] = f"{data['text/plain']}\n[sandbox] {said}" if "text/plain" in data else f"[sandbox] {said}"
     if "text/html" in data:
-        note = said.replace('"', "&quot;")
-        data["text/html"] += f'<div style="border-left:4px solid #c77700;padding-left:10px"><small>{note}</small></div>'
+        data["text/html"] += markup.removed_html(removed)
     elif "text/markdown" in data:
         data["text/markdown"] += f"\n\n*{said}*"

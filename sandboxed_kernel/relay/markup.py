@@ -198,6 +198,20 @@ def active_parts(text: str) -> list[str]:
     return sorted({name for name, pattern in _ACTIVE if pattern.search(text)})
 
 
+ALLOW_LINE = '[outputs] active_content = "allow"'
+
+
+def removed_text(removed: list[str]) -> str:
+    """What is said in the place of it. ``removed`` may hold a MIME type that the sandbox chose: text only, and cut."""
+    names = ", ".join(re.sub(r"[^\w/+.: -]", "?", name, flags=re.ASCII)[:60] for name in removed[:8])
+    return f"Removed by the sandbox: {names}. To allow active content, write in the policy: {ALLOW_LINE}"
+
+
+def removed_html(removed: list[str]) -> str:
+    note = removed_text(removed).replace('"', "&quot;")
+    return f'<div style="border-left:4px solid #c77700;padding-left:10px"><small>{note}</small></div>'
+
+
 # --- Markdown --------------------------------------------------------------------------------------------------------
 
 _DATA_IMAGE = re.compile(r"!\[[\w .,-]{0,200}\]\(data:image/(?:png|jpeg|gif|webp|bmp);base64,[A-Za-z0-9+/=]*\)")

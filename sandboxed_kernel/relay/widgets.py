@@ -152,10 +152,17 @@ def _clean_texts(state: Json, kind: _Kind) -> None:
             if isinstance(value, list | dict) or (isinstance(value, str) and not _is_harmless_style(name, value)):
                 del state[name]
         elif kind.is_html and name == "value":
-            cleaned = markup.clean_html(value) if isinstance(value, str) and len(value) <= MAX_TEXT else None
-            state[name] = cleaned or ""
+            state[name] = _html(value)
         elif name in _TEX_KEYS:
             state[name] = _without_tex(value)
+
+
+def _html(value: Any) -> str:
+    cleaned = markup.clean_html(value) if isinstance(value, str) and len(value) <= MAX_TEXT else None
+    if cleaned is None:
+        return markup.removed_html(["text/html"]) if value else ""
+    removed = markup.active_parts(value)
+    return cleaned + markup.removed_html(removed) if removed else cleaned
 
 
 def _without_tex(value: Any) -> Any:

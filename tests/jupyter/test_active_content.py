@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxed_kernel.relay.content import ALLOW_LINE
+from sandboxed_kernel.relay.markup import ALLOW_LINE
 from tests.support import kernels
 from tests.support.kernels import Kernel, Outcome, running
 
@@ -48,7 +48,7 @@ def test_a_widget_of_html_is_clean_and_one_with_its_own_code_does_not_open(kerne
     pytest.importorskip("ipywidgets")
     outcome = kernel.run(f"import ipywidgets\nw = ipywidgets.HTML({ATTACK!r})\nw.value = '<b>b</b>{ATTACK}'\nw")
     values = [state["value"] for state in states(outcome) if state.get("value")]
-    assert values == ["<img>", "<b>b</b><img>"]
+    assert [str(value).partition("<div")[0] for value in values] == ["<img>", "<b>b</b><img>"]
     code = """
 import traitlets
 class Own(ipywidgets.DOMWidget):

@@ -104,4 +104,5 @@ def test_the_policy_is_shown_inside(lab: Lab) -> None:
 def test_the_debugger_is_offered(lab: Lab) -> None:
     with lab.notebook("sandboxed") as notebook:
         notebook.page.locator(".jp-DebuggerBugButton").click()
-        notebook.page.wait_for_selector(".jp-DebuggerBugButton[aria-pressed=true]")
+        # it may be out of sight then: the debugger's panel makes the toolbar narrow
+        notebook.page.wait_for_selector(".jp-DebuggerBugButton[aria-pressed=true]", state="attached")

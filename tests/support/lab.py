@@ -226,7 +226,7 @@ def install_kernels(folder: Path, kernels: Mapping[str, str], env: Mapping[str, 
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What Jupyter's programs need so that everything of theirs lies in ``folder``, and nothing of the user's is read."""
+    """What Jupyter's programs need so that all of theirs lies in ``folder`` and nothing of the user is read."""
     settings = folder / "settings"
     for name, value in SETTINGS.items():
         file = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"

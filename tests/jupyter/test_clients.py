@@ -64,6 +64,15 @@ def outcome_of(name: str) -> dict[str, Any]:
     return {"run": result.testsRun, "skipped": [str(test) for test, _ in result.skipped], "bad": bad}
 
 
+def outcome_when_it_started(name: str) -> dict[str, Any]:
+    """jupyter_client chooses ports that others may take before the kernel does; with either kernel it then dies."""
+    for _ in range(3):
+        outcome = outcome_of(name)
+        if "Kernel died before replying" not in str(outcome["bad"]):
+            break
+    return outcome
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the suite leaves its clients' sockets to the collector
 def test_the_kernel_test_suite_of_jupyter_passes_as_with_a_plain_kernel(
@@ -79,7 +88,7 @@ def test_the_kernel_test_suite_of_jupyter_passes_as_with_a_plain_kernel(
         folder.mkdir(parents=True)
         described = {"argv": command, "display_name": name, "language": "python", "interrupt_mode": "message"}
         (folder / "kernel.json").write_text(json.dumps(described))
-    plain, sandboxed = outcome_of("a_plain_one"), outcome_of("a_sandboxed_one")
+    plain, sandboxed = outcome_when_it_started("a_plain_one"), outcome_when_it_started("a_sandboxed_one")
     assert (sandboxed["bad"], plain["bad"]) == ([], [])
     assert sandboxed["run"] == plain["run"] > 10
     assert len(sandboxed["skipped"]) == len(plain["skipped"])

@@ -50,7 +50,7 @@ def exchange():
 thread = threading.Thread(target=exchange)
 thread.start()
 raced, number, end = set(), 0, time.monotonic() + 30
-while number < 300 or (not {{"bound", "EACCES"}} <= raced and time.monotonic() < end):
+while number < 300 or (number < 3000 and not {{"bound", "EACCES"}} <= raced and time.monotonic() < end):
     one = bind(f"here/{{number}}-raced")
     raced.add("bound" if "/" in one else one)
     number += 1

@@ -108,6 +108,3 @@ def plot(source):
     place = dict(source=source, xref='paper', yref='paper', x=0, y=1, sizex=1, sizey=1)
     show('application/vnd.plotly.v1+json', {'data': [], 'layout': {'images': [place]}})
 """
-
-# A gap: what is removed from a widget's value is not said. Whatever comes to be said leaves this set, or the test fails.
-UNSAID = {"a widget of HTML", "a widget of HTML that is changed"}

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pexpect
 
@@ -40,7 +41,7 @@ def test_papermill_writes_the_notice_into_the_notebook(tmp_path: Path) -> None:
     install_kernels(tmp_path, {"sandboxed": ""}, env)
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    cell: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     parameters = {**cell, "id": "a", "source": "number = 1", "metadata": {"tags": ["parameters"]}}
     code = {**cell, "id": "b", "source": f"print(number * 7)\ntry: {CALL}\nexcept OSError as error: print(error)"}
     spec = {"kernelspec": {"name": "sandboxed", "display_name": "sandboxed", "language": "python"}}

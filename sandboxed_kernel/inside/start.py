@@ -24,9 +24,11 @@ if sys.path[0] in ("", os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
     del sys.path[0]
 
 import asyncio
+import importlib
 import importlib.util
 import json
 import shlex
+from datetime import datetime
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -72,15 +74,52 @@ def _late(name: str, known: dict[str, Any]) -> None:
     sys.modules[name] = _LateModule(name, spec, known)
 
 
+def _write_connection_file(*arguments: Any, **options: Any) -> Any:
+    from jupyter_client.connect import write_connection_file
+
+    return write_connection_file(*arguments, **options)
+
+
+def _import_jsonutil_without_dateutil() -> None:
+    """It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms.
+
+    Nobody else sees the stand-ins: they are gone when this returns.
+    """
+
+    def tzlocal() -> Any:
+        from dateutil.tz import tzlocal  # type: ignore[import-untyped]
+
+        return tzlocal()
+
+    read = datetime.fromisoformat
+    stand_ins: dict[str, dict[str, Any]] = {
+        "dateutil": {"__path__": []},
+        "dateutil.parser": {"parse": read, "isoparse": read},
+        "dateutil.tz": {"tzlocal": tzlocal},
+    }
+    for name, known in stand_ins.items():
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__dict__.update(known)
+    try:
+        importlib.import_module("jupyter_client.jsonutil")
+    except ImportError:
+        pass  # another version, which asks dateutil for something else: with the real one, later
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+
+
 # ipykernel needs session, connect and jsonutil of jupyter_client, but importing any of them runs its __init__, which
-# imports every manager and client. Of the debugger it asks at start only whether there is one.
-_late("jupyter_client", {})
+# imports every manager and client. ipykernel.connect takes one function from there by name, and does not call it at
+# start. Of the debugger it asks at start only whether there is one.
+_late("jupyter_client", {"write_connection_file": _write_connection_file})
 _late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
+_import_jsonutil_without_dateutil()
 
 import zmq  # noqa: E402
 from ipykernel import iostream, kernelapp  # noqa: E402
 from ipykernel.ipkernel import IPythonKernel  # noqa: E402
-from traitlets import Integer, Type  # noqa: E402
+from traitlets import Integer, Type, default  # noqa: E402
 from zmq.eventloop.zmqstream import ZMQStream  # noqa: E402
 
 _LISTENERS_KEY = "sandboxed_kernel_listeners"  # as in relay/connection.py, which code inside does not import
@@ -138,6 +177,15 @@ class SandboxedKernel(IPythonKernel):
         super().__init__(**kwargs)
         self.shell.register_magic_function(_sandbox, "line", "sandbox")
 
+    def start(self) -> None:
+        """ipykernel makes the subshells' manager in the thread that first asks for it, and it must be this one.
+
+        Its control thread asks first where a client's request waits already, which behind a relay it does.
+        """
+        if self.shell_channel_thread is not None:
+            self.shell_channel_thread.manager  # noqa: B018
+        super().start()
+
 
 class SandboxedKernelApp(kernelapp.IPKernelApp):
     """ipykernel's application on inherited sockets."""
@@ -145,6 +193,14 @@ class SandboxedKernelApp(kernelapp.IPKernelApp):
     # 1: there is a parent, and it need not be polled for: its end kills us (PR_SET_PDEATHSIG, prctl(2)).
     parent_handle = Integer(1).tag(config=True)
     kernel_class = Type(SandboxedKernel, klass="ipykernel.kernelbase.Kernel")
+    blocking_class = Type(object, klass=object)
+
+    @default("blocking_class")
+    def _blocking_class(self) -> type:
+        """Named by a string, as jupyter_client does, it would be imported at start, and every manager with it."""
+        from jupyter_client.blocking.client import BlockingKernelClient
+
+        return BlockingKernelClient
 
     def init_sockets(self) -> None:
         with open(self.abs_connection_file, encoding="utf-8") as stream:

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from sandboxed_kernel.broker.birth import live
 from sandboxed_kernel.broker.orders import Log, Orders
-from sandboxed_kernel.broker.serve import serve
 from sandboxed_kernel.confinement.apply import restrict_thread
 from sandboxed_kernel.confinement.filesystem import READ, Fs, PathRule
 from sandboxed_kernel.confinement.filters import load_program
@@ -26,7 +27,6 @@ from sandboxed_kernel.confinement.numbers import NUMBERS
 from sandboxed_kernel.confinement.plan import Plan, effective_grants, make_plan
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.errors import HostError, SandboxError
-from sandboxed_kernel.hostnames.pins import Resolution
 from sandboxed_kernel.linux import folders, processes
 from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Policy
@@ -37,6 +37,9 @@ from sandboxed_kernel.surroundings import (
     make_private_folder,
     search_domains,
 )
+
+if TYPE_CHECKING:
+    from sandboxed_kernel.hostnames.pins import Resolution
 
 _START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "start.py")
 _PATIENCE = 5.0  # seconds for the broker to end everything
@@ -195,7 +198,7 @@ def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.sock
     code = HostError.exit_code
     try:
         relay_end.close()
-        serve(orders, broker_end)
+        live(orders, broker_end)
         code = 0
     except BaseException:  # noqa: BLE001  # a forked process must not run on into its parent's code
         import traceback

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sandboxed_kernel.hostnames.pins import Resolution
-from sandboxed_kernel.notices.events import Event
-from sandboxed_kernel.policy.model import Policy
+if TYPE_CHECKING:  # the launcher reads this before it forks, and would wait for each of them
+    from sandboxed_kernel.hostnames.pins import Resolution
+    from sandboxed_kernel.notices.events import Event
+    from sandboxed_kernel.policy.model import Policy
 
 
 class Log(Protocol):

@@ -8,7 +8,6 @@ gone; the launcher does the same for it.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
@@ -30,13 +29,17 @@ _PATIENCE = 5.0  # seconds for the last messages and the last descendants
 _MAX_OUTPUT = 1 << 20  # bytes of the confined process's own output that are passed on to the launcher's log
 
 
-def serve(orders: Orders, relay: socket.socket) -> None:
-    """Start the confined process, answer its calls, end with it. ``relay`` is this end of the channel."""
-    fenced = _become_broker()
+def serve(orders: Orders, relay: socket.socket, born: Child | Exception, *, fenced: bool) -> None:
+    """Answer the calls of the confined process, end with it; or say why it was not ``born``.
+
+    ``relay`` is this end of the channel. ``fenced``: see ``processes.kill_descendants``.
+    """
     life = _Life(orders, relay, fenced)
     try:
         try:
-            life.begin()
+            if isinstance(born, Exception):
+                raise born
+            life.begin(born)
         except SandboxError as error:
             life.fail(str(error), error.exit_code)
         except OSError as error:
@@ -45,18 +48,6 @@ def serve(orders: Orders, relay: socket.socket) -> None:
             life.reactor.run()
     finally:
         life.end()
-
-
-def _become_broker() -> bool:
-    """Whether our signals reach nothing but what we fork from now on."""
-    os.setsid()
-    processes.become_subreaper()
-    processes.set_no_new_privs()
-    processes.drop_capabilities()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return processes.fence_signals()
 
 
 class _Life:
@@ -73,9 +64,9 @@ class _Life:
 
     # --- begin -----------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """In this order: the process first, so that it starts while the broker gets ready to answer it."""
-        child = self._child = self._orders.spawn()
+    def begin(self, child: Child) -> None:
+        """``child`` has been started already, and goes on while the broker gets ready to answer it."""
+        self._child = child
         self._send_now(channel.Started(child.pid))
         self._watch_children()
         # First: a cell's beginning is said before the cell can make its first call, and is to be heard before it.

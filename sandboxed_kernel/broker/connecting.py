@@ -52,14 +52,11 @@ class Connecting:
         """Connect to ``target`` and answer ``call``. ``still_right`` is asked after connecting; no means EACCES."""
         if self.join(call, reference):
             return
-        with linux_sockets.non_blocking(reference.sock) as caller_polls:
-            error = linux_sockets.connect_now(reference.sock, target)
+        error, caller_polls = linux_sockets.connect_now(reference.sock, target)
         if error == errno.EINPROGRESS:
-            if not linux_sockets.is_connected(reference.sock):
+            if not (caller_polls and linux_sockets.is_connected(reference.sock)):
                 self._wait(call, reference, still_right, caller_polls)
                 return
-            if not caller_polls:  # a listener on this machine: done before connect_ex returned
-                error = reference.sock.connect_ex(target)
         elif error == errno.EAGAIN and not caller_polls and isinstance(target, str):
             self._connect_in_thread(call, reference, target, still_right)
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Container
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
@@ -110,6 +111,7 @@ _PAIRED = {
 }
 
 
+@lru_cache(maxsize=256)
 def decide_socket(family: int, kind: int, protocol: int) -> CreateSocket | CreatePair | Refuse:
     """For the three ints of socket(2), already cut to 32 bits."""
     flags = kind & (SOCK_NONBLOCK | SOCK_CLOEXEC)

@@ -154,11 +154,12 @@ class Broker:
         call = call._replace(said=self._copy_address(call, call.args[1], call.args[2]))
         if self._replies.repeat(call, file.inode):
             return
-        address = parse_address(call.said)
         reference = self._sockets.find(file.device, file.inode)
         if reference is not None:
-            self._connect_reference(call, reference, address)
+            if not self._parts.tcp.connect_as_before(call, reference):
+                self._connect_reference(call, reference, parse_address(call.said))
             return
+        address = parse_address(call.said)
         pair = self._parts.datagrams.find(file.inode)
         if pair is not None:
             self._parts.datagram.connect(call, pair, address)

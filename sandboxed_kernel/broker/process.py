@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sandboxed_kernel.broker.calls import Malformed
 
@@ -60,8 +60,7 @@ def read_string(tid: int, address: int) -> bytes:
         os.close(memory)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
+class OpenFile(NamedTuple):
     """What a descriptor number of the caller means now: a device and inode."""
 
     device: int

@@ -12,7 +12,6 @@ import os
 import resource
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 from sandboxed_kernel.broker.decisions import CreateSocket
 from sandboxed_kernel.linux import processes
@@ -77,8 +76,10 @@ class Sockets:
         """Close our reference; the sandbox's own copies stay."""
         if self._by_inode.get(reference.inode) is reference:
             del self._by_inode[reference.inode]
-        with suppress(OSError):
+        try:
             reference.sock.close()
+        except OSError:
+            pass
 
     def sweep(self) -> None:
         """Drop every reference whose socket no process of the sandbox has open any more."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
+from math import inf
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.broker.calls import AF_INET6, InetAddress
-from sandboxed_kernel.broker.connecting import Connecting
+from sandboxed_kernel.broker.connecting import Connecting, Target
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
@@ -22,6 +24,9 @@ from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Notification
 
 _MAX_LISTENERS = 4096
+_MAX_TARGETS = 4096
+_TARGET_KNOWN = 1.0  # seconds, where the address may become one of this machine
+_NO_TARGET: tuple[float, Target] = (0.0, ())
 _MAX_PORTS_HAD = 256  # of some 28,000 that Linux hands out
 
 
@@ -43,7 +48,21 @@ class TcpCalls:
         self._names, self._diag, self._own, self._telling = names, diag, own, telling
         self._ephemeral = ephemeral
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
+        self._targets: dict[tuple[int, bytes], tuple[float, Target]] = {}  # (family, sockaddr) -> until when, where to
         self._ports_had: dict[int, None] = {}  # in the order of their last use
+
+    def connect_as_before(self, call: Notification, reference: Reference) -> bool:
+        """Connect where this very address was allowed to lead before: what policy and pins allow only ever grows."""
+        until, target = self._targets.get((reference.family, call.said), _NO_TARGET)
+        if time.monotonic() >= until:
+            return False
+        self._connecting.connect(call, reference, target)
+        return True
+
+    def _remember_target(self, family: int, said: bytes, until: float, target: Target) -> None:
+        if len(self._targets) >= _MAX_TARGETS:
+            self._targets.clear()
+        self._targets[family, said] = (until, target)
 
     def connect(
         self, call: Notification, reference: Reference, to: InetAddress, again: Callable[[Notification], None]
@@ -54,17 +73,20 @@ class TcpCalls:
         address = decisions.normalise(to.address)
         rules = self._names.pins
         # As an address of our own first: what is allowed even there needs no question about the route.
-        verdict = decisions.decide_connect(to, rules, own_interface=True)
+        verdict, until = decisions.decide_connect(to, rules, own_interface=True), inf
         if isinstance(verdict, decisions.ConnectToOwn) and not self._own.is_here(address):
+            until = time.monotonic() + _TARGET_KNOWN
             verdict = decisions.decide_connect(to, rules, own_interface=False)
         if isinstance(verdict, decisions.ConnectTo):
             self._telling.allowed(call, "tcp", verdict.rule, address, to.port)
-            self._connecting.connect(call, reference, self._target(reference, to, verdict.address))
+            target = self._target(reference, to, verdict.address)
+            self._remember_target(reference.family, call.said, until, target)
+            self._connecting.connect(call, reference, target)
         elif isinstance(verdict, decisions.AnswerNames):
             host, port = self._streams.address()
-            target = InetAddress(IPv4Address(host), port)
+            names = InetAddress(IPv4Address(host), port)
             expect = self._expect(reference, call.tid)
-            self._connecting.connect(call, reference, self._target(reference, target, target.address), expect)
+            self._connecting.connect(call, reference, self._target(reference, names, names.address), expect)
         elif isinstance(verdict, decisions.ConnectToOwn):
             self._connect_own(call, reference, to, verdict.address, again)
         elif self._names.launching:

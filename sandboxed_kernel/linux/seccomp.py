@@ -31,7 +31,8 @@ _ADD = 1 << 30 | _ADDFD.size << 16 | ord("!") << 8 | 3
 _SET_FLAGS = 1 << 30 | 8 << 16 | ord("!") << 8 | 4
 
 _ADDFD_FLAG_SEND = 2  # Linux 5.14: add the descriptor and answer with its number, in one step
-_HANDLED = (signal.SIGCHLD, signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # what may come to a broker
+# What may come to a broker.
+_HANDLED = libc.SignalMask(signal.SIGCHLD, signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FD_SYNC_WAKE_UP = 1  # Linux 6.6: hand the processor straight to the caller; halves the round trip
 
 
@@ -108,8 +109,8 @@ class Listener:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        ident, tid, _flags, nr, _arch, _ip, *args = _NOTIF.unpack(buffer)
-        return Notification(ident, tid, nr, tuple(args))
+        fields = _NOTIF.unpack(buffer)
+        return Notification(fields[0], fields[1], fields[3], fields[6:])
 
     def is_valid(self, ident: int) -> bool:
         """Whether the caller still waits: then what was read from its memory before was its own (no reused pid)."""
@@ -131,11 +132,11 @@ class Listener:
         flags = os.O_CLOEXEC if close_on_exec else 0
         # A signal here (an orphan ended, say) makes Linux drop the descriptor and answer the call all the same, with 0:
         # the caller takes its standard input for the new socket. kernel/seccomp.c, seccomp_notify_addfd.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        _HANDLED.block()
         try:
             self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _HANDLED.unblock()
 
     def knows_add_descriptor(self) -> bool:
         """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""

@@ -48,7 +48,20 @@ def peer_process(sock: socket.socket) -> int:
 
 def expect_interrupts() -> None:
     """Once, in the main thread, before ``connect_now``: SIGALRM interrupts a system call and does nothing else."""
-    signal.signal(signal.SIGALRM, lambda _number, _frame: None)  # without SA_RESTART
+    signal.signal(signal.SIGALRM, _tick)  # without SA_RESTART
+
+
+class _Ticks:
+    """The timer runs on for one period after the last connect: starting and stopping it for each costs more."""
+
+    running = used = False
+
+
+def _tick(_number: int, _frame: object) -> None:
+    if not _Ticks.used:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _Ticks.running = False
+    _Ticks.used = False
 
 
 @contextmanager
@@ -66,20 +79,26 @@ def non_blocking(sock: socket.socket) -> Iterator[bool]:
             sock.setblocking(True)
 
 
-def connect_now(sock: socket.socket, target: tuple[str | int, ...] | str) -> int:
-    """connect(2) of a ``non_blocking`` socket; an errno, 0 for done. Never waits.
-
-    The sandbox can clear O_NONBLOCK between our setting it and our connect, which would then last two minutes with a
-    silent host. A timer interrupts such a call; the connection is under way then, as after EINPROGRESS.
-    """
-    signal.setitimer(signal.ITIMER_REAL, _STUCK, _STUCK)  # repeated: the first may come before the call begins
+def connect_now(sock: socket.socket, target: tuple[str | int, ...] | str) -> tuple[int, bool]:
+    """connect(2) of a ``non_blocking`` socket; an errno, 0 for done. Never waits."""
+    polls = bool(fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_NONBLOCK)
+    sock.setblocking(False)
+    _Ticks.used = True  # before the next line: see _tick
+    if not _Ticks.running:
+        _Ticks.running = True
+        signal.setitimer(signal.ITIMER_REAL, _STUCK, _STUCK)
     try:
         error = sock.connect_ex(target)
+        if error == errno.EINPROGRESS and not polls:
+            error = sock.connect_ex(target)  # a listener on this machine: done already
+            if error == errno.EALREADY:
+                error = errno.EINPROGRESS
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if not polls:
+            sock.setblocking(True)
     if error == errno.EINTR:
-        return errno.EAGAIN if sock.family == socket.AF_UNIX else errno.EINPROGRESS
-    return error
+        error = errno.EAGAIN if sock.family == socket.AF_UNIX else errno.EINPROGRESS
+    return error, polls
 
 
 def is_connected(sock: socket.socket) -> bool:

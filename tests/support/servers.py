@@ -90,7 +90,7 @@ class _Receiver:
         while True:
             try:
                 client.connect(self.sock.getsockname())
-            except BlockingIOError:  # a unix socket's queue is full, and connect(2) with a timeout does not wait for room
+            except BlockingIOError:  # a unix socket's queue is full: connect(2) with a timeout does not wait for room
                 if time.monotonic() > end:
                     client.close()
                     raise

@@ -47,6 +47,7 @@ class KernelArguments(NamedTuple):
 
     connection_file: str
     policy_file: str | None = None
+    settings: tuple[str, ...] = ()  # of ipykernel, for the kernel inside: "--HistoryManager.hist_file=:memory:"
 
 
 # jupyter_client keeps "-f FILE"; VS Code writes "--f=FILE" for what it takes to be ipykernel.
@@ -54,11 +55,18 @@ _KERNEL_OPTIONS = {"-f": "connection_file", "--f": "connection_file", "--policy"
 
 
 def kernel_arguments(words: Sequence[str]) -> KernelArguments:
-    """``-f FILE``, ``-f=FILE``, ``--f FILE`` or ``--f=FILE``, and the same of ``--policy``. Raises PolicyError."""
+    """``-f FILE``, ``-f=FILE``, ``--f FILE`` or ``--f=FILE``, and the same of ``--policy``. Raises PolicyError.
+
+    ``--Class.trait=VALUE`` is ipykernel's and passed on to it: nbclient adds one to every kernel named python3.
+    """
     found: dict[str, str] = {}
+    settings = []
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
+        if equals and _is_trait(option):
+            settings.append(word)
+            continue
         name = _KERNEL_OPTIONS.get(option)
         if name is None:
             write = f'Write [--policy FILE] -f CONNECTION_FILE, or "{PROGRAM} --help" to see the commands'
@@ -70,14 +78,20 @@ def kernel_arguments(words: Sequence[str]) -> KernelArguments:
             raise PolicyError("the command line", f"{option} without a file", f"Write {option} FILE")
     if "connection_file" not in found:
         raise PolicyError("the command line", "no connection file", "Write -f CONNECTION_FILE; Jupyter fills it in")
-    return KernelArguments(**found)
+    return KernelArguments(**found, settings=tuple(settings))
+
+
+def _is_trait(option: str) -> bool:
+    """Whether it is written like ``--HistoryManager.hist_file``, as traitlets' command lines are."""
+    class_name, _, trait = option.removeprefix("--").partition(".")
+    return option.startswith("--") and class_name[:1].isupper() and class_name.isidentifier() and trait.isidentifier()
 
 
 def _run_kernel(words: Sequence[str]) -> int:
     arguments = kernel_arguments(words)
     from sandboxed_kernel import launcher
 
-    return launcher.run_kernel(arguments.policy_file, arguments.connection_file)
+    return launcher.run_kernel(arguments.policy_file, arguments.connection_file, arguments.settings)
 
 
 # --- commands for people -----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from sandboxed_kernel.confinement.filesystem import READ, Fs, PathRule
 from sandboxed_kernel.confinement.filters import load_program
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.numbers import NUMBERS
-from sandboxed_kernel.confinement.plan import Plan, effective_grants, make_plan
+from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import folders, processes
@@ -54,8 +54,10 @@ class _Launch:
     connection_file: str | None = None
 
 
-def run_kernel(policy_file: str | None, connection_file: str) -> int:
+def run_kernel(policy_file: str | None, connection_file: str, settings_inside: Sequence[str] = ()) -> int:
     """Run one Jupyter kernel until it ends; its exit code. The notebook's folder is the working directory.
+
+    ``settings_inside`` are further arguments for ipykernel ("--Class.trait=value").
 
     Raises PolicyError for an unusable connection file. Whatever else is wrong is said in the notebook, where nothing
     untrusted then runs.
@@ -70,14 +72,16 @@ def run_kernel(policy_file: str | None, connection_file: str) -> int:
         settings = load_settings()
         launch = _Launch(os.getcwd(), replace(settings, policy_file=policy_file or settings.policy_file), front.file)
         back = create_back(private)
-        policy, plan = _prepare(launch, private, (sys.executable, _START, "-f", back.file))
+        policy, plan = _prepare(launch, private, (sys.executable, _START, "-f", back.file, *settings_inside))
         refusals = Refusals(private)
         plan = _for_kernel(plan, policy, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as broker:
             from sandboxed_kernel.relay.loop import Relay, RelayOptions
 
-            options = RelayOptions(active_content=policy.active_content, on_event=refusals.add)
+            options = RelayOptions(
+                active_content=policy.active_content, on_event=refusals.add, not_enforced=_not_enforced(plan)
+            )
             return Relay(front, back, broker, options=options).run()
     except SandboxError as error:
         from sandboxed_kernel.relay.refusal import serve_refusal
@@ -136,6 +140,11 @@ def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file:
     text = describe(policy, effective_grants(policy, plan.cwd), plan.missing)
     environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
+
+
+def _not_enforced(plan: Plan) -> tuple[str, ...]:
+    """A sentence per feature that this host lacks and the policy does without."""
+    return tuple(describe_missing(name, plan.abi) for name in plan.missing)
 
 
 class _Launched:

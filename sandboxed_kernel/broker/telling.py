@@ -21,6 +21,8 @@ from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.policy.explain import allow_line
 from sandboxed_kernel.policy.model import Destination, Transport
 
+# A library asks for IPv4 and IPv6 addresses within this many seconds: one refusal for people, not two.
+_ONE_QUESTION = 0.02
 # Everyday mistakes: their errno says all.
 _UNREMARKABLE = (errno.EBADF, errno.ENOTSOCK, errno.EINTR, errno.ENOTTY, errno.ENOTDIR)
 
@@ -29,6 +31,7 @@ class Telling:
     def __init__(self, replies: Replies, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
         self._replies, self._reporter, self._pins, self._own = replies, reporter, pins, own
         self._own_pid = os.getpid()
+        self._last_name = ("", 0, 0.0)
 
     def refuse_endpoint(
         self, call: Notification, verdict: Refuse, kind: events.Kind, protocol: Transport, to: InetAddress, inode: int
@@ -69,6 +72,12 @@ class Telling:
 
     def refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
         """Report a DNS question for a name that the policy does not name; ``then`` the question is answered."""
+        now = time.monotonic()
+        last_name, last_pid, when = self._last_name
+        self._last_name = (name, pid, now)
+        if (name, pid) == (last_name, last_pid) and now - when < _ONE_QUESTION:
+            then()  # the IPv6 half of a question that was just reported
+            return
         reason = "no line under [network] allow names this host"
         line = allow_line(name, 443)
         make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=line)

@@ -6,6 +6,7 @@ links for the Help menu: the sandbox must have no say in it. It is also wanted b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandboxed_kernel.relay.messages import PROTOCOL_VERSION, Json
@@ -22,8 +23,11 @@ class Versions:
     ipython: str
 
 
-def kernel_info(versions: Versions) -> Json:
-    """The same as ipykernel 7 says (``IPythonKernel.language_info``), less the help links."""
+def kernel_info(versions: Versions, not_enforced: Sequence[str] = ()) -> Json:
+    """The same as ipykernel 7 says (``IPythonKernel.language_info``), less the help links.
+
+    What this host does not enforce (``not_enforced``, sentences) is said in the banner.
+    """
     major = int(versions.python.split(".")[0])
     return {
         "status": "ok",
@@ -42,7 +46,8 @@ def kernel_info(versions: Versions) -> Json:
         "banner": f"Python {versions.python_full}\n"
         "Type 'copyright', 'credits' or 'license' for more information\n"
         f"IPython {versions.ipython} -- An enhanced Interactive Python. Type '?' for help.\n"
-        "This kernel is sandboxed: type %sandbox to see what it may reach.\n",
+        "This kernel is sandboxed: type %sandbox to see what it may reach.\n"
+        + "".join(f"NOT ENFORCED, as the policy's best_effort says: {sentence}\n" for sentence in not_enforced),
         "help_links": [],
         "debugger": True,
         "supported_features": ["kernel subshells", "debugger"],

@@ -46,12 +46,14 @@ _ERROR_NAMES = {error.exit_code: error.__name__ for error in (PolicyError, HostE
 class RelayOptions:
     """``versions``: None when the interpreter inside is this one. ``parent_pid``: its end ends the kernel.
     ``on_event`` is called with every event before its notice is sent; it must not wait, nor raise.
+    ``not_enforced``: a sentence for each thing that this host cannot enforce and the policy does without.
     """
 
     active_content: Literal["strip", "allow"] = "strip"
     versions: answers.Versions | None = None
     parent_pid: int | None = field(default_factory=parent_pid)
     on_event: Callable[[Event], None] = lambda _event: None
+    not_enforced: tuple[str, ...] = ()
 
 
 class Relay:
@@ -79,6 +81,7 @@ class Relay:
         # It reads quickly, or is in a state where waiting longer does not help. Receiving never waits.
         self._broker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
         self._cells = Cells()
+        self._unsaid = self._options.not_enforced
         self._desk = Desk(lambda: os.urandom(16).hex())
         self._cleaner = Cleaner(self._options.active_content)
         self._alive = False  # the kernel has said something
@@ -186,7 +189,9 @@ class Relay:
         elif request.msg_type == "connect_request":
             content = answers.connect(self._front.connection.ports)
         else:
-            content = answers.kernel_info(self._options.versions or installed_versions())
+            content = answers.kernel_info(
+                self._options.versions or installed_versions(), self._options.not_enforced
+            )
         self._front.answer(channel, request, content)
 
     def _begin(self, channel: str, message: Message) -> None:
@@ -207,7 +212,15 @@ class Relay:
         cell = self._cells.running_visible()
         if cell is not None:
             self._tell_broker(words.CellBegan(cell.msg_id))
+            self._say_what_is_not_enforced(cell)
             self._say(self._desk.cell_began(cell.header))
+
+    def _say_what_is_not_enforced(self, cell: Cell) -> None:
+        """In the first cell: few people see a kernel's banner."""
+        for sentence in self._unsaid:
+            text = f"[sandbox] NOT ENFORCED, as the policy's best_effort says: {sentence}\n"
+            self._front.publish("stream", {"name": "stderr", "text": text}, cell.header)
+        self._unsaid = ()
 
     # --- kernel to front ---------------------------------------------------------------------------------------------
 

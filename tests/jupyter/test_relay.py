@@ -89,8 +89,8 @@ os.waitpid(pid, 0)
 def test_subshells_run_beside_the_main_shell(own_kernel: Kernel) -> None:
     kernel = own_kernel
     subshell = kernel.request("control", "create_subshell_request", {})["content"]["subshell_id"]
-    blocked = kernel.begin("import threading\nevent = threading.Event()\nevent.wait(60)")
-    kernel.until_iopub(lambda m: m["msg_type"] == "execute_input")
+    blocked = kernel.begin("import threading\nevent = threading.Event()\nprint('waits')\nevent.wait(60)")
+    kernel.until_iopub(lambda m: m["msg_type"] == "stream" and "waits" in m["content"]["text"])
     reply = kernel.request("shell", "execute_request", {"code": "event.set()", "silent": False}, subshell_id=subshell)
     assert reply["content"]["status"] == "ok"
     assert kernel.finish(blocked).status == "ok"
@@ -265,3 +265,11 @@ def test_user_code_sees_a_plain_kernel(short_path: Path) -> None:
             kernel.run("import sys")
             seen.append([looks(kernel, name) for name in names])
     assert seen[0] == seen[1]
+
+
+def test_what_this_host_does_not_enforce_is_said_in_the_first_cell_and_in_the_banner(short_path: Path) -> None:
+    sentence = "this host has Landlock ABI 4; signals cannot be kept inside before ABI 6 (Linux 6.12)."
+    with kernels.running([*kernels.FAKE, "--not-enforced", sentence], short_path) as kernel:
+        assert sentence in kernel.request("shell", "kernel_info_request", {})["content"]["banner"]
+        assert kernel.run("1").text == f"[sandbox] NOT ENFORCED, as the policy's best_effort says: {sentence}\n"
+        assert kernel.run("2").text == ""

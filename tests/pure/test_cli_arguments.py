@@ -24,8 +24,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What the launcher was asked to do; it answers 7, and 128 + 15 for a command."""
     calls: Calls = []
 
-    def run_kernel(policy_file: str | None, connection_file: str) -> int:
-        calls.append(("kernel", policy_file, connection_file))
+    def run_kernel(policy_file: str | None, connection_file: str, settings: tuple[str, ...]) -> int:
+        calls.append(("kernel", policy_file, connection_file, settings))
         return 7
 
     def run_command(argv: list[str], **options: Any) -> int:
@@ -56,7 +56,14 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def test_the_kernels_form_in_every_spelling(words: list[str], policy: str | None, launched: Calls) -> None:
     assert kernel_arguments(words) == KernelArguments("c.json", policy)
     assert main(words) == 7
-    assert launched == [("kernel", policy, "c.json")]
+    assert launched == [("kernel", policy, "c.json", ())]
+
+
+def test_settings_of_ipykernel_are_passed_on_to_it() -> None:
+    words = ["-f", "c.json", "--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=10"]
+    assert kernel_arguments(words) == KernelArguments("c.json", None, tuple(words[2:]))
+    with pytest.raises(PolicyError, match="is not understood"):
+        kernel_arguments(["-f", "c.json", "--debug=1"])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +172,7 @@ def test_help_is_not_taken_for_a_kernel(words: list[str], capsys: pytest.Capture
 def test_an_error_of_the_launcher_becomes_its_exit_code(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_kernel(policy_file: str | None, connection_file: str) -> int:
+    def run_kernel(policy_file: str | None, connection_file: str, settings: tuple[str, ...]) -> int:
         raise error
 
     monkeypatch.setattr(sandboxed_kernel, "launcher", SimpleNamespace(run_kernel=run_kernel), raising=False)

@@ -101,6 +101,7 @@ class FakeBroker:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("-f", "--f", required=True)
+    parser.add_argument("--not-enforced", action="append", default=[])
     parser.add_argument("--active-content", default="strip", choices=("strip", "allow"))
     args = parser.parse_args()
     private = tempfile.mkdtemp(prefix="sbk-")
@@ -121,7 +122,9 @@ def main() -> int:
                 pass
             os._exit(0)
         theirs.close()
-        return Relay(front, back, ours, options=RelayOptions(active_content=args.active_content)).run()
+        return Relay(front, back, ours, options=RelayOptions(
+            active_content=args.active_content, not_enforced=tuple(args.not_enforced)
+        )).run()
     except SandboxError as error:
         print(error, file=sys.stderr)
         return error.exit_code

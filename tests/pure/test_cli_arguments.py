@@ -292,7 +292,7 @@ def test_what_install_writes_is_what_the_command_line_reads(tmp_path: Path, laun
     folder = kernelspec.install(policy_file=None, prefix=str(tmp_path))
     argv = json.loads(Path(folder, "kernel.json").read_text())["argv"]
     assert main([word.replace("{connection_file}", "c.json") for word in argv[4:]]) == 7
-    assert launched == [("kernel", None, "c.json")]
+    assert launched == [("kernel", None, "c.json", ())]
 
 
 @pytest.mark.usefixtures("starts")

@@ -97,7 +97,10 @@ def test_each_special_socket_is_refused_whatever_the_machine_has(workspace: Path
     assert {name for name, became in outside.items() if became not in {"None", *lacking, *privileged}} == set()
     assert "None" in outside.values()
     inside = run_inside(ASK, workspace=workspace).json()
-    assert {name: became for name, became in inside.items() if became not in ("EACCES", "EAFNOSUPPORT")} == {}
+    # A container's profile may refuse it before us, in its own words: Linux takes the stricter of two filters.
+    refused = {"EACCES", "EAFNOSUPPORT"}
+    unrefused = {name: became for name, became in inside.items() if became not in refused}
+    assert {name: became for name, became in unrefused.items() if became not in privileged & {outside[name]}} == {}
 
 
 PAIRS = f"""

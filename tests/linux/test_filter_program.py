@@ -46,7 +46,7 @@ PROBES: list[tuple[str, tuple[int, ...]]] = [
     ("prctl", (4, 0)),
     ("prctl", (1, 15)),
     ("prctl", (35, 0)),
-    ("prlimit64", (1, 7, 0, 0)),
+    ("prlimit64", (0x7FFFFFFF, 7, 0, 0)),  # nobody: ESRCH
     ("prlimit64", (1, 7, 1, 0)),
     ("setpriority", (2, 0, 0)),
     ("unshare", (0x10000000,)),

@@ -29,7 +29,8 @@ Target = tuple[str | int, ...] | str
 Check = Callable[[], bool]
 
 
-def _yes() -> bool:
+def always_right() -> bool:
+    """For a target that needs no second look; known by identity, so there is only this one."""
     return True
 
 
@@ -48,7 +49,9 @@ class Connecting:
         self._threads = 0
         linux_sockets.expect_interrupts()
 
-    def connect(self, call: Notification, reference: Reference, target: Target, still_right: Check = _yes) -> None:
+    def connect(
+        self, call: Notification, reference: Reference, target: Target, still_right: Check = always_right
+    ) -> None:
         """Connect to ``target`` and answer ``call``. ``still_right`` is asked after connecting; no means EACCES."""
         if self.join(call, reference):
             return
@@ -93,7 +96,7 @@ class Connecting:
         under_way = _UnderWay(reference, still_right)
         self._under_way[reference.inode] = under_way
         self._reactor.watch(reference.sock.fileno(), loop.OUT, lambda _events: self._over(under_way))
-        if still_right is not _yes:
+        if still_right is not always_right:
             under_way.timer = self._reactor.call_later(_MEET_WITHIN, lambda: self._give_up(under_way))
         if caller_polls:
             self._replies.answer(call, error=errno.EINPROGRESS, inode=reference.inode)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from sandboxed_kernel.broker.calls import Address, UnixAbstract, UnixPath, UnixUnnamed, as_int
-from sandboxed_kernel.broker.connecting import Connecting, path_of
+from sandboxed_kernel.broker.connecting import Connecting, always_right, path_of
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
@@ -60,7 +60,7 @@ class UnixCalls:
             self._telling.refuse(call, refusal, "connect", shown, protocol="unix", inode=reference.inode)
             return
         try:
-            still_right = self._listener_is_own(reference) if is_own else _yes
+            still_right = self._listener_is_own(reference) if is_own else always_right
             connecting.connect(call, reference, path_of(found), still_right)
         finally:
             os.close(found)
@@ -102,7 +102,3 @@ class UnixCalls:
     def listens_already(self, inode: int) -> bool:
         found = self._diag.unix_socket(inode)
         return found is not None and found.listening
-
-
-def _yes() -> bool:
-    return True

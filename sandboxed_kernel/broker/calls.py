@@ -37,11 +37,6 @@ class InetAddress:
     flow: int = 0
     scope: int = 0
 
-    def tuple_for(self, family: int, address: IPv4Address | IPv6Address | None = None) -> tuple[str | int, ...]:
-        """As Python's socket module takes it, for a socket of ``family``, optionally with another ``address``."""
-        text = str(address if address is not None else self.address)
-        return (text, self.port, self.flow, self.scope) if family == AF_INET6 else (text, self.port)
-
 
 @dataclass(frozen=True, slots=True)
 class UnixPath:

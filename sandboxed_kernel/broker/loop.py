@@ -43,8 +43,6 @@ from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.linux.seccomp import Listener, Notification
 
-_CLOSE_ON_EXEC = os.O_CLOEXEC
-
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -173,7 +171,7 @@ class Broker:
         elif reference.family == AF_UNIX:
             self._parts.unix.connect(call, reference, address)
         elif reference.family == AF_NETLINK or not isinstance(address, InetAddress):
-            self._replies.answer(call, error=errno.EINVAL if reference.family == AF_UNIX else errno.EAFNOSUPPORT)
+            self._replies.answer(call, error=errno.EAFNOSUPPORT)
         else:
             wrong = decisions.wrong_family(reference.family, address)
             if wrong is not None:
@@ -287,7 +285,7 @@ class Broker:
         flags = as_int(call.args[2])
         peer = terminals.open_peer(call.tid, as_int(call.args[0]), flags)
         try:
-            self._replies.give_descriptor(call, peer, close_on_exec=bool(flags & _CLOSE_ON_EXEC))
+            self._replies.give_descriptor(call, peer, close_on_exec=bool(flags & os.O_CLOEXEC))
         finally:
             os.close(peer)
 

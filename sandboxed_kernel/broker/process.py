@@ -93,14 +93,10 @@ def open_directory(tid: int, descriptor: int = AT_FDCWD) -> int:
 
 def umask(tid: int) -> int:
     """The caller's umask, /proc/TID/status. Raises Malformed."""
-    try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"Umask:"):
-                    return int(line.split()[1], 8)
-    except (OSError, ValueError):
-        pass
-    raise Malformed(errno.EACCES, "the caller's umask cannot be read")
+    found = field(f"/proc/{tid}/status", b"Umask:", base=8)
+    if found is None:
+        raise Malformed(errno.EACCES, "the caller's umask cannot be read")
+    return found
 
 
 def short_name(tid: int) -> str:
@@ -114,11 +110,17 @@ def short_name(tid: int) -> str:
 
 def process_of(tid: int) -> int:
     """The process (thread group) of a thread, or the number itself where that is gone."""
+    found = field(f"/proc/{tid}/status", b"Tgid:")
+    return tid if found is None else found
+
+
+def field(path: str, name: bytes, *, base: int = 10) -> int | None:
+    """The number after ``name`` in a file of /proc with a field per line, or None where there is none."""
     try:
-        with open(f"/proc/{tid}/status", "rb") as file:
+        with open(path, "rb") as file:
             for line in file:
-                if line.startswith(b"Tgid:"):
-                    return int(line.split()[1])
+                if line.startswith(name):
+                    return int(line.split()[1], base)
     except (OSError, ValueError):
         pass
-    return tid
+    return None

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Malformed
 
 _PTMX_MAJOR, _PTMX_MINOR = 5, 2  # Documentation/admin-guide/devices.txt
@@ -39,11 +40,7 @@ def _number(tid: int, descriptor: int) -> int:
     device = (os.major(status.st_rdev), os.minor(status.st_rdev))
     if not stat.S_ISCHR(status.st_mode) or device != (_PTMX_MAJOR, _PTMX_MINOR):
         raise Malformed(errno.ENOTTY, f"descriptor {descriptor} is no terminal's master")
-    try:
-        with open(f"/proc/{tid}/fdinfo/{descriptor}", "rb") as file:
-            for line in file:
-                if line.startswith(b"tty-index:"):
-                    return int(line.split()[1])
-    except (OSError, ValueError):
-        pass
-    raise Malformed(errno.EIO, "the terminal's number cannot be read")
+    number = process.field(f"/proc/{tid}/fdinfo/{descriptor}", b"tty-index:")
+    if number is None:
+        raise Malformed(errno.EIO, "the terminal's number cannot be read")
+    return number

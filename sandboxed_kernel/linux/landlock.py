@@ -13,7 +13,6 @@ from sandboxed_kernel.linux import libc
 
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
-_RULE_NET_PORT = 2
 
 
 def abi_version() -> int:
@@ -43,12 +42,6 @@ def add_path(ruleset: int, parent: int, access: int) -> None:
     """
     rule = libc.buffer_from(struct.pack("=Qi", access, parent))
     libc.syscall(libc.LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
-
-
-def add_port(ruleset: int, port: int, access: int) -> None:
-    """Allow ``access`` (bind, connect) to the TCP ``port``. Raises OSError."""
-    rule = libc.buffer_from(struct.pack("=QQ", access, port))
-    libc.syscall(libc.LANDLOCK_ADD_RULE, ruleset, _RULE_NET_PORT, rule, 0)
 
 
 def restrict_self(ruleset: int) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from sandboxed_kernel.linux import landlock, libc
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -68,11 +67,6 @@ def die_with_parent(parent: int) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def set_undumpable() -> None:
-    """No core dumps of this process, and no reading of its memory by others of its user."""
-    libc.prctl(_PR_SET_DUMPABLE, 0)
 
 
 def close_on_exec_from(first: int) -> None:

@@ -92,11 +92,6 @@ class Relay:
         self._failed: words.Failed | None = None
         self.messages_refused = 0  # of the kernel, for the log and the tests
 
-    @property
-    def front_connection(self) -> FrontConnection:
-        """With the ports that are really in use."""
-        return self._front.connection
-
     def run(self) -> int:
         """Until the confined kernel has ended. Gives the exit code to pass on."""
         with Signals() as signals, Watch(self._options.parent_pid) as parent:

@@ -9,17 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.plan import describe_missing, missing_features
+from sandboxed_kernel.records import Record
 
 _PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "probe.py")
 _TIMEOUT = 60  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(Record):
     name: str
     holds: bool
     detail: str

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sandboxed_kernel.errors import PolicyError, SandboxError
+from sandboxed_kernel.records import Record
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # --- the form that starts a Jupyter kernel -----------------------------------------------------------------------
 
 
-class KernelArguments(NamedTuple):
-    """What a kernelspec's argv says after ``python -I -m sandboxed_kernel``. (A dataclass costs 10 ms of imports.)"""
+class KernelArguments(Record):
+    """What a kernelspec's argv says after ``python -I -m sandboxed_kernel``."""
 
     connection_file: str
     policy_file: str | None = None
@@ -246,9 +247,8 @@ def _is_path(target: str) -> bool:
 
 
 def _explain_path(policy: Policy, target: str, workspace: str) -> int:
-    from dataclasses import replace
-
     from sandboxed_kernel.policy.explain import explain_path, implied_grants
+    from sandboxed_kernel.records import replace
 
     # Landlock grants what a path leads to, so both sides are compared by where they lead.
     path = os.path.realpath(os.path.join(workspace, os.path.expanduser(target)))

@@ -15,7 +15,6 @@ import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from sandboxed_kernel import kernelspec
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.notices.render import MIME
+from sandboxed_kernel.records import Record, made
 
 CELL_TIMEOUT = 120  # seconds; importing pandas and matplotlib for the first time can take a while
 CONTENTS = "this line was never meant for a notebook"
@@ -82,13 +82,12 @@ def _write(path: str, text: str) -> None:
 # --- the servers ---------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Counter:
+class Counter(Record, frozen=False):
     """What reached a server. ``connections`` also counts those that asked for nothing."""
 
     port: int
     connections: int = 0
-    requests: list[str] = field(default_factory=list)
+    requests: list[str] = made(default_factory=list)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker.birth import live
@@ -30,6 +29,7 @@ from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import folders, processes
 from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.settings import Settings, load_settings
 from sandboxed_kernel.surroundings import (
     home_folder,
@@ -45,8 +45,7 @@ _START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "sta
 _PATIENCE = 5.0  # seconds for the broker to end everything
 
 
-@dataclass(frozen=True, slots=True)
-class _Launch:
+class _Launch(Record):
     """What a launch is about, beside the policy's text."""
 
     workspace: str

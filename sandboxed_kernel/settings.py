@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.records import Record
 from sandboxed_kernel.surroundings import default_audit_file, home_folder
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _NAMES = ("sandboxed_kernel_config.json", "sandboxed_kernel_config.py")  # as Jupyter: .json wins over .py
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Record):
     audit_file: str  # JSON lines are appended here
     resolv_conf: str = "/etc/resolv.conf"  # whose name servers the names of a policy are looked up at
     policy_file: str | None = None  # for kernels whose kernelspec names no policy

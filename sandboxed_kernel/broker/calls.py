@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+from sandboxed_kernel.records import Record
 
 AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 0, 1, 2, 10, 16
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET = 1, 2, 3, 5
@@ -28,8 +29,7 @@ class Malformed(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
-class InetAddress:
+class InetAddress(Record):
     """An IPv4 or IPv6 endpoint as the caller wrote it; a mapped IPv4 address stays IPv6 here."""
 
     address: IPv4Address | IPv6Address
@@ -38,29 +38,24 @@ class InetAddress:
     scope: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class UnixPath:
+class UnixPath(Record):
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAbstract:
+class UnixAbstract(Record):
     name: bytes  # with its leading NUL
 
 
-@dataclass(frozen=True, slots=True)
-class UnixUnnamed:
+class UnixUnnamed(Record):
     """Only a family: bind(2) then picks an abstract name (autobind), unix(7)."""
 
 
-@dataclass(frozen=True, slots=True)
-class NetlinkAddress:
+class NetlinkAddress(Record):
     port: int
     groups: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unspecified:
+class Unspecified(Record):
     """AF_UNSPEC. For connect(2): dissolve the association. ``rest`` is what follows the family, for bind(2)."""
 
     rest: bytes

@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from sandboxed_kernel.broker import reactor as loop
 from sandboxed_kernel.broker.reactor import Reactor, Timer
@@ -19,6 +18,7 @@ from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.linux import sockets as linux_sockets
 from sandboxed_kernel.linux.seccomp import Notification
+from sandboxed_kernel.records import Record, made
 
 # Where ``still_right`` matters nobody may be met later than at once: Linux repeats the first packet after 1 s (RFC 6298
 # section 2), and by then the port may be somebody else's, whom a waiting send() would reach before we could ask again.
@@ -34,11 +34,10 @@ def always_right() -> bool:
     return True
 
 
-@dataclass(slots=True)
-class _UnderWay:
+class _UnderWay(Record, frozen=False):
     reference: Reference
     still_right: Check  # asked again once connected
-    waiters: list[Notification] = field(default_factory=list)
+    waiters: list[Notification] = made(default_factory=list)
     timer: Timer | None = None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Container
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -33,6 +32,7 @@ from sandboxed_kernel.broker.calls import (
 )
 from sandboxed_kernel.hostnames.addresses import Kind, classify, plain
 from sandboxed_kernel.policy.model import Destination, Transport
+from sandboxed_kernel.records import Record
 
 IpAddress = IPv4Address | IPv6Address
 DNS_PORT = 53
@@ -51,8 +51,7 @@ class Rules(Protocol):
     def is_pinned(self, address: IpAddress) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Record):
     """The errno for the caller; with a ``reason`` the user is told, without one the refusal is an everyday answer."""
 
     error: int
@@ -62,8 +61,7 @@ class Refuse:
 # --- socket(2) ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CreateSocket:
+class CreateSocket(Record):
     """Create this socket in the broker, keep a reference, hand in a copy."""
 
     family: int
@@ -73,8 +71,7 @@ class CreateSocket:
     close_on_exec: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CreatePair:
+class CreatePair(Record):
     """Hand in one end of a SOCK_SEQPACKET pair in place of a datagram socket of ``family``."""
 
     family: int
@@ -131,23 +128,20 @@ def decide_socket(family: int, kind: int, protocol: int) -> CreateSocket | Creat
 # --- connect(2) of a stream ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectTo:
+class ConnectTo(Record):
     """Connect the broker's own reference here. ``rule`` says which line of the policy allows it."""
 
     address: IpAddress
     rule: Destination
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectToOwn:
+class ConnectToOwn(Record):
     """Connect, if and only if a socket of this sandbox listens there, before and after connecting."""
 
     address: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerNames:
+class AnswerNames(Record):
     """Connect to the broker's own answers to DNS questions, wherever the caller believes the server to be."""
 
 
@@ -197,8 +191,7 @@ NOT_OURS = Refuse(errno.EACCES, "something outside the sandbox listens on this p
 # --- datagrams -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RelayTo:
+class RelayTo(Record):
     """Pass datagrams on to here from a socket of the broker's."""
 
     address: IpAddress
@@ -225,8 +218,7 @@ def decide_datagram(to: InetAddress, rules: Rules, *, own_interface: bool) -> Da
 # --- bind(2) -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class BindTo:
+class BindTo(Record):
     """Bind the broker's own reference here: always an address that only this machine reaches."""
 
     address: IpAddress

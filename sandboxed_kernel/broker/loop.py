@@ -12,7 +12,6 @@ import stat
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from sandboxed_kernel.broker import decisions, process, relatives, terminals
@@ -42,10 +41,10 @@ from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.linux.seccomp import Listener, Notification
+from sandboxed_kernel.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Record):
     """What the broker's call handling works with; ``assembly`` makes them. ``helpers`` are trusted children."""
 
     listener: Listener

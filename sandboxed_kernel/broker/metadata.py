@@ -13,13 +13,13 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Malformed, as_int
 from sandboxed_kernel.broker.connecting import path_of
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.records import Record
 
 _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
 _SPECIAL_BITS = 0o6000  # set-user-id, set-group-id
@@ -36,8 +36,7 @@ class Outside(Exception):
     """The file lies beneath no writable grant. ``str()`` is its path, for the user."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Record):
     """Where the file is named in a call's arguments: by path, by descriptor, or by path relative to one."""
 
     path: int | None = None

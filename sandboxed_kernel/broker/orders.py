@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from sandboxed_kernel.records import Record
 
 if TYPE_CHECKING:  # the launcher reads this before it forks, and would wait for each of them
     from sandboxed_kernel.hostnames.pins import Resolution
@@ -32,8 +33,7 @@ class Child(Protocol):
         """The reading end of its standard output and error, or None where it writes to the launcher's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(Record):
     """What the launcher wants of the broker; the functions are the *does* parts of other folders."""
 
     policy: Policy

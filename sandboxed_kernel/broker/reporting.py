@@ -10,12 +10,12 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 from sandboxed_kernel.broker.orders import Log
 from sandboxed_kernel.notices import channel
 from sandboxed_kernel.notices.events import Event
+from sandboxed_kernel.records import replace
 
 HOLD = 0.05  # seconds that a refused call may wait for its notice
 _FLUSH = 0.2  # seconds between updates of counts

@@ -14,7 +14,6 @@ import socket
 import stat
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import UnixAbstract, UnixPath
@@ -23,6 +22,7 @@ from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.sockets import Reference
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.diag import SocketDiag
+from sandboxed_kernel.records import Record
 
 _MAX_BOUND = 20_000
 
@@ -47,8 +47,7 @@ def is_silent(path: bytes) -> bool:
     return any(path == prefix or (prefix.endswith(b"/") and path.startswith(prefix)) for prefix, _reason in SILENT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(Record):
     sock: socket.socket
     path: bytes
     directory: int  # owned by the job

@@ -9,15 +9,14 @@ import os
 import resource
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from sandboxed_kernel.confinement.filesystem import PathRule, rights_for
 from sandboxed_kernel.confinement.plan import Plan
 from sandboxed_kernel.linux import landlock, processes, seccomp
+from sandboxed_kernel.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Confined:
+class Confined(Record):
     """Only ``confine`` returns one: the calling process is under every rule of its plan, for good."""
 
     listener: int

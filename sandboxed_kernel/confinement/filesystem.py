@@ -5,8 +5,9 @@ Landlock can only add: a rule for a folder holds for everything beneath it, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
+
+from sandboxed_kernel.records import Record
 
 
 class Fs(IntFlag):
@@ -73,8 +74,7 @@ DEVICE = Fs.READ_FILE | Fs.WRITE_FILE | Fs.IOCTL_DEV
 SHARED_MEMORY = Fs.READ_FILE | Fs.WRITE_FILE | Fs.TRUNCATE | Fs.MAKE_REG | Fs.REMOVE_FILE
 
 
-@dataclass(frozen=True, slots=True)
-class PathRule:
+class PathRule(Record):
     """``access`` at ``path``, and beneath it if it is a folder. An ``optional`` path may be missing on a host."""
 
     path: str

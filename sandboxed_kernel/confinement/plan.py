@@ -7,7 +7,6 @@ policy names it in ``best_effort``; then it is in ``Plan.missing`` and shown to 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from posixpath import isabs, join
 from resource import RLIMIT_CORE, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE
 
@@ -36,10 +35,10 @@ from sandboxed_kernel.policy.baseline import (
     protected_paths,
 )
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
+from sandboxed_kernel.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class HostFeatures:
+class HostFeatures(Record):
     """What this Linux can enforce, found by trying (``host.py``)."""
 
     landlock_abi: int  # 0: no Landlock
@@ -49,8 +48,7 @@ class HostFeatures:
     kernel_release: str  # as from uname -r, for messages only
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Record):
     """Where everything lies. All paths are absolute and real (no symbolic links), except the keys of ``real_paths``."""
 
     workspace: str  # the notebook's folder
@@ -67,8 +65,7 @@ class Surroundings:
     argv: tuple[str, ...]  # what to run
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Record):
     """Everything ``apply.py`` does, in values. ``path_rules`` are masked by ``rights_for`` when they are added."""
 
     path_rules: tuple[PathRule, ...]
@@ -87,8 +84,7 @@ class Plan:
     umask: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Feature:
+class _Feature(Record):
     """A name of BEST_EFFORT_NAMES: what is lost without it, and since when it exists."""
 
     name: str

@@ -11,17 +11,16 @@ import signal
 import socket
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sandboxed_kernel.confinement.apply import confine
 from sandboxed_kernel.confinement.plan import Plan
 from sandboxed_kernel.errors import HostError
+from sandboxed_kernel.records import Record
 
 _EXEC_FAILED = 127
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
+class Spawned(Record):
     """A confined process that runs its command."""
 
     pid: int

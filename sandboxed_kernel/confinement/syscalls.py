@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, X32_BIT
+from sandboxed_kernel.records import Record
 
 LOW32 = 0xFFFFFFFF
 ALL64 = 0xFFFFFFFFFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Record):
     """One answer of seccomp(2); ``errno`` 0 with "errno" is success without effect."""
 
     kind: Literal["allow", "notify", "errno", "kill"]
@@ -44,8 +43,7 @@ EPROTONOSUPPORT = Action("errno", errno.EPROTONOSUPPORT)
 DEFAULT = ENOSYS
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Record):
     """``(args[arg] & mask)`` is one of ``values``; with ``negated``: is none of them.
 
     Several values, or a mask within the low 32 bits, or one 64-bit value: what the compiler can express.
@@ -78,8 +76,7 @@ def not_null(arg: int) -> Condition:
     return Condition(arg, ALL64, (0,), negated=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record):
     name: str
     action: Action
     conditions: tuple[Condition, ...]

@@ -20,11 +20,11 @@ with a final dot, so without any search, is refused in silence; nothing of it le
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from sandboxed_kernel.hostnames.pins import LOCALHOST, Failed, Known, NotAllowed, Pins, Unresolved, normalise
 from sandboxed_kernel.policy.model import Address
+from sandboxed_kernel.records import Record
 
 _HEADER = struct.Struct(">6H")  # id, flags, and the four section counts
 _TYPE_AND_CLASS = struct.Struct(">HH")
@@ -51,8 +51,7 @@ _SILENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Record):
     """``reply``: the message to send, None for silence. ``refused_name``: tell the user of this name.
 
     ``ask_upstream``: look this name up, record it, then call ``answer`` again with the same question; there is no reply
@@ -64,8 +63,7 @@ class Answer:
     ask_upstream: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(Record):
     number: int
     flags: int
     wire: bytes  # the whole question section as it came, so that the case of the name comes back (0x20)
@@ -76,8 +74,7 @@ class _Question:
     size: int  # of the largest datagram that the asker takes
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Verdict(Record):
     rcode: int
     addresses: tuple[Address, ...] = ()
     pointer: str | None = None  # the name of a PTR answer

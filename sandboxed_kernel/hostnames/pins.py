@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Literal
 
 from sandboxed_kernel.hostnames.addresses import Kind, Range, find_range, plain
 from sandboxed_kernel.policy.model import Address, Destination, Transport
+from sandboxed_kernel.records import Record, made
 
 LOCALHOST: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
@@ -52,8 +52,7 @@ _CALLED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Record):
     """What a lookup found. ``ttl`` is in seconds. ``error`` is for people, None where the lookup worked.
 
     ``no_such_name``: the name is known not to exist, as opposed to nobody having answered.
@@ -66,8 +65,7 @@ class Resolution:
     no_such_name: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Record):
     """An address that a name was not allowed to mean. ``rule`` is the first one that names the name."""
 
     name: str
@@ -77,25 +75,21 @@ class Rejected:
     reason: str  # one sentence, for people, with what to write where something can be written
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Record):
     """The name is pinned to these addresses; never none."""
 
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NotAllowed:
+class NotAllowed(Record):
     """No rule names the name: nobody is to be asked for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unresolved:
+class Unresolved(Record):
     """Allowed, and upstream is to be asked now: for the first time, again after a failure, or because it expired."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Record):
     """Allowed, without an address, and it is too early to ask again."""
 
     error: str
@@ -105,11 +99,10 @@ class Failed:
 LookUp = Known | NotAllowed | Unresolved | Failed
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Record, frozen=False):
     """What is known of one name. The flag of an address: /etc/hosts says so."""
 
-    addresses: dict[Address, bool] = field(default_factory=dict)
+    addresses: dict[Address, bool] = made(default_factory=dict)
     error: str = "not looked up yet"
     no_such_name: bool = False
     failures: int = 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+from sandboxed_kernel.records import Record
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY
@@ -23,8 +24,7 @@ _SHOW_NAME, _SHOW_VFS = 1, 2
 _ATTRIBUTE_NAME, _ATTRIBUTE_VFS = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
-class UnixSocket:
+class UnixSocket(Record):
     """What a living unix socket is bound to. ``name`` is the path or abstract name (with its leading NUL).
 
     ``device`` and ``inode`` (32 bits of it) are those of the path, or None for an abstract or unbound one.

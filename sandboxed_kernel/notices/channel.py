@@ -7,10 +7,10 @@ that the other is gone.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 
 from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.notices.events import Event
+from sandboxed_kernel.records import Record, as_dict
 
 MAX_BYTES = 65536  # of one message; hosts, paths and reasons in events are bounded well below
 
@@ -18,15 +18,13 @@ MAX_BYTES = 65536  # of one message; hosts, paths and reasons in events are boun
 # --- broker to relay ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Record):
     """The confined process runs: its pid, which is also its process group."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(Record):
     """An event to publish. With a ``number`` the broker holds the refused call's answer until ``Published(number)``,
     for 50 ms at most. An event with the same ``destination`` and cell as an earlier one carries the new total
     ``count``.
@@ -36,13 +34,11 @@ class Reported:
     number: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(Record):
     """Answers ``Signal``: it was sent. What the relay passes on from now on, the process gets after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Record):
     """The confined process and all its descendants are gone. ``status`` is as from ``os.waitpid``; ``cause`` says more
     where the broker knows more than the status ("crossed [limits] memory = 4 GiB"), else it is empty."""
 
@@ -50,8 +46,7 @@ class Ended:
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Record):
     """The confined process could not be started; nothing untrusted has run. ``message`` is for people."""
 
     message: str
@@ -61,29 +56,25 @@ class Failed:
 # --- relay to broker ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Record):
     """Answers ``Reported(number=...)``: clients have been sent the notice."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class CellBegan:
+class CellBegan(Record):
     """Sent before a cell's execute_request is passed on: the broker starts to count destinations afresh."""
 
     msg_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Record):
     """Send this signal to the confined process's group."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Record):
     """End the confined process and every descendant, now; ``Ended`` follows."""
 
 
@@ -94,7 +85,7 @@ _TYPES = {t.__name__: t for t in (Started, Reported, Signalled, Ended, Failed, P
 
 
 def encode(message: FromBroker | FromRelay) -> bytes:
-    body = asdict(message)
+    body = as_dict(message)
     if isinstance(message, Reported):
         body["event"] = message.event.to_json()
     return json.dumps([type(message).__name__, body], separators=(",", ":")).encode()

@@ -10,11 +10,11 @@ updates at most every ``PAUSE`` seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sandboxed_kernel.notices import render
 from sandboxed_kernel.notices.events import Event
+from sandboxed_kernel.records import Record, made, replace
 
 COMM_TARGET = "sandboxed_kernel"
 ID_PREFIX = "sandboxed-kernel-"  # of every comm id and display id of ours; the kernel may not use it
@@ -29,8 +29,7 @@ Destination = tuple[str, str, str | None, int | None]
 Counter = tuple[str | None, Destination]  # what the broker counts: a destination in the cell that began last
 
 
-@dataclass(frozen=True, slots=True)
-class Saying:
+class Saying(Record):
     """One message for iopub, to be signed and sent by the relay."""
 
     msg_type: str
@@ -38,8 +37,7 @@ class Saying:
     parent: Json
 
 
-@dataclass(slots=True)
-class _Notice:
+class _Notice(Record, frozen=False):
     display_id: str
     event: Event
     late: bool
@@ -47,12 +45,11 @@ class _Notice:
     told: bool = True  # the comm says the latest
 
 
-@dataclass(slots=True)
-class _Page:
+class _Page(Record, frozen=False):
     """What one cell shows."""
 
     parent: Json
-    notices: list[_Notice] = field(default_factory=list)
+    notices: list[_Notice] = made(default_factory=list)
     comms: int = 0
     overflow_id: str = ""
     overflow: int = 0

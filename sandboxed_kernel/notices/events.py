@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from sandboxed_kernel.records import Record, as_dict
 
 SCHEMA_VERSION = 1
 
@@ -20,8 +21,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Record):
     """One decision. Refusals always make one; an allowed destination makes one when it is new.
 
     ``protocol`` is tcp, udp, unix, dns or netlink ...; ``host`` is the name as the code asked for it where known,
@@ -51,7 +51,7 @@ class Event:
         return (self.kind, self.protocol, self.host or self.address, self.port)
 
     def to_json(self) -> dict[str, Any]:
-        return {"version": SCHEMA_VERSION, **asdict(self)}
+        return {"version": SCHEMA_VERSION, **as_dict(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Event:

@@ -7,17 +7,16 @@ paths that a grant may not contain. Nothing here looks at the host: real paths a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from posixpath import isabs, join
 from typing import Literal
 
 from sandboxed_kernel.confinement.filesystem import DEVICE, READ, READ_EXECUTE, SHARED_MEMORY, WRITE, Fs, PathRule
+from sandboxed_kernel.records import Record
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FileRow:
+class FileRow(Record):
     """``paths`` are separated by blanks; a missing one is skipped. ``{prefix}`` and the like stand for real paths."""
 
     access: Fs
@@ -98,8 +97,7 @@ def file_rules(roots: Mapping[str, Sequence[str]]) -> list[PathRule]:
 # --- environment ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class VariableRow:
+class VariableRow(Record):
     """``names`` are separated by blanks; one that ends in ``*`` means every name that begins so and is no secret's."""
 
     reason: str
@@ -137,8 +135,7 @@ _SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class SetRow:
+class SetRow(Record):
     """A variable that the sandbox sets; ``{home}``, ``{tmp}``, ``{run}`` are its private folders."""
 
     name: str
@@ -198,8 +195,7 @@ def environment(
 Access = Literal["write", "any", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class Protected:
+class Protected(Record):
     """A real path that a grant must not open, because Landlock cannot take a part of a grant back.
 
     ``above``: which grants are refused that equal or contain it; ``inside``: which that lie beneath it.
@@ -212,8 +208,7 @@ class Protected:
     write: str = ""  # what to do instead; empty: name a narrower folder
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(Record):
     """Why a grant is refused, as the ``found`` and ``write`` of a PolicyError."""
 
     found: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from sandboxed_kernel.errors import PolicyError
@@ -17,12 +16,12 @@ from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.policy.destination import NEVER, normal_name, parse_address, parse_destination
 from sandboxed_kernel.policy.model import Address, Destination, PathGrant, Policy, Transport
 from sandboxed_kernel.policy.words import shown
+from sandboxed_kernel.records import Record
 
 Access = Literal["read", "write"]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Record):
     """The answer: ``rule`` is the line that allows it (``policy.toml: network.allow[2] = "pypi.org:443"``).
 
     ``line`` is the one that would, to paste under ``key`` ("[network] allow"); None where none can or none has to.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 from posixpath import isabs, join, normpath
 from typing import Any
@@ -19,14 +18,14 @@ from sandboxed_kernel.policy.destination import parse_destination
 from sandboxed_kernel.policy.model import BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
 from sandboxed_kernel.policy.variables import NAME, kept_out
 from sandboxed_kernel.policy.words import instead, key_name, shown, type_name
+from sandboxed_kernel.records import Record, made
 
 MAX_DEPTH = 8  # of extends; a policy that needs more is not understood by anyone
 MAX_SOURCES = 64  # of one policy; bounds the work of files that extend one another twice
 _LARGEST = 2**63 - 1  # RLIM_INFINITY - 1 and the largest cgroup value
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Record):
     """The text of a policy or preset. ``place`` names it in errors; ``folder`` is what its relative extends start from;
     ``identity`` is equal for equal files (an absolute path, "preset:pypi"): that is how a cycle is seen."""
 
@@ -116,22 +115,21 @@ def _toml(source: Source) -> dict[str, Any]:
 # --- the policy while it is read -------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(Record, frozen=False):
     """What has been read so far. Each method reads the value of one key; ``place`` is where it stands."""
 
     workspace: str
     home: str
-    sources: list[str] = field(default_factory=list)
-    allow: list[Destination] = field(default_factory=list)
-    unix: list[PathGrant] = field(default_factory=list)
-    grants: list[PathGrant] = field(default_factory=list)
-    passed: list[str] = field(default_factory=list)
-    set: dict[str, str] = field(default_factory=dict)
-    limits: dict[str, int] = field(default_factory=dict)
-    best_effort: list[str] = field(default_factory=list)
+    sources: list[str] = made(default_factory=list)
+    allow: list[Destination] = made(default_factory=list)
+    unix: list[PathGrant] = made(default_factory=list)
+    grants: list[PathGrant] = made(default_factory=list)
+    passed: list[str] = made(default_factory=list)
+    set: dict[str, str] = made(default_factory=dict)
+    limits: dict[str, int] = made(default_factory=dict)
+    best_effort: list[str] = made(default_factory=list)
     proxy: Destination | None = None
-    single: dict[str, Any] = field(default_factory=dict)  # pins, active_content
+    single: dict[str, Any] = made(default_factory=dict)  # pins, active_content
 
     def policy(self) -> Policy:
         return Policy(

@@ -5,17 +5,17 @@ Text becomes these values in ``file.py``; nothing here reads a file, a clock or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
+
+from sandboxed_kernel.records import Record, made
 
 Transport = Literal["tcp", "udp"]
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(Record):
     """An inclusive range of ports; ``Ports(1, 65535)`` is what ``host:*`` means."""
 
     first: int
@@ -25,8 +25,7 @@ class Ports:
         return self.first <= port <= self.last
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Record):
     """One entry of ``[network] allow``: where a connection may go.
 
     Exactly one of ``name`` and ``network`` is set. ``name`` is lower case, without a trailing dot, IDNA-encoded;
@@ -53,8 +52,7 @@ class Destination:
         return name.endswith("." + self.name) if self.wildcard else name == self.name
 
 
-@dataclass(frozen=True, slots=True)
-class PathGrant:
+class PathGrant(Record):
     """One entry of ``[filesystem]``: an absolute, lexically normalised path (links are followed by the host)."""
 
     path: str
@@ -63,8 +61,7 @@ class PathGrant:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     """``[limits]``; None means no limit. Sizes in bytes, time in seconds."""
 
     memory: int | None = None
@@ -83,8 +80,7 @@ class Limits:
 BEST_EFFORT_NAMES = ("tcp", "signals", "abstract", "truncate", "ioctl")
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Record):
     """Everything a user may decide. ``Policy()`` is the default: the notebook's folder writable, no network."""
 
     allow: tuple[Destination, ...] = ()
@@ -94,7 +90,7 @@ class Policy:
     grants: tuple[PathGrant, ...] = ()
     environment_pass: tuple[str, ...] = ()
     environment_set: tuple[tuple[str, str], ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = made(default_factory=Limits)
     active_content: Literal["strip", "allow"] = "strip"
     best_effort: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()  # the policy's file and the presets it extends, in reading order

@@ -7,13 +7,13 @@ anything anyway. What is *passed* is the user's to give; of that, only what open
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from sandboxed_kernel.records import Record
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # POSIX.1-2017, Base Definitions 8.1, lower case too
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record):
     """Variables that stay out; a ``pattern`` that ends in ``*`` means every name that begins so."""
 
     pattern: str

@@ -7,13 +7,12 @@ links for the Help menu: the sandbox must have no say in it. It is also wanted b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from sandboxed_kernel.records import Record
 from sandboxed_kernel.relay.messages import PROTOCOL_VERSION, Json
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(Record):
     """Of the interpreter that runs inside: ``python`` as in platform.python_version(), ``python_full`` as in
     sys.version.
     """

@@ -7,15 +7,13 @@ ends the attribution to that cell early; the next event then goes to the next ce
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from sandboxed_kernel.records import Record
 from sandboxed_kernel.relay.messages import Frame, Json
 
 MAX_PENDING = 10_000  # a client that queues more cells than that loses attribution, not messages
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Record):
     """An execute_request: what is needed to speak to its output area, and to answer in the kernel's stead."""
 
     msg_id: str

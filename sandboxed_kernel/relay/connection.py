@@ -17,10 +17,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import dataclass, replace
 from typing import Any
 
 from sandboxed_kernel.errors import HostError, PolicyError
+from sandboxed_kernel.records import Record, replace
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 BACK_CHANNELS = ("shell", "iopub", "stdin", "control")  # the relay answers the heartbeat itself
@@ -33,8 +33,7 @@ _CURVE_KEYS = ("curve_publickey", "curve_secretkey")
 _MAX_SOCKET_PATH = 107  # sun_path less its final NUL, unix(7)
 
 
-@dataclass(frozen=True, slots=True)
-class FrontConnection:
+class FrontConnection(Record):
     """A connection file that can be used: every field was checked. Only ``read_front`` makes one."""
 
     file: str
@@ -53,8 +52,7 @@ class FrontConnection:
         return f"tcp://{self.ip}:{port or '*'}"
 
 
-@dataclass(frozen=True, slots=True)
-class BackConnection:
+class BackConnection(Record):
     """Listening unix sockets for the confined kernel, and the connection file that tells it about them.
 
     The confined process must inherit every descriptor of ``listeners`` *under the same number*, and must be able to

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 
 from sandboxed_kernel.errors import Bug
+from sandboxed_kernel.records import Record
 from sandboxed_kernel.relay.messages import Json
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Record):
     """``exit_code`` is 128 + number for a signal, as shells say it (bash(1), "Exit status")."""
 
     text: str

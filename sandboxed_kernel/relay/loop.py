@@ -13,7 +13,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Literal
 
 import zmq
@@ -22,6 +21,7 @@ from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.notices import channel as words
 from sandboxed_kernel.notices.desk import Desk, Saying
 from sandboxed_kernel.notices.events import Event
+from sandboxed_kernel.records import Record, made
 from sandboxed_kernel.relay import answers, channels, endings, messages, rules
 from sandboxed_kernel.relay.cells import Cell, Cells
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
@@ -42,8 +42,7 @@ SILENT_CHECK_BYTES = 1 << 20  # a larger request is taken for a visible cell wit
 _ERROR_NAMES = {error.exit_code: error.__name__ for error in (PolicyError, HostError)}
 
 
-@dataclass(frozen=True, slots=True)
-class RelayOptions:
+class RelayOptions(Record):
     """``versions``: None when the interpreter inside is this one. ``parent_pid``: its end ends the kernel.
     ``on_event`` is called with every event before its notice is sent; it must not wait, nor raise.
     ``not_enforced``: a sentence for each thing that this host cannot enforce and the policy does without.
@@ -51,7 +50,7 @@ class RelayOptions:
 
     active_content: Literal["strip", "allow"] = "strip"
     versions: answers.Versions | None = None
-    parent_pid: int | None = field(default_factory=parent_pid)
+    parent_pid: int | None = made(default_factory=parent_pid)
     on_event: Callable[[Event], None] = lambda _event: None
     not_enforced: tuple[str, ...] = ()
 

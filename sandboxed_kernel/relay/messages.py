@@ -12,8 +12,9 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from sandboxed_kernel.records import Record
 
 Frame = bytes | memoryview
 Json = dict[str, Any]
@@ -48,8 +49,7 @@ class Signer:
         return hmac.compare_digest(bytes(signature), self.sign(parts))
 
 
-@dataclass(slots=True)
-class Message:
+class Message(Record, frozen=False):
     """A message whose header has been read; the rest is as it came. ``parts`` are header, parent, metadata, content."""
 
     identities: list[Frame]

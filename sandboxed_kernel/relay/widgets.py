@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from sandboxed_kernel.records import Record
 from sandboxed_kernel.relay import markup
 from sandboxed_kernel.relay.messages import Json, Unusable
 
@@ -33,8 +33,7 @@ _GRID_AREAS = re.compile(r'[\w\s".-]{0,500}')
 _PROTOTYPES = frozenset({"__proto__", "prototype", "constructor"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(Record):
     """The classes of a widget: model and view. Both None: the page opened it, or it is none; strictest of all."""
 
     model: str | None = None

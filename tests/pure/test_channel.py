@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_type_hints
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +12,17 @@ from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.notices import channel
 from sandboxed_kernel.notices.events import Event
 
-EVENTS = st.builds(
-    Event, kind=st.just("name"), verdict=st.just("refused"), host=st.none() | st.text(), when=st.floats(allow_nan=False)
-)
-WORDS = st.one_of(
-    st.builds(channel.Reported, event=EVENTS),
-    *(st.builds(word) for word in channel._TYPES.values() if word is not channel.Reported),
-)
+KNOWN: dict[type, Any] = {float: st.floats(allow_nan=False)}
+
+
+def values_of(kind: type) -> Any:
+    """Values of ``kind`` with anything in every field."""
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{name: KNOWN.get(hint, st.from_type(hint)) for name, hint in hints.items()})
+
+
+KNOWN[Event] = values_of(Event)
+WORDS = st.one_of([values_of(word) for word in channel._TYPES.values()])
 
 
 @given(WORDS)

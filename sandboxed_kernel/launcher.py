@@ -28,7 +28,7 @@ from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import folders, processes
 from sandboxed_kernel.policy.describe import describe
-from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.settings import Settings, load_settings
 from sandboxed_kernel.surroundings import (
@@ -40,6 +40,7 @@ from sandboxed_kernel.surroundings import (
 
 if TYPE_CHECKING:
     from sandboxed_kernel.hostnames.pins import Resolution
+    from sandboxed_kernel.linux.cgroups import Group
 
 _START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "start.py")
 _PATIENCE = 5.0  # seconds for the broker to end everything
@@ -162,9 +163,11 @@ class _Launched:
         for folder in plan.folders:
             os.mkdir(folder, 0o700)
         program = load_program(plan.machine)
+        self._limits = plan.limits
+        self._group: Group | None = None
         self._orders = Orders(
             policy=policy,
-            spawn=lambda: spawn(plan, program, inherited=inherited, own_output=own_output),
+            spawn=lambda: spawn(plan, program, self._group, inherited=inherited, own_output=own_output),
             confine_thread=lambda: restrict_thread(plan, files_only=True),
             open_log=lambda: _open_log(launch.settings.audit_file),
             resolve=lambda names, started: _resolve(launch.settings.resolv_conf, names, started),
@@ -182,9 +185,14 @@ class _Launched:
         processes.set_no_new_privs()
         processes.drop_capabilities()
         self._fenced = processes.fence_signals()
-        self._pid = os.fork()
+        self._group = _make_group(self._limits)
+        try:
+            self._pid = os.fork()
+        except OSError:
+            self._remove_group()
+            raise
         if self._pid == 0:
-            _be_broker(self._orders, ours, theirs)
+            _be_broker(self._orders, ours, theirs, self._group)
         theirs.close()
         self._relay_end = ours
         return ours
@@ -199,14 +207,19 @@ class _Launched:
                 break
             time.sleep(0.002)
         processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
+        self._remove_group()
+
+    def _remove_group(self) -> None:
+        if self._group is not None:
+            self._group.remove(time.monotonic() + _PATIENCE)
 
 
-def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket) -> None:
+def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket, group: Group | None) -> None:
     """In the forked broker: never returns."""
     code = HostError.exit_code
     try:
         relay_end.close()
-        live(orders, broker_end)
+        live(orders, broker_end, group)
         code = 0
     except BaseException:  # noqa: BLE001  # a forked process must not run on into its parent's code
         import traceback
@@ -233,6 +246,14 @@ def writable_paths(plan: Plan) -> tuple[str, ...]:
         for rule in plan.path_rules
         if rule.access & Fs.WRITE_FILE and not rule.access & Fs.IOCTL_DEV
     )
+
+
+def _make_group(limits: Limits) -> Group | None:
+    if limits.memory is None and limits.processes is None:
+        return None
+    from sandboxed_kernel.confinement.group import make_group
+
+    return make_group(limits)
 
 
 def _resolve(resolv_conf: str, names: list[str], started: Callable[[int], None]) -> Iterable[tuple[str, Resolution]]:

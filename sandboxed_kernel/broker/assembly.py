@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import Datagrams
-from sandboxed_kernel.broker.limits import LimitWatch
 from sandboxed_kernel.broker.loop import Broker, Parts
 from sandboxed_kernel.broker.metadata import Metadata
 from sandboxed_kernel.broker.names import Names
@@ -24,16 +22,13 @@ from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.broker.unix_sockets import UnixSockets
 from sandboxed_kernel.hostnames.pins import Pins
-from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
 _DEFAULT_EPHEMERAL = range(32768, 61000)  # ip(7)
 
 
-def assemble(
-    orders: Orders, listener: Listener, reactor: Reactor, reporter: Reporter, crossed: Callable[[str], None]
-) -> Broker:
+def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Reporter) -> Broker:
     own = os.getpid()
     helpers: set[int] = set()  # our children that are trusted: no call of the sandbox may name them
     replies = Replies(listener, once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
@@ -71,7 +66,6 @@ def assemble(
     )
     broker = Broker(parts, orders.numbers)
     names.begin()
-    LimitWatch(reactor, orders.policy.limits, lambda: processes.descendants(own), crossed).begin()
     return broker
 
 

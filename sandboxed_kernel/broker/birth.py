@@ -10,13 +10,19 @@ import os
 import resource
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker.orders import Child, Orders
 from sandboxed_kernel.linux import processes
 
+if TYPE_CHECKING:
+    from sandboxed_kernel.linux.cgroups import Group
 
-def live(orders: Orders, relay: socket.socket) -> None:
-    """The broker's whole life, in the process that was forked for it. ``relay`` is this end of the channel."""
+
+def live(orders: Orders, relay: socket.socket, group: Group | None) -> None:
+    """The broker's whole life, in the process that was forked for it. ``relay`` is this end of the channel. The
+    confined process lives in ``group``.
+    """
     fenced = _become_broker()
     born: Child | Exception
     try:
@@ -25,7 +31,7 @@ def live(orders: Orders, relay: socket.socket) -> None:
         born = error
     from sandboxed_kernel.broker.serve import serve
 
-    serve(orders, relay, born, fenced=fenced)
+    serve(orders, relay, born, group, fenced=fenced)
 
 
 def _become_broker() -> bool:

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker import reactor as loop
 from sandboxed_kernel.broker.orders import Child, Orders
@@ -24,17 +25,21 @@ from sandboxed_kernel.linux.seccomp import Listener
 from sandboxed_kernel.notices import channel
 from sandboxed_kernel.notices.events import Event
 
+if TYPE_CHECKING:
+    from sandboxed_kernel.broker.limits import LimitWatch
+    from sandboxed_kernel.linux.cgroups import Group
+
 _REAPED_AT_ONCE = 64
 _PATIENCE = 5.0  # seconds for the last messages and the last descendants
 _MAX_OUTPUT = 1 << 20  # bytes of the confined process's own output that are passed on to the launcher's log
 
 
-def serve(orders: Orders, relay: socket.socket, born: Child | Exception, *, fenced: bool) -> None:
+def serve(orders: Orders, relay: socket.socket, born: Child | Exception, group: Group | None, *, fenced: bool) -> None:
     """Answer the calls of the confined process, end with it; or say why it was not ``born``.
 
-    ``relay`` is this end of the channel. ``fenced``: see ``processes.kill_descendants``.
+    ``relay`` is this end of the channel. ``group`` is where it lives. ``fenced``: see ``processes.kill_descendants``.
     """
-    life = _Life(orders, relay, fenced)
+    life = _Life(orders, relay, group, fenced)
     try:
         try:
             if isinstance(born, Exception):
@@ -51,8 +56,10 @@ def serve(orders: Orders, relay: socket.socket, born: Child | Exception, *, fenc
 
 
 class _Life:
-    def __init__(self, orders: Orders, relay: socket.socket, fenced: bool) -> None:
+    def __init__(self, orders: Orders, relay: socket.socket, group: Group | None, fenced: bool) -> None:
         self._orders = orders
+        self._group = group
+        self._limits: LimitWatch | None = None
         self._fenced = fenced
         self._relay = relay
         self.reactor = Reactor()
@@ -79,11 +86,15 @@ class _Life:
     def _answer_calls(self, listener: Listener) -> None:
         """The imports stand here because the confined process should not wait for them to be forked."""
         from sandboxed_kernel.broker.assembly import assemble
+        from sandboxed_kernel.broker.limits import LimitWatch
 
         self._relay.setblocking(False)
         self._reporter = Reporter(self, self._orders.open_log(), self.reactor)
-        broker = assemble(self._orders, listener, self.reactor, self._reporter, self._crossed)
+        broker = assemble(self._orders, listener, self.reactor, self._reporter)
         self.reactor.watch(listener.fileno(), loop.IN, broker.receive)
+        limits = self._orders.policy.limits
+        self._limits = LimitWatch(self.reactor, limits, self._group, self._crossed, self._tell_limit)
+        self._limits.begin()
 
     def _watch_children(self) -> None:
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -109,6 +120,8 @@ class _Life:
                 return
             if self._status is None and self._child is not None and pid == self._child.pid:
                 self._status = status  # once: the number may be given again, to a descendant that ends with another
+                if self._limits is not None:
+                    self._limits.look_at_memory()  # Linux may have ended it, and said why in another place
                 self.reactor.stop()
                 return
         self.reactor.call_later(0.0, self._reap)
@@ -180,9 +193,14 @@ class _Life:
                 sys.stderr.write(text)
                 sys.stderr.flush()
 
-    def _crossed(self, words: str) -> None:
+    def _crossed(self, limit: str, words: str) -> None:
         """A limit of the policy: end everything, and say which."""
         self._cause = words
+        self._tell_limit(limit, words)
+        self.reactor.stop()
+
+    def _tell_limit(self, limit: str, words: str) -> None:
+        """The notice and the line in the audit log; ``limit`` is its name."""
         if self._reporter is not None and self._child is not None:
             self._reporter.tell(
                 Event(
@@ -193,9 +211,9 @@ class _Life:
                     when=time.time(),
                     pid=self._child.pid,
                     process="",
+                    host=limit,
                 )
             )
-        self.reactor.stop()
 
     # --- end -------------------------------------------------------------------------------------------------------
 
@@ -206,9 +224,13 @@ class _Life:
         """Nothing of the sandbox outlives this."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if self._group is not None:
+            self._group.kill()  # all at once; what follows finds them one by one where Linux cannot fence signals
         if self._child is not None and self._status is None:
             self._status = _kill_and_wait(self._child.pid)
         processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
+        if self._group is not None:
+            self._group.remove(time.monotonic() + _PATIENCE)
         with suppress(OSError):
             self._relay.settimeout(_PATIENCE)
         if self._reporter is not None:

@@ -18,7 +18,7 @@ _NO_ADDFD = 200  # an exit code that is no errno
 
 def find_features() -> HostFeatures:
     """What holds here, now. One fork: a filter is irrevocable, and a sandbox around us may hold the only listener."""
-    outcome = _in_child(_try_listener) if seccomp.supported() else errno.ENOSYS
+    outcome = in_child(_try_listener) if seccomp.supported() else errno.ENOSYS
     return HostFeatures(
         landlock_abi=landlock.abi_version(),
         seccomp_notify=outcome in (0, _NO_ADDFD),
@@ -34,7 +34,7 @@ def _try_listener() -> int:
     return 0 if listener.knows_add_descriptor() else _NO_ADDFD
 
 
-def _in_child(attempt: Callable[[], int]) -> int:
+def in_child(attempt: Callable[[], int]) -> int:
     """What ``attempt`` returns in a forked child, or the errno it raised; 255 where it could not say."""
     try:
         pid = os.fork()

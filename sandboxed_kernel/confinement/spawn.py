@@ -11,11 +11,15 @@ import signal
 import socket
 import stat
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sandboxed_kernel.confinement.apply import confine
 from sandboxed_kernel.confinement.plan import Plan
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.records import Record
+
+if TYPE_CHECKING:
+    from sandboxed_kernel.linux.cgroups import Group
 
 _EXEC_FAILED = 127
 
@@ -28,8 +32,10 @@ class Spawned(Record):
     output: int | None
 
 
-def spawn(plan: Plan, program: bytes, *, inherited: Sequence[int] = (), own_output: bool) -> Spawned:
-    """Start ``plan.argv``; it inherits the descriptors ``inherited`` under their numbers.
+def spawn(
+    plan: Plan, program: bytes, group: Group | None = None, *, inherited: Sequence[int] = (), own_output: bool
+) -> Spawned:
+    """Start ``plan.argv`` in ``group``; it inherits the descriptors ``inherited`` under their numbers.
 
     With ``own_output`` it writes where this process does and reads its standard input; else it reads nothing and writes
     into a pipe. Raises HostError with the step that failed; nothing untrusted has run then.
@@ -41,7 +47,7 @@ def spawn(plan: Plan, program: bytes, *, inherited: Sequence[int] = (), own_outp
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(plan, program, inherited, theirs, parent, None if output is None else output[1])
+        _become(plan, program, group, inherited, theirs, parent, None if output is None else output[1])
     with contextlib.suppress(PermissionError, ProcessLookupError):  # EACCES: it has done so itself and is past its exec
         os.setpgid(pid, pid)
     theirs.close()
@@ -94,10 +100,20 @@ def _receive(ours: socket.socket) -> int:
 
 
 def _become(
-    plan: Plan, program: bytes, inherited: Sequence[int], broker: socket.socket, parent: int, output: int | None
+    plan: Plan,
+    program: bytes,
+    group: Group | None,
+    inherited: Sequence[int],
+    broker: socket.socket,
+    parent: int,
+    output: int | None,
 ) -> None:
     """In the child: never returns."""
     try:
+        if group is not None:
+            from sandboxed_kernel.confinement.group import enter
+
+            enter(group)
         os.setpgid(0, 0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)

@@ -11,7 +11,6 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import NamedTuple
 
-# As in policy/model.py, which is not imported: this module must load in a millisecond.
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 

@@ -22,8 +22,8 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from sandboxed_kernel.hostnames.addresses import Address
 from sandboxed_kernel.hostnames.pins import LOCALHOST, Failed, Known, NotAllowed, Pins, Unresolved, normalise
-from sandboxed_kernel.policy.model import Address
 from sandboxed_kernel.records import Record
 
 _HEADER = struct.Struct(">6H")  # id, flags, and the four section counts

@@ -18,8 +18,8 @@ from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Literal
 
-from sandboxed_kernel.hostnames.addresses import Kind, Range, find_range, plain
-from sandboxed_kernel.policy.model import Address, Destination, Transport
+from sandboxed_kernel.hostnames.addresses import Address, Kind, Range, find_range, plain
+from sandboxed_kernel.policy.model import Destination, Transport
 from sandboxed_kernel.records import Record, made
 
 LOCALHOST: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))

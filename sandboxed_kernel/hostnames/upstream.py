@@ -15,8 +15,8 @@ import dns.exception
 import dns.name
 import dns.resolver
 
+from sandboxed_kernel.hostnames.addresses import Address
 from sandboxed_kernel.hostnames.pins import Resolution, normalise
-from sandboxed_kernel.policy.model import Address
 
 RESOLVER_CONFIG = "/etc/resolv.conf"
 HOSTS_FILE = "/etc/hosts"

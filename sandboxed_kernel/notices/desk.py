@@ -55,6 +55,7 @@ class _Page(Record, frozen=False):
     overflow: int = 0
     overflow_changed: bool = False
     cleared: bool = False
+    kept: str = ""  # display id of a place among the first outputs, for the first notice
 
 
 class Desk:
@@ -117,7 +118,8 @@ class Desk:
         return [*self._comm(page, event), _display(page, notice, "display_data")]
 
     def _new_notice(self, page: _Page, event: Event, *, late: bool) -> _Notice:
-        notice = _Notice(ID_PREFIX + self._new_id(), event, late)
+        notice = _Notice(page.kept or ID_PREFIX + self._new_id(), event, late)
+        page.kept = ""
         page.notices.append(notice)
         self._counters.setdefault((event.cell, event.destination), []).append(notice)
         return notice
@@ -147,6 +149,16 @@ class Desk:
         page.overflow_changed = overflow > 0
         notices = [self._new_notice(page, event, late=True) for event in backlog.values()]
         return [_display(page, notice, "display_data") for notice in notices] + self._update_page(page)
+
+    def keep_place(self, parent: Json) -> list[Saying]:
+        """This cell has so many outputs that a page may hide those to come: an empty display, which shows nothing. The
+        cell's first notice gets its id, so that it is seen there and, as every notice, where it happened.
+        """
+        page = self._page(parent)
+        if page.notices:
+            return []
+        page.kept = ID_PREFIX + self._new_id()
+        return [Saying("display_data", _content(page.kept, {}), page.parent)]
 
     def cleared(self, cell: str, now: float) -> list[Saying]:
         """The kernel cleared the outputs of a cell: its notices come back, at most every ``PAUSE`` seconds."""

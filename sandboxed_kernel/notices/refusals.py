@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from sandboxed_kernel.notices import render
 from sandboxed_kernel.notices.events import Event
 
 FILE_NAME = "refusals.txt"  # in the kernel's private folder; inside/magics.py reads it beside its connection file
@@ -27,6 +26,8 @@ class Refusals:
         """A refusal, or the new count of one. A full disk is nobody's concern here: the notice and the log have it."""
         if event.verdict != "refused":
             return
+        from sandboxed_kernel.notices import render  # 4 ms that are not wanted before the fork
+
         key = (event.cell, event.destination)
         self._texts.pop(key, None)
         self._texts[key] = render.text(event)

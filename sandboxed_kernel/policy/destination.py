@@ -12,8 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_netw
 from typing import Any
 
 from sandboxed_kernel.errors import PolicyError
-from sandboxed_kernel.hostnames.addresses import RANGES, Kind, Range, canonical, classify, plain
-from sandboxed_kernel.policy.model import Address, Destination, Network, Ports, Transport
+from sandboxed_kernel.hostnames.addresses import RANGES, Address, Kind, Network, Range, canonical, classify, plain
+from sandboxed_kernel.policy.model import Destination, Ports, Transport
 from sandboxed_kernel.policy.words import instead, shown, type_name
 
 ALL_PORTS = Ports(1, 65535)

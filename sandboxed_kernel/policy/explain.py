@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import Literal
 
 from sandboxed_kernel.errors import PolicyError
-from sandboxed_kernel.hostnames.addresses import Kind, classify, find_range
+from sandboxed_kernel.hostnames.addresses import Address, Kind, classify, find_range
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.policy.destination import NEVER, normal_name, parse_address, parse_destination
-from sandboxed_kernel.policy.model import Address, Destination, PathGrant, Policy, Transport
+from sandboxed_kernel.policy.model import Destination, PathGrant, Policy, Transport
 from sandboxed_kernel.policy.words import shown
 from sandboxed_kernel.records import Record
 

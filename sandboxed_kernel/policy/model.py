@@ -5,14 +5,14 @@ Text becomes these values in ``file.py``; nothing here reads a file, a clock or 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sandboxed_kernel.records import Record, made
 
+if TYPE_CHECKING:  # ipaddress is not wanted before the fork
+    from sandboxed_kernel.hostnames.addresses import Network
+
 Transport = Literal["tcp", "udp"]
-Network = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
 
 
 class Ports(Record):

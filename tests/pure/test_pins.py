@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxed_kernel.hostnames import pins as pins_module
-from sandboxed_kernel.hostnames.addresses import RANGES, Kind, Range, classify
+from sandboxed_kernel.hostnames.addresses import RANGES, Address, Kind, Range, classify
 from sandboxed_kernel.hostnames.pins import (
     LOCALHOST,
     Failed,
@@ -22,7 +22,7 @@ from sandboxed_kernel.hostnames.pins import (
     Resolution,
     Unresolved,
 )
-from sandboxed_kernel.policy.model import Address, Destination, Ports, Transport
+from sandboxed_kernel.policy.model import Destination, Ports, Transport
 
 PUBLIC, OTHER, PRIVATE = ip_address("198.51.100.7"), ip_address("2001:db8::7"), ip_address("10.0.0.5")
 

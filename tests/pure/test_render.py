@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 from typing import Any, get_args
@@ -81,3 +82,8 @@ def test_a_notice_names_place_reason_process_and_line() -> None:
 def test_a_place_is_written_as_people_write_it(host: str, said: str) -> None:
     event = Event("connect", "refused", "r", "tcp", 1.0, 1, "p", host=host, port=80)
     assert said in render.text(event)
+
+
+@given(st.text())
+def test_markup_is_escaped_as_by_the_standard_library(value: str) -> None:
+    assert value.translate(render._HTML) == html.escape(value)

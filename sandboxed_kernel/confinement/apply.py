@@ -80,7 +80,8 @@ def _add(ruleset: int, rule: PathRule, abi: int) -> None:
 
 
 def _set_limits(plan: Plan) -> None:
-    for which, value in plan.rlimits:
-        _soft, hard = resource.getrlimit(which)
-        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(which, (limit, limit))
+    for which, soft, hard in plan.rlimits:
+        _soft, most = resource.getrlimit(which)
+        if most == resource.RLIM_INFINITY:
+            most = hard
+        resource.setrlimit(which, (min(soft, most), min(hard, most)))

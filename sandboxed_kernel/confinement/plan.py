@@ -76,7 +76,7 @@ class Plan(Record):
     abi: int
     folders: tuple[str, ...]  # to make first, mode 0700, and to remove afterwards
     environment: Mapping[str, str]
-    rlimits: tuple[tuple[int, int], ...]  # (resource.RLIMIT_*, value); soft and hard
+    rlimits: tuple[tuple[int, int, int], ...]  # (resource.RLIMIT_*, soft, hard)
     limits: Limits  # what no rlimit can do is watched by the broker: memory, processes
     missing: tuple[str, ...]  # names out of BEST_EFFORT_NAMES
     argv: tuple[str, ...]
@@ -263,14 +263,15 @@ def _proxy_variables(policy: Policy) -> list[tuple[str, str]]:
     return [(spelled, value) for name, value in values.items() for spelled in (name, name.upper())]
 
 
-def _rlimits(limits: Limits) -> tuple[tuple[int, int], ...]:
+def _rlimits(limits: Limits) -> tuple[tuple[int, int, int], ...]:
     """RLIMIT_AS counts reserved address space and RLIMIT_NPROC the user's other processes, so neither is used."""
     wanted = (
         # Linux writes a core file past Landlock, or hands it to a program outside that runs as root; 1 is its word for
         # neither (fs/coredump.c), 0 only for no file. The filter keeps it so.
-        (RLIMIT_CORE, 1),
-        (RLIMIT_NOFILE, limits.open_files),
-        (RLIMIT_CPU, limits.cpu_seconds),
-        (RLIMIT_FSIZE, limits.file_size),
+        (RLIMIT_CORE, 1, 0),
+        (RLIMIT_NOFILE, limits.open_files, 0),
+        # A second between SIGXCPU, which says why, and SIGKILL for who ignores that: with none, only SIGKILL comes.
+        (RLIMIT_CPU, limits.cpu_seconds, 1),
+        (RLIMIT_FSIZE, limits.file_size, 0),
     )
-    return tuple((which, value) for which, value in wanted if value is not None)
+    return tuple((which, value, value + longer) for which, value, longer in wanted if value is not None)

@@ -256,10 +256,11 @@ def test_certificates_that_the_environment_names_are_readable() -> None:
 
 
 def test_limits() -> None:
-    assert make_plan(Policy(), HOST, HERE).rlimits == ((RLIMIT_CORE, 1),)
+    assert make_plan(Policy(), HOST, HERE).rlimits == ((RLIMIT_CORE, 1, 1),)
     limits = Limits(memory=1 << 30, processes=5, open_files=64, cpu_seconds=7, file_size=1 << 20)
     plan = make_plan(Policy(limits=limits), HOST, HERE)
-    assert dict(plan.rlimits) == {RLIMIT_CORE: 1, RLIMIT_NOFILE: 64, RLIMIT_CPU: 7, RLIMIT_FSIZE: 1 << 20}
+    rows = {(RLIMIT_CORE, 1, 1), (RLIMIT_NOFILE, 64, 64), (RLIMIT_CPU, 7, 8), (RLIMIT_FSIZE, 1 << 20, 1 << 20)}
+    assert set(plan.rlimits) == rows
     assert plan.limits == limits
 
 

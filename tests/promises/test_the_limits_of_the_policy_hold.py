@@ -69,7 +69,7 @@ def test_the_limits_of_the_policy_hold(workspace: Path) -> None:
     assert (inside["opened"], inside["written"]) == ("EMFILE", "EFBIG"), json.dumps(inside)
     assert inside["size"] == 1_000_000
 
-    # The ends that come from outside of the process: by Linux, and by the broker's look once a second.
+    # The ends that come from outside of the process: by Linux, and by the broker where it looks or is told.
     for code, policy, left in (
         (SPIN, "cpu_seconds = 1", "spun"),
         (GROW, 'memory = "100 MB"', "grown"),

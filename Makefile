@@ -5,6 +5,7 @@
 #   make bench   what the sandbox costs, beside plain ipykernel (docs/performance.md); ARGS="--only connect"
 #   make test-browser   JupyterLab in Chromium (a minute of downloads, a few minutes)
 #   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes)
+#   make test-vm LINUX=VMLINUZ   limits by control group, in an emulated machine (a few minutes)
 #   make lint    ruff, mypy --strict, the import table
 #   make lock    requirements.lock and requirements-*.lock anew
 #   make clean   remove what the above made
@@ -17,7 +18,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-workloads test-browser bench lint lock clean
+.PHONY: demo test test-vm test-workloads test-browser bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -42,6 +43,12 @@ $(HEAVY)/.installed: requirements.lock requirements-workloads.lock pyproject.tom
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
+
+# Needs qemu-system-x86, and the vmlinuz of a Linux 6.12 or newer, such as Debian's linux-image-cloud-amd64 has.
+QEMU ?= qemu-system-x86_64
+test-vm: $(STAMP)
+	@test -n "$(LINUX)" || { echo "which Linux? make test-vm LINUX=/boot/vmlinuz-..."; exit 1; }
+	$(RUN) tests/vm/run.py --linux $(LINUX) --qemu $(QEMU) $(ARGS)
 
 # In an environment of its own, with the system's Chromium. Screenshots: ARGS="--basetemp FOLDER".
 BROWSER := .build/browser

@@ -9,9 +9,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
+from sandboxed_kernel.confinement.group import make_group
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.plan import describe_missing, missing_features
+from sandboxed_kernel.policy.model import Limits
 from sandboxed_kernel.records import Record
 
 _PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "probe.py")
@@ -40,7 +43,18 @@ def _features() -> list[CheckResult]:
         CheckResult("Landlock, every right", bool(abi) and not missing, words or "files, TCP, devices, scopes"),
         CheckResult("seccomp user notification", found.seccomp_notify, "a filter with a listener can be loaded"),
         CheckResult("sockets handed in", found.addfd, "SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND"),
+        CheckResult("limits", True, _how_limits_are_kept()),
     ]
+
+
+def _how_limits_are_kept() -> str:
+    """They hold either way; by the broker's look, a fast program has more for a moment."""
+    group = make_group(Limits(memory=1 << 30, processes=100))
+    if group is None:
+        return "memory and processes by a look four times a second: no control group can be made here (docs/policy.md)"
+    by_look = "" if "memory" in group.controllers else "; memory by a look four times a second"
+    group.remove(time.monotonic() + 1)
+    return f"by a control group beneath {os.path.dirname(group.path)}: {', '.join(sorted(group.controllers))}{by_look}"
 
 
 def _attempts() -> list[CheckResult]:

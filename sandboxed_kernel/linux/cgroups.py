@@ -6,6 +6,8 @@ Constraint", "Core Interface Files".
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 _PREFIX = "sandboxed-kernel-"
+_ATTEMPTS = 3
+_PATIENCE = 0.5  # seconds for the end of a group that nobody holds
 
 
 class Place(NamedTuple):
@@ -25,8 +29,10 @@ class Place(NamedTuple):
 class Group:
     """A group that ``make`` made. It is gone after ``remove``, with every process in it."""
 
-    def __init__(self, path: str, controllers: frozenset[str]) -> None:
+    def __init__(self, path: str, controllers: frozenset[str], held: int) -> None:
+        """``held`` is a descriptor of it, with a lock that says that it is in use; it is closed by ``remove``."""
         self.path, self.controllers = path, controllers
+        self._held = held
 
     def __repr__(self) -> str:
         return f"<Group {self.path}>"
@@ -61,6 +67,9 @@ class Group:
     def remove(self, deadline: float) -> bool:
         """Kill what is in it and remove it; False where it is still there at ``deadline`` (of time.monotonic())."""
         self.kill()
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
         while True:
             try:
                 os.rmdir(self.path)
@@ -75,10 +84,46 @@ class Group:
 
 
 def make(place: Place) -> Group:
-    """A new, empty group without limits. Raises OSError."""
-    path = f"{place.path}/{_PREFIX}{os.urandom(8).hex()}"
-    os.mkdir(path, 0o755)
-    return Group(path, place.controllers)
+    """A new, empty group without limits. Raises OSError.
+
+    Each is locked while one of the processes lives that hold it open: its maker and what that has forked. What nobody
+    holds any more, because all were killed at the same instant, is ended and removed here.
+    """
+    _remove_forsaken(place)
+    for _ in range(_ATTEMPTS):
+        path = f"{place.path}/{_PREFIX}{os.urandom(8).hex()}"
+        os.mkdir(path, 0o755)
+        held = _lock(path)
+        if held is not None:
+            return Group(path, place.controllers, held)
+        with suppress(OSError):  # somebody was faster: another launcher that tidies up, or a sandbox that plays
+            os.rmdir(path)
+    raise OSError(errno.EAGAIN, "others remove new control groups", place.path)
+
+
+def _remove_forsaken(place: Place) -> None:
+    for name in os.listdir(place.path):
+        if name.startswith(_PREFIX):
+            path = f"{place.path}/{name}"
+            held = _lock(path)
+            if held is not None:
+                Group(path, frozenset(), held).remove(time.monotonic() + _PATIENCE)
+
+
+def _lock(path: str) -> int | None:
+    """A descriptor that holds the group; None where somebody else does, or it is gone."""
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(held), os.stat(path)):  # else it was removed between the two
+            return held
+    except OSError:
+        pass
+    os.close(held)
+    return None
 
 
 def find_place(wanted: frozenset[str], proc: str = "/proc/self") -> Place | None:

@@ -26,6 +26,8 @@ MASKED_PATHS = (
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+HOSTNAME = "sandboxed-kernel-tests"
+
 # Docker's default mounts, oci/defaults.go of moby; the root filesystem is the caller's.
 MOUNTS: tuple[dict[str, Any], ...] = (
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
@@ -37,6 +39,12 @@ MOUNTS: tuple[dict[str, Any], ...] = (
         "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
     },
     {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+    {
+        "destination": "/sys/fs/cgroup",
+        "type": "cgroup",
+        "source": "cgroup",
+        "options": ["ro", "nosuid", "noexec", "nodev"],
+    },
     {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
     {
         "destination": "/dev/shm",
@@ -106,13 +114,16 @@ def config(
     env: Mapping[str, str],
     uid: int,
     rootfs: str,
+    hosts: str,
     cgroup: str,
     filter_: dict[str, Any],
 ) -> dict[str, Any]:
     """A container as the Kubernetes *restricted* standard has it: no capability, no_new_privs, not root.
 
     It has no network namespace of its own entry: the starter makes one and lends it, so that it can prepare it.
+    ``hosts``: a file that knows HOSTNAME, put in the place of /etc/hosts as Docker does. Java stops without.
     """
+    known = {"destination": "/etc/hosts", "type": "bind", "source": hosts, "options": ["bind", "rprivate", "ro"]}
     nothing: dict[str, list[str]] = {
         kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")
     }
@@ -128,8 +139,8 @@ def config(
             "noNewPrivileges": True,
         },
         "root": {"path": rootfs, "readonly": False},
-        "hostname": "sandboxed-kernel-tests",
-        "mounts": list(MOUNTS),
+        "hostname": HOSTNAME,
+        "mounts": [*MOUNTS, known],
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")],

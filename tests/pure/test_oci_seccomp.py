@@ -56,7 +56,7 @@ def test_a_condition_from_the_future_is_an_error_not_an_allowance(where: str) ->
 
 
 def test_the_container_has_no_privilege() -> None:
-    config = oci.config(["true"], cwd="/", env={"A": "b"}, uid=1000, rootfs="/r", cgroup="/c", filter_={})
+    config = oci.config(["true"], cwd="/", env={"A": "b"}, uid=1000, rootfs="/r", hosts="/h", cgroup="/c", filter_={})
     process = config["process"]
     assert process["noNewPrivileges"] is True
     assert process["user"] == {"uid": 1000, "gid": 1000, "additionalGids": []}

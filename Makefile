@@ -4,7 +4,8 @@
 #   make test    everything (as root: also as root and in a runc container)
 #   make bench   what the sandbox costs, beside plain ipykernel (docs/performance.md); ARGS="--only connect"
 #   make test-browser   JupyterLab in Chromium (a minute of downloads, a few minutes)
-#   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes)
+#   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes;
+#                as root: as an ordinary user and in a runc container, like `make test`)
 #   make test-vm LINUX=VMLINUZ   limits by control group, in an emulated machine (a few minutes)
 #   make lint    ruff, mypy --strict, the import table
 #   make lock    requirements.lock and requirements-*.lock anew
@@ -18,7 +19,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-vm test-workloads test-browser bench lint lock clean
+.PHONY: demo test test-vm test-workloads workloads-machine test-browser bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -30,13 +31,17 @@ bench: $(STAMP)
 	@$(RUN) -m benchmarks $(ARGS)
 
 # In an environment of its own. torch is in no lock: which build fits is the machine's to say, for example
-# TORCH="torch --index-url URL-OF-THE-PROCESSOR-ONLY-BUILDS". Needs PostgreSQL, Redis, Java and gcc.
+# TORCH="torch --index-url URL-OF-THE-PROCESSOR-ONLY-BUILDS". Needs PostgreSQL, Redis, Java and gcc: workloads-machine
+# says which packages lack, before anything is fetched and again at every call.
 TORCH ?= torch==2.13.0
 HEAVY := .build/workloads
 test-workloads: $(HEAVY)/.installed
-	$(HEAVY)/bin/python -m pytest -p no:cacheprovider --heavy tests/workloads/heavy $(ARGS)
+	@$(HEAVY)/bin/python tests/run_suite.py --heavy $(ARGS)
 
-$(HEAVY)/.installed: requirements.lock requirements-workloads.lock pyproject.toml
+workloads-machine:
+	@$(PYTHON) tests/workloads/heavy/machine.py
+
+$(HEAVY)/.installed: requirements.lock requirements-workloads.lock pyproject.toml | workloads-machine
 	$(PYTHON) -m venv --clear $(HEAVY)
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements.lock -r requirements-workloads.lock

@@ -1,6 +1,8 @@
 """Does: `make test`. The same tests as three kinds of user, since a sandbox may hold for one and not for another.
 
-    python tests/run_suite.py [--only STAGE] [--list] [PYTEST ARGUMENTS]
+    python tests/run_suite.py [--heavy] [--only STAGE] [--list] [PYTEST ARGUMENTS]
+
+``--heavy`` is `make test-workloads`: tests/workloads/heavy alone, in an environment that has their libraries.
 
 Started as root it runs every stage; otherwise it runs what this user can, and says what it left out. A stage that
 cannot be prepared (no runc, an unreadable interpreter) is a failure with a text, never a skip. The first failing
@@ -23,6 +25,9 @@ ORDINARY_UID = 1000  # needs no entry in /etc/passwd
 
 # What the stages for root call, and the Debian package that has it.
 PROGRAMS = {"setpriv": "util-linux", "unshare": "util-linux", "mount": "mount", "ip": "iproute2", "runc": "runc"}
+
+# What `--heavy` gives to pytest in the stages that are `for_heavy`.
+HEAVY = ["--heavy", "tests/workloads/heavy"]
 
 # Only these come through: a test that needs more of somebody's environment would fail elsewhere.
 INHERITED = ("PATH", "LANG", "LC_ALL", "TERM", "CI", "HYPOTHESIS_PROFILE")
@@ -124,13 +129,14 @@ class Stage:
     what: str
     needs_root: bool
     run: Callable[[Run], int]
+    for_heavy: bool = False
 
 
 STAGES = (
     Stage("lint", "ruff, mypy --strict, and the import table", False, lint),
     Stage("root", "the tests marked root, and every promise with all capabilities at hand", True, as_root),
-    Stage("container", "every promise in runc: uid 1000, no capability, Docker's seccomp profile", True, in_container),
-    Stage("ordinary", "everything, as an ordinary user without capabilities", False, as_ordinary_user),
+    Stage("container", "in runc, as uid 1000, with no capability and Docker's profile", True, in_container, True),
+    Stage("ordinary", "as an ordinary user without capabilities", False, as_ordinary_user, True),
 )
 
 
@@ -205,12 +211,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=[stage.name for stage in STAGES], help="this stage alone")
     parser.add_argument("--list", action="store_true", help="say which stages there are")
+    parser.add_argument("--heavy", action="store_true", help="tests/workloads/heavy, and nothing else")
     options, extra = parser.parse_known_args(arguments)
+    extra = [*HEAVY, *extra] if options.heavy else extra
     if options.list:
         print("\n".join(f"{stage.name:10} {stage.what}" for stage in STAGES))
         return 0
     root = os.geteuid() == 0
-    wanted = [stage for stage in STAGES if options.only in (None, stage.name)]
+    wanted = [stage for stage in STAGES if options.only in (None, stage.name) and stage.for_heavy >= options.heavy]
     for stage in wanted:
         if stage.needs_root and not root:
             print(f"=== left out, since it needs root: {stage.name} ({stage.what})")

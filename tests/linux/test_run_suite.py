@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import venv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,34 @@ def test_a_missing_program_is_a_failure_that_names_its_package(
     assert ran == []
     assert "not found: no-such-program" in (told := capsys.readouterr().err)
     assert "apt-get install its-package" in told
+
+
+@pytest.mark.usefixtures("programs")
+def test_heavy_runs_its_own_tests_in_the_two_stages_without_privileges(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: dict[str, list[str]] = {}
+
+    def noted(stage: Stage) -> Stage:
+        def run(run: Run) -> int:
+            ran[stage.name] = run.extra
+            return 0
+
+        return replace(stage, run=run)
+
+    monkeypatch.setattr(run_suite, "STAGES", tuple(noted(stage) for stage in run_suite.STAGES))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert run_suite.main(["--heavy", "-k", "redis"]) == 0
+    given = ["--heavy", "tests/workloads/heavy", "-k", "redis"]
+    assert ran == {"container": given, "ordinary": given}
+
+
+def test_what_the_heavy_tests_lack_is_named_with_its_package(tmp_path: Path) -> None:
+    """As `make test-workloads` asks before it installs anything: in the system's Python, by path."""
+    program = Path(run_suite.__file__).with_name("workloads") / "heavy/machine.py"
+    command = [sys.executable, "-I", str(program)]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "redis-server" in done.stderr
+    assert re.search(r"apt-get install .*default-jre-headless gcc.* redis-server", done.stderr)
 
 
 def test_the_largest_stage_is_the_last() -> None:

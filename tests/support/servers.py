@@ -217,10 +217,14 @@ class Request:
 
 
 class HttpServer:
-    """A real HTTP server: path -> body, 404 for the rest. ``received()`` are the requests; ``connections`` counts."""
+    """A real HTTP server: path -> body, 404 for the rest. ``received()`` are the requests; ``connections`` counts.
+
+    ``together``: paths that are answered when as many have asked as their barrier says.
+    """
 
     def __init__(self, pages: Mapping[str, bytes], address: str = "127.0.0.1", port: int = 0) -> None:
         self.pages, self.requests, self.connections = dict(pages), list[Request](), 0
+        self.together: dict[str, threading.Barrier] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -230,6 +234,8 @@ class HttpServer:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.requests.append(Request(self.command, self.path, self.headers.get("Host"), body))
                 page = outer.pages.get(self.path)
+                if barrier := outer.together.get(self.path):
+                    barrier.wait()
                 self.send_response(404 if page is None else 200)
                 # A package index is not one for pip unless it says that it is HTML.
                 self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream")

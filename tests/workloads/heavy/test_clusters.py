@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.workloads import Both, text_of
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.container]
 
 
 def test_dask_with_processes(both: Both) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.workloads import Both
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.container]
 
 
 def test_polars(both: Both) -> None:

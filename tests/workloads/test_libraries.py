@@ -58,7 +58,7 @@ print(mode, sqlite3.connect("numbers.db").execute("select sum(i) from n").fetcha
 
 
 def test_tqdm(both: Both) -> None:
-    """In text: the widget is the next test's."""
+    """In text: the widget is the next test."""
     assert "10/10" in both.say("""
 from tqdm import tqdm
 import re, io
@@ -66,6 +66,16 @@ shown = io.StringIO()
 total = sum(tqdm(range(10), file=shown, mininterval=0))
 print(total, re.findall(r"10/10", shown.getvalue()))
 """)
+
+
+def test_tqdm_as_a_widget(both: Both) -> None:
+    for kernel in (both.plain, both.inside):
+        shown = kernel.run("from tqdm.notebook import tqdm\nfor _ in tqdm(range(5), mininterval=0): pass")
+        assert text_of(shown) == ""
+        assert "application/vnd.jupyter.widget-view+json" in shown.displays[0]["content"]["data"]
+        states = [message["content"]["data"].get("state", {}) for message in shown.of("comm_open", "comm_msg")]
+        assert 5.0 in [state.get("value") for state in states]
+        assert {"bar_style": "success"} in states
 
 
 def test_a_widget_takes_a_value_from_the_frontend_and_answers(both: Both) -> None:

@@ -34,6 +34,10 @@ def put(queue, pipe):
     queue.put(("from the queue", os.getpid() != os.getppid()))
     pipe.send("from the pipe")
 
+def append(shared, ends):
+    shared[1] = b"changed"
+    ends.get().send("by a pipe that came through a queue")
+
 def tell():
     print("told by a child", flush=True)
 """
@@ -74,6 +78,23 @@ child.join()
     assert told.splitlines() == [
         "[0, 1, 4, 9, 16] False", "100 [0, 0]", "b'abc'", "('from the queue', True) from the pipe"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_descriptors_and_shared_lists_are_handed_on(both: Both, method: str) -> None:
+    """A pipe's end in a queue is fetched from a server of the sender's, as a descriptor over a unix socket."""
+    told = both.say(f"""
+import multiprocessing, work
+from multiprocessing.managers import SharedMemoryManager
+context = multiprocessing.get_context({method!r})
+with SharedMemoryManager(ctx=context) as manager:
+    shared, ends, (ours, theirs) = manager.ShareableList([1, b"as it was", 2.5]), context.Queue(), context.Pipe()
+    child = context.Process(target=work.append, args=(shared, ends))
+    child.start(), ends.put(theirs)
+    print(ours.recv(), list(shared))
+    child.join()
+""")
+    assert told == "by a pipe that came through a queue [1, b'changed', 2.5]"
 
 
 def test_concurrent_futures(both: Both) -> None:

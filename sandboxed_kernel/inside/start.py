@@ -178,12 +178,13 @@ class SandboxedKernel(IPythonKernel):
         self.shell.register_magic_function(_sandbox, "line", "sandbox")
 
     def start(self) -> None:
-        """ipykernel makes the subshells' manager in the thread that first asks for it, and it must be this one.
+        """ipykernel makes the subshells' manager in the thread that first asks for it, and it must be this one; and it
+        reads its control channel before it tells the manager what a new subshell has to do.
 
-        Its control thread asks first where a client's request waits already, which behind a relay it does.
+        Where a client's request waits already, which behind a relay it does, the control thread asks first.
         """
         if self.shell_channel_thread is not None:
-            self.shell_channel_thread.manager  # noqa: B018
+            self.shell_channel_thread.manager.set_on_recv_callback(self.shell_main)
         super().start()
 
 

@@ -265,13 +265,14 @@ def clean_svg(text: str) -> str | None:
     Tree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     try:
         root = Tree.fromstring(text)  # noqa: S314 - no entities, see above
-        if root.tag != f"{_SVG}svg":
+        # Written by hand it often has no namespace: pages take it for SVG all the same (JupyterLab adds the namespace).
+        if root.tag not in (f"{_SVG}svg", "svg"):
             return None
         for parent in list(root.iter()):
             _clean_element(parent.attrib)
             # comments have a function for a tag
             parent[:] = [child for child in parent if str(child.tag).removeprefix(_SVG) in _SVG_TAGS]
-            if parent.tag == f"{_SVG}style":
+            if parent.tag in (f"{_SVG}style", "style"):
                 parent[:], parent.text = [], clean_style_sheet(parent.text or "", _SVG_SELECTOR)
         return Tree.tostring(root, encoding="unicode")
     except (Tree.ParseError, ValueError, RecursionError):

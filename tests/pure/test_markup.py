@@ -216,9 +216,18 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/19
     ],
 )  # fmt: skip
 def test_known_attacks_in_a_drawing(inside: str) -> None:
-    cleaned = markup.clean_svg(f"{SVG}{inside}</svg>")
-    assert cleaned is not None
-    assert not re.search(r"//e|http://e|javascript|onload|<script|foreign|import|<set|<animate", cleaned)
+    without_namespace = '<svg xmlns:xlink="http://www.w3.org/1999/xlink">'
+    for start in (SVG, without_namespace):
+        cleaned = markup.clean_svg(f"{start}{inside}</svg>")
+        assert cleaned is not None
+        assert not re.search(r"//e|http://e|javascript|onload|<script|foreign|import|<set|<animate", cleaned)
+
+
+def test_a_drawing_without_a_namespace_stays_without() -> None:
+    drawing = '<svg height="9"><style>* {stroke-linecap: butt}</style><circle r="4" fill="red" /></svg>'
+    assert markup.clean_svg(drawing) == drawing
+    mixed = '<svg><h:script xmlns:h="http://www.w3.org/1999/xhtml">x</h:script><h:g xmlns:h="urn:other" /></svg>'
+    assert markup.clean_svg(mixed) == "<svg />"
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,15 @@ _KERNEL_OPTIONS = {"-f": "connection_file", "--f": "connection_file", "--policy"
 def kernel_arguments(words: Sequence[str]) -> KernelArguments:
     """``-f FILE``, ``-f=FILE``, ``--f FILE`` or ``--f=FILE``, and the same of ``--policy``. Raises PolicyError.
 
-    ``--Class.trait=VALUE`` is ipykernel's and passed on to it: nbclient adds one to every kernel named python3.
+    ``--Class.trait=VALUE`` is ipykernel's and passed on to it: nbclient adds one to every kernel named python3. So are
+    names that follow the connection file: `jupyter run` appends those of its scripts, of which ipykernel makes nothing.
     """
     found: dict[str, str] = {}
     settings = []
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if equals and _is_trait(option):
+        if (equals and _is_trait(option)) or ("connection_file" in found and _is_script(word)):
             settings.append(word)
             continue
         name = _KERNEL_OPTIONS.get(option)
@@ -86,6 +87,11 @@ def _is_trait(option: str) -> bool:
     """Whether it is written like ``--HistoryManager.hist_file``, as traitlets' command lines are."""
     class_name, _, trait = option.removeprefix("--").partition(".")
     return option.startswith("--") and class_name[:1].isupper() and class_name.isidentifier() and trait.isidentifier()
+
+
+def _is_script(word: str) -> bool:
+    """A policy without its option is not overlooked: nothing else here is as bad to lose."""
+    return word[:1] not in ("", "-") and not word.endswith(".toml")
 
 
 def _run_kernel(words: Sequence[str]) -> int:

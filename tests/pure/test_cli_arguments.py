@@ -66,6 +66,14 @@ def test_settings_of_ipykernel_are_passed_on_to_it() -> None:
         kernel_arguments(["-f", "c.json", "--debug=1"])
 
 
+def test_the_scripts_of_jupyter_run_are_passed_on() -> None:
+    words = ["-f", "c.json", "--A.b=1", "script.py", "/x/notebook.ipynb"]
+    assert kernel_arguments(words) == KernelArguments("c.json", None, tuple(words[2:]))
+    for forgotten in (["-f", "c.json", "policy.toml"], ["policy", "-f", "c.json"], ["-f", "c.json", ""]):
+        with pytest.raises(PolicyError, match="is not understood"):
+            kernel_arguments(forgotten)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -75,9 +83,9 @@ def test_settings_of_ipykernel_are_passed_on_to_it() -> None:
         (["--policy"], "--policy without a file. Write --policy FILE"),
         (["-f", "a", "--f=b"], "--f for the second time. Write it once"),
         (
-            ["-f", "a", "b"],
+            ["-f", "a", "p.toml"],
             (
-                "'b' is not understood. "
+                "'p.toml' is not understood. "
                 'Write [--policy FILE] -f CONNECTION_FILE, or "sandboxed-kernel --help" to see the commands'
             ),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from sandboxed_kernel.records import Record
@@ -70,6 +71,7 @@ def as_int(register: int) -> int:
     return word - (1 << 32) if word & _INT else word
 
 
+@lru_cache(maxsize=1024)
 def parse_address(data: bytes) -> Address:
     """A struct sockaddr of ``len(data)`` bytes. Raises Malformed. Source: ip(7), ipv6(7), unix(7), netlink(7)."""
     if len(data) < 2:

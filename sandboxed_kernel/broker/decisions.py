@@ -148,6 +148,7 @@ class AnswerNames(Record):
 ConnectVerdict = ConnectTo | ConnectToOwn | AnswerNames | Refuse
 
 
+@lru_cache(maxsize=1024)  # on the path of every connect, where address arithmetic is most of the time
 def normalise(address: IpAddress) -> IpAddress:
     """Where Linux really goes: the IPv4 address inside a mapped one; loopback for the unspecified address (ip(7))."""
     inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
@@ -157,6 +158,7 @@ def normalise(address: IpAddress) -> IpAddress:
     return plain
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(address: IpAddress) -> bool:
     return classify(plain(address)) is Kind.LOOPBACK
 

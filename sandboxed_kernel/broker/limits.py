@@ -78,8 +78,10 @@ class LimitWatch:
             return 0
         try:
             return self._group.read_events(descriptor).get(event, 0)
-        except OSError:
-            return 0  # ENODEV: the group is gone
+        except OSError:  # ENODEV: somebody outside removed the group, which poll(2) would report for ever
+            self._reactor.unwatch(descriptor)
+            os.close(self._events.pop(controller))
+            return 0
 
     # --- what is looked at -----------------------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ class Broker:
 
     def _connect(self, call: Notification) -> None:
         file = self._file(call)
-        call = call._replace(said=self._copy_address(call, call.args[1], call.args[2]))
+        call.said = self._copy_address(call, call.args[1], call.args[2])
         if self._replies.repeat(call, file.inode):
             return
         reference = self._sockets.find(file.device, file.inode)
@@ -180,7 +180,7 @@ class Broker:
 
     def _bind(self, call: Notification) -> None:
         file = self._file(call)
-        call = call._replace(said=self._copy_address(call, call.args[1], call.args[2]))
+        call.said = self._copy_address(call, call.args[1], call.args[2])
         if self._replies.repeat(call, file.inode):
             return
         address = parse_address(call.said)

@@ -1,6 +1,6 @@
 """Does: copies arguments out of the calling process, once each, and asks whether the caller still waits.
 
-Opened for this call and never kept: a descriptor of an earlier call could belong to a process that is gone. What is
+A descriptor of its memory is never kept: one of an earlier call could belong to a process that is gone. What is
 read is the trusted side's own copy from then on; nothing in the sandbox's memory is read twice.
 """
 
@@ -11,6 +11,7 @@ import os
 from typing import NamedTuple
 
 from sandboxed_kernel.broker.calls import Malformed
+from sandboxed_kernel.linux import memory
 
 _PAGE = 4096
 _PATH_MAX = 4096  # with the NUL, limits.h
@@ -19,16 +20,7 @@ AT_FDCWD = -100
 
 def read_memory(tid: int, address: int, length: int) -> bytes:
     """Exactly ``length`` bytes of the caller's memory. Raises Malformed(EFAULT), also for an undumpable caller."""
-    try:
-        memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        raise Malformed(errno.EFAULT, "the caller's memory cannot be read") from None
-    try:
-        data = os.pread(memory, length, address)
-    except (OSError, OverflowError):
-        data = b""
-    finally:
-        os.close(memory)
+    data = _copy(tid, address, length)
     if len(data) != length:
         raise Malformed(errno.EFAULT, f"{length} bytes at {address:#x} cannot be read")
     return data
@@ -36,28 +28,38 @@ def read_memory(tid: int, address: int, length: int) -> bytes:
 
 def read_string(tid: int, address: int) -> bytes:
     """A path: the bytes up to the first NUL. Raises Malformed(EFAULT), Malformed(ENAMETOOLONG)."""
+    found = b""
+    while len(found) < _PATH_MAX:
+        # Up to the page's end: the string may end just before a page that does not exist.
+        chunk = _copy(tid, address + len(found), _PAGE - (address + len(found)) % _PAGE)
+        head, nul, _ = chunk.partition(b"\0")
+        found += head
+        if nul:
+            if len(found) >= _PATH_MAX:
+                break
+            return found
+        if not chunk:
+            raise Malformed(errno.EFAULT, f"a string at {address:#x} cannot be read")
+    raise Malformed(errno.ENAMETOOLONG, "a path of more than 4,095 bytes")
+
+
+def _copy(tid: int, address: int, length: int) -> bytes:
+    """As much of it as can be read. Raises Malformed(EFAULT) where the process cannot be looked into at all."""
+    if length <= memory.MAX_BYTES:
+        try:
+            return memory.read(tid, address, length)
+        except OSError:
+            pass  # perhaps only the call is forbidden, by a container's profile
     try:
-        memory = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         raise Malformed(errno.EFAULT, "the caller's memory cannot be read") from None
     try:
-        found = b""
-        while len(found) < _PATH_MAX:
-            # Up to the page's end: the string may end just before a page that does not exist.
-            chunk = os.pread(memory, _PAGE - (address + len(found)) % _PAGE, address + len(found))
-            head, nul, _ = chunk.partition(b"\0")
-            found += head
-            if nul:
-                if len(found) >= _PATH_MAX:
-                    break
-                return found
-            if not chunk:
-                raise Malformed(errno.EFAULT, f"a string at {address:#x} cannot be read")
-        raise Malformed(errno.ENAMETOOLONG, "a path of more than 4,095 bytes")
+        return os.pread(descriptor, length, address)
     except (OSError, OverflowError):
-        raise Malformed(errno.EFAULT, f"a string at {address:#x} cannot be read") from None
+        return b""
     finally:
-        os.close(memory)
+        os.close(descriptor)
 
 
 class OpenFile(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Protocol
 from sandboxed_kernel.broker.orders import Log
 from sandboxed_kernel.notices import channel
 from sandboxed_kernel.notices.events import Event
-from sandboxed_kernel.records import replace
+from sandboxed_kernel.records import Record, replace
 
 HOLD = 0.05  # seconds that a refused call may wait for its notice
 _FLUSH = 0.2  # seconds between updates of counts
@@ -38,11 +38,22 @@ Destination = tuple[str, str, str | None, int | None]
 _OTHERS: Destination = ("", "", None, None)
 
 
+class _Told(Record, frozen=False):
+    """A destination that was told in this cell. The event is made anew when its count is sent, not for each call."""
+
+    event: Event
+    count: int = 1
+    when: float = 0.0  # of the last call, once there was a second
+
+    def as_counted(self) -> Event:
+        return self.event if self.count == 1 else replace(self.event, count=self.count, when=self.when)
+
+
 class Reporter:
     def __init__(self, sender: Sender, log: Log, clock: Clock) -> None:
         self._sender, self._log, self._clock = sender, log, clock
-        self._cell: str | None = None  # that began last
-        self._seen: dict[Destination, Event] = {}  # of this cell, with the count so far
+        self.cell: str | None = None  # that began last
+        self._seen: dict[Destination, _Told] = {}  # of this cell
         self._dirty: set[Destination] = set()
         self._flush_pending = False
         self._allowed: set[Destination] = set()
@@ -53,21 +64,17 @@ class Reporter:
 
     def refused(self, destination: Destination, make: Callable[[], Event], answer: Callable[[], None]) -> None:
         """Report, then ``answer``. ``make`` is called only for a destination that is new in this cell."""
-        known = self._seen.get(destination)
-        if known is not None:
-            self._count(destination, known)
+        if self.count(destination):
             answer()
             return
-        event = replace(make(), cell=self._cell)
+        event = replace(make(), cell=self.cell)
         if len(self._seen) >= _MAX_DESTINATIONS:
             destination = (event.kind, event.protocol, None, None)
             event = replace(event, host="many others", address=None, port=None, allow_line=None)
-            known = self._seen.get(destination)
-            if known is not None:
-                self._count(destination, known)
+            if self.count(destination):
                 answer()
                 return
-        self._seen[destination] = event
+        self._seen[destination] = _Told(event)
         self._log.write(event)
         self._number += 1
         number = self._number
@@ -79,7 +86,7 @@ class Reporter:
         """One line in the audit log for each new destination, and one that says where the log stops naming them."""
         if destination in self._allowed or _OTHERS in self._allowed:
             return
-        event = replace(make(), cell=self._cell)
+        event = replace(make(), cell=self.cell)
         if len(self._allowed) >= _MAX_ALLOWED:
             destination, event = _OTHERS, replace(event, host="many others", address=None, port=None)
         self._allowed.add(destination)
@@ -90,16 +97,13 @@ class Reporter:
         # With a bound of its own: a program can make up any number of these, and must not push out the allowed ones.
         if destination not in self._noted and len(self._noted) < _MAX_DESTINATIONS:
             self._noted.add(destination)
-            self._log.write(replace(make(), cell=self._cell))
+            self._log.write(replace(make(), cell=self.cell))
 
     def tell(self, event: Event) -> None:
         """An event that no call waits for."""
-        event = replace(event, cell=self._cell)
-        known = self._seen.get(event.destination)
-        if known is not None:
-            self._count(event.destination, known)
-        elif len(self._seen) < _MAX_DESTINATIONS:
-            self._seen[event.destination] = event
+        event = replace(event, cell=self.cell)
+        if not self.count(event.destination) and len(self._seen) < _MAX_DESTINATIONS:
+            self._seen[event.destination] = _Told(event)
             self._log.write(event)
             self._send(channel.Reported(event))
 
@@ -113,12 +117,18 @@ class Reporter:
         """Counting starts afresh, so that this cell gets notices of its own; what was counted is the last one's."""
         self._send_counts()
         self._seen.clear()
-        self._cell = msg_id
+        self.cell = msg_id
 
-    def _count(self, destination: Destination, known: Event) -> None:
-        self._seen[destination] = replace(known, count=known.count + 1, when=time.time())
+    def count(self, destination: Destination) -> bool:
+        """Whether ``destination`` was told in this cell already; then this refusal is one more of it."""
+        known = self._seen.get(destination)
+        if known is None:
+            return False
+        known.count += 1
+        known.when = time.time()
         self._dirty.add(destination)
         self._flush_soon()
+        return True
 
     def _flush_soon(self) -> None:
         if not self._flush_pending:
@@ -138,8 +148,9 @@ class Reporter:
 
     def _send_counts(self) -> None:
         for destination in self._dirty:
-            event = self._seen.get(destination)
-            if event is not None:
+            known = self._seen.get(destination)
+            if known is not None:
+                event = known.as_counted()
                 self._log.write(event)
                 self._send(channel.Reported(event))
         self._dirty.clear()

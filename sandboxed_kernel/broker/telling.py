@@ -31,16 +31,21 @@ class Telling:
     def __init__(self, replies: Replies, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
         self._replies, self._reporter, self._pins, self._own = replies, reporter, pins, own
         self._own_pid = os.getpid()
-        self._last_name = ("", 0, 0.0)
+        # What was reported last, by which process, in which cell; and when.
+        self._last_name: tuple[tuple[str, int, str | None], float] = (("", 0, None), 0.0)
 
     def refuse_endpoint(
         self, call: Notification, verdict: Refuse, kind: events.Kind, protocol: Transport, to: InetAddress, inode: int
     ) -> None:
         """Refuse an address and port; the user learns the line that would allow it."""
-        address = str(decisions.normalise(to.address))
-        names = self._pins.names_of(decisions.normalise(to.address))
+        where = decisions.normalise(to.address)
+        address = str(where)
+        names = self._pins.names_of(where)
         host = names[0] if names else None
-        private = self._own.is_here(decisions.normalise(to.address))
+        if verdict.reason is not None and self._reporter.count((kind, protocol, host or address, to.port)):
+            self._replies.answer(call, error=verdict.error, inode=inode)
+            return
+        private = self._own.is_here(where)
         line = allow_line(host or address, to.port, protocol, private=private) if kind != "bind" else None
         self.refuse(
             call, verdict, kind, address, protocol=protocol, host=host, port=to.port, allow_line=line, inode=inode
@@ -72,12 +77,12 @@ class Telling:
 
     def refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
         """Report a DNS question for a name that the policy does not name; ``then`` the question is answered."""
-        now = time.monotonic()
-        last_name, last_pid, when = self._last_name
-        self._last_name = (name, pid, now)
-        if (name, pid) == (last_name, last_pid) and now - when < _ONE_QUESTION:
+        now, asked = time.monotonic(), (name, pid, self._reporter.cell)
+        last, when = self._last_name
+        if asked == last and now - when < _ONE_QUESTION:
             then()  # the IPv6 half of a question that was just reported
             return
+        self._last_name = (asked, now)
         reason = "no line under [network] allow names this host"
         line = allow_line(name, 443)
         make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=line)

@@ -10,7 +10,6 @@ import fcntl
 import os
 import signal
 import struct
-from typing import NamedTuple
 
 from sandboxed_kernel.linux import libc
 
@@ -59,17 +58,22 @@ def supported() -> bool:
     return (notif, resp, data) == (_NOTIF.size, _RESP.size, 64)
 
 
-class Notification(NamedTuple):
+Arguments = tuple[int, int, int, int, int, int]
+
+
+class Notification:
     """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers.
 
     ``said``: what was copied from where a pointer among them points, once it has been; Linux does not tell that.
     """
 
-    id: int
-    tid: int
-    nr: int
-    args: tuple[int, int, int, int, int, int]
-    said: bytes = b""
+    __slots__ = ("args", "id", "nr", "said", "tid")
+
+    def __init__(self, ident: int, tid: int, nr: int, args: Arguments, said: bytes = b"") -> None:
+        self.id, self.tid, self.nr, self.args, self.said = ident, tid, nr, args, said
+
+    def __repr__(self) -> str:
+        return f"<Notification {self.id:#x}: call {self.nr} of thread {self.tid}>"
 
 
 class Gone(Exception):

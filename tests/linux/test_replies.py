@@ -24,8 +24,8 @@ class Fake:
 
 
 def call(ident: int, **changed: Any) -> Notification:
-    first = Notification(ident, tid=100, nr=CONNECT, args=(3, 0x1000, 16, 0, 0, 0), said=ADDRESS)
-    return first._replace(**changed)
+    first: dict[str, Any] = {"tid": 100, "nr": CONNECT, "args": (3, 0x1000, 16, 0, 0, 0), "said": ADDRESS}
+    return Notification(ident, **{**first, **changed})
 
 
 def replies() -> tuple[Replies, Fake]:

@@ -29,7 +29,7 @@ import importlib.util
 import json
 import shlex
 from datetime import datetime
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -48,10 +48,24 @@ class _LateModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         # importlib asks for these of every module; they must not make us import it
-        if name.startswith("__") and name.endswith("__") and name != "__version__":
-            raise AttributeError(name)
+        dunder = name.startswith("__") and name.endswith("__") and name != "__version__"
+        if dunder or not _may_have(self, name):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         _load(self)
         return getattr(self, name)
+
+
+def _may_have(module: ModuleType, name: str) -> bool:
+    """Whether ``name`` occurs in the source of ``module`` or beside it. To pickle a function that does not say where it
+    is from, pickle asks every module for it (``pickle.whichmodule``); the debugger would load, and say so in the cell.
+    """
+    spec = module.__spec__
+    get_source = getattr(spec and spec.loader, "get_source", None)
+    source = get_source(module.__name__) if get_source else None
+    if source is None or name in source:
+        return True
+    beside = getattr(module, "__path__", None)
+    return beside is not None and PathFinder.find_spec(f"{module.__name__}.{name}", beside) is not None
 
 
 def _load(module: _LateModule) -> None:

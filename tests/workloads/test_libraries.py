@@ -115,3 +115,12 @@ for name in own.split():
     print(name, type(getattr(psutil.Process(), name)()).__name__)
 ''')
     assert len(told.splitlines()) == 25
+
+
+def test_pickle_looks_into_every_module(both: Both) -> None:
+    """As it does for a function that does not say where it is from; what is imported late inside stays as it is."""
+    look = "import pickle, sys; print(pickle.whichmodule(type('X', (), {'__module__': None})(), 'nowhere'))"
+    assert both.say(look) == "__main__"
+    late = "[name in sys.modules for name in ('debugpy', 'jupyter_client.manager')]"
+    assert text_of(both.inside.run(late)) == "[False, False]"
+    assert both.say("import jupyter_client; jupyter_client.KernelManager.__module__, jupyter_client.utils.__name__")

@@ -26,8 +26,12 @@ def _is_promise(item: pytest.Item) -> bool:
     return (ROOT / "promises") in item.path.parents
 
 
-def _is_browser(path: Path) -> bool:
-    return (ROOT / "browser") in path.parents
+# Folders that have a stage and a place of their own: JupyterLab with Playwright, a virtual machine.
+APART = ("browser", "vm")
+
+
+def _is_in(folder: str, path: Path) -> bool:
+    return (ROOT / folder) in path.parents
 
 
 def _has(item: pytest.Item, marker: str) -> bool:
@@ -39,7 +43,8 @@ STAGES: dict[str, Callable[[pytest.Item], bool]] = {
     "here": lambda item: os.geteuid() == 0 or not _has(item, "root"),
     "ordinary": lambda item: not _has(item, "root"),
     "root": lambda item: _has(item, "root") or _is_promise(item),
-    "browser": lambda item: _is_browser(item.path),
+    "browser": lambda item: _is_in("browser", item.path),
+    "vm": lambda item: _is_in("vm", item.path) and (os.geteuid() == 0 or not _has(item, "root")),
     "container": lambda item: (_is_promise(item) or _has(item, "container")) and not _has(item, "root"),
 }
 
@@ -61,8 +66,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """JupyterLab and Playwright are only in the environment of the browser's stage."""
-    return True if _is_browser(collection_path / "x") and config.getoption("--stage") != "browser" else None
+    """JupyterLab and Playwright are only in the environment of the browser's stage, for example."""
+    others = [folder for folder in APART if folder != config.getoption("--stage")]
+    return True if any(_is_in(folder, collection_path / "x") for folder in others) else None
 
 
 @pytest.fixture

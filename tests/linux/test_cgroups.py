@@ -17,6 +17,7 @@ from sandboxed_kernel.confinement.group import make_group
 from sandboxed_kernel.linux import cgroups
 from sandboxed_kernel.linux.cgroups import Group, Place
 from sandboxed_kernel.policy.model import Limits
+from tests.support.sandbox import IN_CONTAINER
 
 WANTED = frozenset({"memory", "pids"})
 EVERYTHING = "cpuset cpu io memory hugetlb pids"
@@ -156,6 +157,13 @@ def test_without_version_2_there_is_no_place(tmp_path: Path) -> None:
     (tmp_path / "cgroup").write_text("4:memory:/\n")
     assert cgroups.find_place(WANTED, str(tmp_path)) is None
     assert cgroups.find_place(WANTED, str(tmp_path / "missing")) is None
+
+
+@pytest.mark.container
+@pytest.mark.skipif(not IN_CONTAINER, reason="only in the container")
+def test_a_container_as_docker_makes_it_has_no_place() -> None:
+    """Its /sys is read-only and shows no cgroup; the promises are kept there by the broker's watch."""
+    assert make_group(Limits(memory=1 << 30, processes=10)) is None
 
 
 def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from sandboxed_kernel.records import Record
 from sandboxed_kernel.relay.messages import Frame, Json
 
 MAX_PENDING = 10_000  # a client that queues more cells than that loses attribution, not messages
+# JupyterLab lists 50 outputs of a cell and hides the rest behind a button (maxNumberOutputs, a setting of notebooks).
+KEEP_PLACE_AT = 40
 
 
 class Cell(Record):
@@ -34,7 +36,9 @@ class Cells:
     def __init__(self) -> None:
         self._pending: dict[str, Cell] = {}  # by msg_id, in order of arrival
         self._last: Cell | None = None
-        self._over: set[str] = set()  # of those pending and the last: whose clients were told that they are idle
+        # Of those pending and the last:
+        self._over: set[str] = set()  # whose clients were told that they are idle
+        self._listed: dict[str, tuple[int, str | None]] = {}  # how many outputs, and the stream that is the last one
 
     def forwarded(self, cell: Cell) -> None:
         if len(self._pending) < MAX_PENDING:
@@ -44,12 +48,32 @@ class Cells:
         cell = self._pending.pop(msg_id, None)
         if cell is not None:
             gone, self._last = (cell, self._last) if cell.silent else (self._last, cell)
-            self._over.discard(gone.msg_id if gone else "")
+            if gone is not None:
+                self._over.discard(gone.msg_id)
+                self._listed.pop(gone.msg_id, None)
 
     def idle(self, msg_id: str) -> None:
         """Clients that read a cell's output until it is idle (nbclient) do not read it any more."""
-        if msg_id in self._pending or (self._last is not None and self._last.msg_id == msg_id):
+        if self._known(msg_id):
             self._over.add(msg_id)
+
+    def _known(self, msg_id: str) -> Cell | None:
+        return self._pending.get(msg_id) or (self._last if self._last and self._last.msg_id == msg_id else None)
+
+    def listed(self, msg_id: str, stream: str | None) -> Cell | None:
+        """A page lists one more output of a cell; pages join the texts of one ``stream``. Gives the cell when it is
+        time to keep a place for a notice, since what comes later may be out of sight.
+        """
+        cell = self._known(msg_id)
+        count, last = self._listed.get(msg_id, (0, None))
+        if cell is None or (stream is not None and stream == last):
+            return None
+        self._listed[msg_id] = (count + 1, stream)
+        return cell if count + 1 == KEEP_PLACE_AT else None
+
+    def cleared(self, msg_id: str) -> None:
+        """The page lists none of its outputs any more."""
+        self._listed.pop(msg_id, None)
 
     def is_heard(self, cell: Cell) -> bool:
         """Whether every client still reads what is said in this cell. The kernel may say idle early: then none does."""

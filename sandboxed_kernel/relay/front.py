@@ -73,6 +73,13 @@ class Front:
     def _publish(self, topic: Sequence[Frame], parts: list[Frame]) -> None:
         self._outlet.send_own(messages.frames(topic, parts, [], self._signer), time.monotonic())
 
+    def reset_rate_limit(self) -> None:
+        """Jupyter Server passes on no display for a while after 3,000 messages or 3 MB in 3 s; whatever becomes idle
+        makes it count afresh (``_limit_rate`` in its kernels/connection/channels.py). Here it is a question about the
+        kernel, as clients ask one all the time: nobody takes its idle for a cell's.
+        """
+        self.publish("status", {"execution_state": "idle"}, self.header("kernel_info_request"))
+
     def reply(self, channel: str, msg_type: str, content: Json, identities: Sequence[Frame], parent: Json) -> None:
         """One message of our own to one client."""
         self.pass_reply(channel, identities, self._parts(msg_type, content, parent), [])

@@ -23,6 +23,7 @@ from sandboxed_kernel.notices.desk import Desk, Saying
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.records import Record, made
 from sandboxed_kernel.relay import answers, channels, endings, messages, rules
+from sandboxed_kernel.relay.captures import Captures
 from sandboxed_kernel.relay.cells import Cell, Cells
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
 from sandboxed_kernel.relay.content import Cleaner
@@ -83,6 +84,7 @@ class Relay:
         self._unsaid = self._options.not_enforced
         self._desk = Desk(lambda: os.urandom(16).hex())
         self._cleaner = Cleaner(self._options.active_content)
+        self._captures = Captures()
         self._alive = False  # the kernel has said something
         self._ending: int | None = None  # the end was asked for; exit code for it, or -1: the kernel's own
         self._end_at: float | None = None
@@ -213,7 +215,7 @@ class Relay:
         """In the first cell: few people see a kernel's banner."""
         for sentence in self._unsaid:
             text = f"[sandbox] NOT ENFORCED, as the policy's best_effort says: {sentence}\n"
-            self._front.publish("stream", {"name": "stderr", "text": text}, cell.header)
+            self._say([Saying("stream", {"name": "stderr", "text": text}, cell.header)])
         self._unsaid = ()
 
     # --- kernel to front ---------------------------------------------------------------------------------------------
@@ -244,6 +246,8 @@ class Relay:
         if action != "pass":
             rules.drop_our_mime(content, message.parts[3])
             self._cleaner.clean(message.msg_type, content)
+        if action == "comm":
+            self._publish(self._captures.take(message, content))
         header = messages.own_header(message.header, self._front.session)
         metadata = messages.read_object(message.parts[2])
         parts: list[messages.Frame] = [write_object(part) for part in (header, message.parent, metadata, content)]
@@ -268,7 +272,13 @@ class Relay:
         elif content.get("execution_state") == "idle" and message.msg_type == "status":
             self._cells.idle(message.parent_id)
         elif message.msg_type == "clear_output":
+            if not self._captures.around([message.parent_id])[0]:  # else a widget is cleared, not the cell
+                self._cells.cleared(message.parent_id)
             self._say(self._desk.cleared(message.parent_id, time.monotonic()))
+        elif message.msg_type in rules.LISTED:
+            stream = str(content.get("name")) if message.msg_type == "stream" else None
+            cell = self._cells.listed(message.parent_id, stream)
+            self._say(self._desk.keep_place(cell.header) if cell else ())
 
     # --- broker ------------------------------------------------------------------------------------------------------
 
@@ -311,6 +321,14 @@ class Relay:
             self._tell_broker(words.Published(word.number))
 
     def _say(self, sayings: Iterable[Saying]) -> None:
+        """What must be seen: neither given to a widget nor dropped as one output too many."""
+        said = list(sayings)
+        if said:
+            before, after = self._captures.around(saying.parent.get("msg_id") for saying in said)
+            self._front.reset_rate_limit()
+            self._publish([*before, *said, *after])
+
+    def _publish(self, sayings: Iterable[Saying]) -> None:
         for saying in sayings:
             self._front.publish(saying.msg_type, saying.content, saying.parent)
 
@@ -360,7 +378,8 @@ class Relay:
 
     def _explain(self, cell: Cell, ending: endings.Ending, *, ran: bool) -> None:
         if ran:
-            self._front.publish("stream", {"name": "stderr", "text": f"[sandbox] {ending.text}\n"}, cell.header)
+            said = Saying("stream", {"name": "stderr", "text": f"[sandbox] {ending.text}\n"}, cell.header)
+            self._say([said])
         content = endings.reply(ending) if ran else {"status": "aborted"}
         self._front.reply(cell.channel, "execute_reply", content, cell.identities, cell.header)
         self._front.publish("status", {"execution_state": "idle"}, cell.header)

@@ -86,6 +86,9 @@ FROM_KERNEL: dict[str, dict[str, KernelAction]] = {
     },
 }
 
+# What a page lists below a cell, one beneath the other.
+LISTED = frozenset({"stream", "display_data", "execute_result", "error"})
+
 _NAME = "vnd.sandboxed-kernel"
 # Letters of a JSON string are themselves or \uXXXX: a text with neither the name nor \u cannot contain the name as a
 # key.

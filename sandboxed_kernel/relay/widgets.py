@@ -84,6 +84,8 @@ class Widgets:
             if len(self._kinds) >= MAX_WIDGETS:
                 raise Unusable("more widgets than are kept in mind")
             kind = _kind_of(state)
+            if _refers_to(state, comm):
+                raise Unusable("a widget that is part of itself")  # a page waits for it before it can make it: forever
             self._state(state, kind)
         except Unusable:
             self._refuse(comm)
@@ -132,6 +134,20 @@ class Widgets:
         for output in outputs if isinstance(outputs, list) else []:
             if isinstance(output, dict) and "data" in output:
                 self._clean_bundle(output)
+
+
+def _refers_to(state: Any, comm: str) -> bool:
+    """At any depth, as ``unpack_models`` of @jupyter-widgets/base looks for other widgets."""
+    todo: list[Any] = [state]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo.extend(value.values())
+        elif isinstance(value, list):
+            todo.extend(value)
+        elif value == f"IPY_MODEL_{comm}":
+            return True
+    return False
 
 
 def _kind_of(state: Any) -> _Kind:

@@ -14,7 +14,7 @@ import pytest
 from sandboxed_kernel.events import COMM_TARGET, MIME, Event
 from sandboxed_kernel.notices import channel as words
 from tests.support.hostile import FORGE, SILENCERS
-from tests.support.kernels import Kernel, Message, Outcome
+from tests.support.kernels import REAL, Kernel, Message, Outcome, running
 
 EVENT = Event(
     kind="name",
@@ -71,6 +71,34 @@ def test_a_refusal_is_a_comm_and_a_display_in_its_cell(told_kernel: Kernel, tmp_
     assert '"telemetry.example.com:443"' in notice["content"]["data"]["text/plain"]
     assert "telemetry.example.com" in notice["content"]["data"]["text/html"]
     assert {comm["parent_header"]["msg_id"], notice["parent_header"]["msg_id"]} == {outcome.msg_id}
+
+
+def test_every_cell_that_asks_for_a_refused_name_is_told_at_once(short_path: Path) -> None:
+    """Milliseconds after one another too, where the second question could be taken for the first one's IPv6 half."""
+    code = "import socket\ntry: socket.getaddrinfo('telemetry.example.com', 443)\nexcept OSError: pass"
+    with running(REAL, short_path) as kernel:
+        for _ in range(10):
+            outcome = kernel.run(code)
+            assert [n["parent_header"]["msg_id"] for n in notices(outcome.iopub)] == [outcome.msg_id]
+
+
+def test_the_fiftieth_output_hides_no_notice(told_kernel: Kernel, tmp_path: Path) -> None:
+    """JupyterLab lists 50: the notice stands in a place among them, that was kept, and where it happened."""
+    assert told_kernel.broker is not None
+    go = tmp_path / "go"
+    msg_id = told_kernel.begin("for number in range(60): display(number)\n" + WAIT.format(path=str(go)))
+    said = told_kernel.until_iopub(lambda m: m["msg_type"] == "stream" and "waiting" in m["content"]["text"])
+    told_kernel.broker.report(EVENT)
+    go.touch()
+    said += told_kernel.finish(msg_id).iopub
+    shown = [m for m in said if m["msg_type"] in ("display_data", "stream")]
+    kept, notice = (m for m in shown if "display_id" in m["content"].get("transient", {}))
+    assert (kept["content"]["data"], MIME in notice["content"]["data"]) == ({}, True)
+    assert kept["content"]["transient"] == notice["content"]["transient"]
+    assert shown.index(kept) < 50 < shown.index(notice)
+    # Before it, something that is no cell becomes idle: then the server counts afresh.
+    idle = [m["parent_header"] for m in said[: said.index(notice)] if m["content"].get("execution_state") == "idle"]
+    assert [parent["msg_type"] for parent in idle if parent["msg_id"] != msg_id][-1] == "kernel_info_request"
 
 
 def test_the_broker_is_told_when_a_cell_begins(told_kernel: Kernel) -> None:

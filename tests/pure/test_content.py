@@ -213,6 +213,15 @@ def test_styles_neither_fetch_nor_cover(name: str, kind: str, value: str, stays:
     assert (name in cleaned("comm_open", opening)["data"]["state"]) == stays
 
 
+@pytest.mark.parametrize("where", ["IPY_MODEL_w", ["x", "IPY_MODEL_w"], [{"a": {"b": ["IPY_MODEL_w"]}}]])
+def test_a_widget_that_is_part_of_itself_is_refused(where: Any) -> None:
+    """JupyterLab would wait for it before it makes it, and handle no further message of the kernel."""
+    cleaner = Cleaner("strip")
+    cleaner.clean("comm_open", widget("HBox", comm="other", children=["IPY_MODEL_another"]))
+    with pytest.raises(Unusable):
+        cleaner.clean("comm_open", widget("HBox", children=where))
+
+
 def test_the_outputs_of_an_output_widget_are_outputs() -> None:
     outputs = [{"output_type": "display_data", "data": {"text/html": ATTACK}}, {"output_type": "stream", "text": "x"}]
     state = cleaned("comm_msg", update(outputs=outputs), opened("Output"))["data"]["state"]

@@ -160,3 +160,14 @@ def test_every_destination_is_displayed_in_its_cell_and_told_again_where_it_was_
         else:
             notices.settle(str(cell))
             assert notices.settle(str(cell)) == []
+
+
+def test_the_first_notice_takes_the_place_that_was_kept() -> None:
+    notices = new_desk()
+    (empty,) = notices.keep_place(FIRST)
+    assert (empty.msg_type, empty.content["data"]) == ("display_data", {})
+    (shown,) = displays(notices.report(of("first"), FIRST, heard=True, now=0.0))
+    (other,) = displays(notices.report(of("first", host="b.example"), FIRST, heard=True, now=1.0))
+    assert shown.msg_type == other.msg_type == "display_data"
+    assert shown.content["transient"] == empty.content["transient"] != other.content["transient"]
+    assert notices.keep_place(FIRST) == []

@@ -22,3 +22,50 @@ SILENCERS = {
     "nothing sent": "type(get_ipython().kernel.session).send = lambda *a, **k: None\n",
     "closed descriptors": "import os\nos.close(2)\n",
 }
+
+# Output widgets that take what a cell shows. ``attempt()`` is refused, and prints "taken".
+CAPTURES_PREAMBLE = (
+    FORGE
+    + """
+import socket
+from ipywidgets import Output
+from IPython.display import display
+def attempt():
+    try: socket.getaddrinfo("collector.example.com", 443)
+    except OSError: pass
+    print("taken", flush=True)
+def this(): return kernel.get_parent()["header"]["msg_id"]
+NAMES = {"_model_module": "@jupyter-widgets/output", "_model_module_version": "1.0.0", "_model_name": "OutputModel",
+         "_view_module": "@jupyter-widgets/output", "_view_module_version": "1.0.0", "_view_name": "OutputView"}
+def send(kind, comm, data, **more):
+    kernel.session.send(kernel.iopub_socket, kind, {"comm_id": comm, "data": {"buffer_paths": [], **data}, **more},
+                        parent=kernel.get_parent(), metadata={"version": "2.1.0"})
+def make(comm): send("comm_open", comm, {"state": {**NAMES, "msg_id": "", "outputs": []}}, target_name="jupyter.widget")
+def change(comm, **state): send("comm_msg", comm, {"method": "update", "state": state})
+"""
+)
+CAPTURES = {
+    "that is shown": "output = Output()\ndisplay(output)\nwith output: attempt()",
+    "that is shown nowhere": "with Output(): attempt()",
+    "in another one": "with Output():\n    with Output(): attempt()",
+    "that is not told the end": "output = Output()\noutput.msg_id = this()\nattempt()",
+    "made by hand": "make('made'); change('made', msg_id=this())\nattempt()",
+    "that is made anew": "make('made'); change('made', msg_id=this()); make('made')\nattempt()",
+}
+# Those that plain JupyterLab, or plain nbclient, takes nothing for.
+CAPTURES_OF_NBCLIENT = {
+    "that is closed": "output = Output()\noutput.msg_id = this()\noutput.close()\nattempt()",
+}
+CAPTURES_OF_JUPYTERLAB = {
+    "whose release fails": (
+        "make('made'); change('made', msg_id=this()); change('made', msg_id='', layout='IPY_MODEL_none')\nattempt()"
+    ),
+}
+# Our own safeguards as the way: a release that is dropped, since no JSON says infinity.
+CAPTURES_OF_OURS = {
+    "whose release is dropped": r"""
+make('made'); change('made', msg_id=this())
+text = '{"comm_id": "made", "data": {"method": "update", "state": {"msg_id": "", "n": 1e999}}}'
+say('comm_msg', None, text, parent=kernel.get_parent()["header"])
+attempt()""",
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 # Without -I or -P Python searches the working directory first, which is the notebook's folder: a tomllib.py there would
@@ -9,7 +10,11 @@ import sys
 if not sys.flags.safe_path:
     del sys.path[0]
 
-from sandboxed_kernel.cli import main
+# Nothing of what a start imports becomes garbage, and looking for some takes a tenth of the start. The launcher and the
+# broker look again from when they serve.
+gc.disable()
+
+from sandboxed_kernel.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

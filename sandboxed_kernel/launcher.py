@@ -7,6 +7,7 @@ The broker is forked before anything heavy is imported: both start small, and th
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -82,6 +83,7 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
             options = RelayOptions(
                 active_content=policy.active_content, on_event=refusals.add, not_enforced=_not_enforced(plan)
             )
+            gc.enable()
             return Relay(front, back, broker, options=options).run()
     except SandboxError as error:
         from sandboxed_kernel.relay.refusal import serve_refusal
@@ -112,6 +114,7 @@ def run_command(
         launch = _Launch(workspace, settings)
         policy, plan = _prepare(launch, private, tuple(argv))
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as broker:
+            gc.enable()
             return PlainRelay(broker).run()
     finally:
         folders.remove_tree(private)
@@ -186,6 +189,7 @@ class _Launched:
         processes.drop_capabilities()
         self._fenced = processes.fence_signals()
         self._group = _make_group(self._limits)
+        gc.freeze()  # what both processes have is not looked through, and stays shared
         try:
             self._pid = os.fork()
         except OSError:

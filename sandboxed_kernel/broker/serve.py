@@ -7,6 +7,7 @@ gone; the launcher does the same for it.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -92,6 +93,7 @@ class _Life:
         self._reporter = Reporter(self, self._orders.open_log(), self.reactor)
         broker = assemble(self._orders, listener, self.reactor, self._reporter)
         self.reactor.watch(listener.fileno(), loop.IN, broker.receive)
+        gc.enable()  # see __main__
         limits = self._orders.policy.limits
         self._limits = LimitWatch(self.reactor, limits, self._group, self._crossed, self._tell_limit)
         self._limits.begin()

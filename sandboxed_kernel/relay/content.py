@@ -133,20 +133,27 @@ class Cleaner:
                 self._bundle(value)
 
 
-def _without_remote(value: Any, removed: list[str], depth: int = 0) -> Any:
+def _without_remote(value: Any, removed: list[str], depth: int = 0, in_template: bool = False) -> Any:
     """A plot without maps, and without texts that could be taken for something to fetch or to run: an image's source,
     a link.
+
+    A template is how traces of each type look if there are any; it draws none. Every plot of plotly has one, with maps:
+    they are taken out as well, but nobody misses them.
     """
     if depth > MAX_DEPTH:
         raise Unusable("a plot that is nested too deeply")
     if isinstance(value, list):
-        return [_without_remote(item, removed, depth + 1) for item in value]
+        return [_without_remote(item, removed, depth + 1, in_template) for item in value]
     if isinstance(value, dict):
         kind = value.get("type")
         if isinstance(kind, str) and _PLOTLY_MAPS.fullmatch(kind) and kind not in _PLOTLY_PLAIN:
-            removed.append("maps")
+            if not in_template:
+                removed.append("maps")
             return {}
-        return {name: _without_remote(item, removed, depth + 1) for name, item in value.items()}
+        return {
+            name: _without_remote(item, removed, depth + 1, in_template or name == "template")
+            for name, item in value.items()
+        }
     if isinstance(value, str) and _ACTS.search(value):
         removed.append("addresses")
         return ""

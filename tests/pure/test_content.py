@@ -98,6 +98,15 @@ def test_a_plot_fetches_nothing(plot: Json) -> None:
     assert ALLOW_LINE in data["text/plain"]
 
 
+def test_a_map_in_a_template_is_removed_and_not_missed() -> None:
+    """As in the default template of plotly.py: every plot has it."""
+    template = {"data": {"scatter": [{"type": "scatter"}], "scattermap": [{"type": "scattermap", "marker": {}}]}}
+    plot = {"data": [{"type": "scatter", "x": [1]}], "layout": {"template": template}}
+    data = cleaned("display_data", {"data": {PLOTLY: plot, "text/plain": "Figure"}, "metadata": {}})["data"]
+    template["data"]["scattermap"] = [{}]
+    assert data == {PLOTLY: plot, "text/plain": "Figure"}
+
+
 def test_a_plot_without_a_bottom_is_refused() -> None:
     deep: Any = []
     for _ in range(content_module.MAX_DEPTH + 1):

@@ -114,6 +114,8 @@ class Both:
         expected = text_of(self.plain.run(code))
         outcome = self.inside.run(code)
         assert text_of(outcome) == expected
+        shown = "".join(str(display["content"]["data"].get("text/plain", "")) for display in outcome.displays)
+        assert "[sandbox]" not in shown, shown  # nothing was refused, and nothing taken out
         return outcome
 
     def say(self, code: str) -> str:

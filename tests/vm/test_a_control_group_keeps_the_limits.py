@@ -155,9 +155,11 @@ attempt("widen", lambda: write(own + "/memory.max", "max"))
 attempt("more", lambda: write(own + "/pids.max", "max"))
 attempt("beneath", lambda: os.mkdir(own + "/below"))
 attempt("beside", lambda: os.mkdir(above + "/beside"))
-attempt("leave", lambda: write(above + "/main/cgroup.procs", "0"))
+attempt("leave", lambda: write(OUTSIDE + "/cgroup.procs", "0"))
 print(json.dumps(told), flush=True)
 """
+    ours = group_of(os.getpid())
+    attempts = attempts.replace("OUTSIDE", repr(ours))
     group.set("memory.max", "100000000")
     enter = f"open({group.path + '/cgroup.procs'!r}, 'w').write('0')\n"
     outside = run_outside(enter + attempts, workspace=workspace).json()
@@ -176,7 +178,7 @@ print(json.dumps(told), flush=True)
         assert (made / "pids.max").read_text().strip() == "1024"
         assert program.launcher.pid not in inside
         assert program.broker not in inside
-        assert group_of(program.launcher.pid) == group_of(program.broker) == str(above / "main")
+        assert group_of(program.launcher.pid) == group_of(program.broker) == ours
         program.launcher.terminate()
         program.wait()
         assert not made.exists()
@@ -263,6 +265,9 @@ def test_the_kernel_that_uses_too_much_is_told_and_its_neighbour_is_not_disturbe
         commands.append([*kernels.REAL, "--policy", str(policy)])
     with kernels.running(commands[0], folders[0]) as kernel, kernels.running(commands[1], folders[1]) as neighbour:
         neighbour.run("x = 6 * 7")
+        refused = kernel.run(THREADS.replace("NUMBER", "1100"))
+        assert "can't start new thread" in refused.text
+        assert any("EAGAIN" in display["content"]["data"]["text/plain"] for display in refused.displays)
         outcome = kernel.run("held = bytearray(b'x') * 400_000_000")
         assert "[limits] memory = 200000000" in outcome.text
         assert "[limits] memory = 200000000" in outcome.reply["content"]["evalue"]

@@ -7,6 +7,7 @@
 #   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes;
 #                as root: as an ordinary user and in a runc container, like `make test`)
 #   make test-vm LINUX=VMLINUZ   limits by control group, in an emulated machine (a few minutes)
+#   make test-peers   the tests of nbclient, ipykernel and jupyter_client, with our kernel and with ipykernel's
 #   make lint    ruff, mypy --strict, the import table
 #   make lock    requirements.lock and requirements-*.lock anew
 #   make clean   remove what the above made
@@ -19,7 +20,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-vm test-workloads workloads-machine test-browser bench lint lock clean
+.PHONY: demo test test-vm test-workloads workloads-machine test-browser test-peers bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -66,6 +67,19 @@ $(BROWSER)/.installed: requirements.lock requirements-browser.lock pyproject.tom
 	$(BROWSER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements.lock -r requirements-browser.lock
 	$(BROWSER)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# In an environment of its own, with the peers' sdists: their tests. ARGS="--only ordinary -k nbclient".
+PEERS := .build/peers
+test-peers: $(PEERS)/.installed
+	@$(PEERS)/bin/python tests/run_suite.py --peers $(ARGS)
+
+$(PEERS)/.installed: requirements.lock requirements-peers.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.lock -r requirements-peers.lock
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(PEERS)/bin/python tests/peers/fetch.py
 	@touch $@
 
 lint: $(STAMP)

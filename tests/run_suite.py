@@ -1,8 +1,9 @@
 """Does: `make test`. The same tests as three kinds of user, since a sandbox may hold for one and not for another.
 
-    python tests/run_suite.py [--heavy] [--only STAGE] [--list] [PYTEST ARGUMENTS]
+    python tests/run_suite.py [--heavy | --peers] [--only STAGE] [--list] [PYTEST ARGUMENTS]
 
 ``--heavy`` is `make test-workloads`: tests/workloads/heavy alone, in an environment that has their libraries.
+``--peers`` is `make test-peers`: tests/peers alone, in an environment that has the peers' sdists.
 
 Started as root it runs every stage; otherwise it runs what this user can, and says what it left out. A stage that
 cannot be prepared (no runc, an unreadable interpreter) is a failure with a text, never a skip. The first failing
@@ -26,8 +27,12 @@ ORDINARY_UID = 1000  # needs no entry in /etc/passwd
 # What the stages for root call, and the Debian package that has it.
 PROGRAMS = {"setpriv": "util-linux", "unshare": "util-linux", "mount": "mount", "ip": "iproute2", "runc": "runc"}
 
-# What `--heavy` gives to pytest in the stages that are `for_heavy`.
-HEAVY = ["--heavy", "tests/workloads/heavy"]
+# What `--heavy` and `--peers` give to pytest, in the stages that are `for_parts`. What a peer's suite prints is the
+# result, after minutes: shown at once, and no stack dumped meanwhile. pytest-asyncio is there for the peers only.
+PARTS = {
+    "heavy": ["--heavy", "tests/workloads/heavy"],
+    "peers": ["-s", "-p", "no:asyncio", "-o", "faulthandler_timeout=0", "tests/peers/peer_suites.py"],
+}
 
 # Only these come through: a test that needs more of somebody's environment would fail elsewhere.
 INHERITED = ("PATH", "LANG", "LC_ALL", "TERM", "CI", "HYPOTHESIS_PROFILE")
@@ -129,7 +134,7 @@ class Stage:
     what: str
     needs_root: bool
     run: Callable[[Run], int]
-    for_heavy: bool = False
+    for_parts: bool = False
 
 
 STAGES = (
@@ -211,14 +216,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=[stage.name for stage in STAGES], help="this stage alone")
     parser.add_argument("--list", action="store_true", help="say which stages there are")
-    parser.add_argument("--heavy", action="store_true", help="tests/workloads/heavy, and nothing else")
+    part = parser.add_mutually_exclusive_group()
+    for name, given in PARTS.items():
+        part.add_argument(f"--{name}", action="store_const", dest="part", const=given, help=f"only {given[-1]}")
     options, extra = parser.parse_known_args(arguments)
-    extra = [*HEAVY, *extra] if options.heavy else extra
+    extra = [*(options.part or ()), *extra]
     if options.list:
         print("\n".join(f"{stage.name:10} {stage.what}" for stage in STAGES))
         return 0
     root = os.geteuid() == 0
-    wanted = [stage for stage in STAGES if options.only in (None, stage.name) and stage.for_heavy >= options.heavy]
+    possible = [stage for stage in STAGES if stage.for_parts or options.part is None]
+    wanted = [stage for stage in possible if options.only in (None, stage.name)]
     for stage in wanted:
         if stage.needs_root and not root:
             print(f"=== left out, since it needs root: {stage.name} ({stage.what})")

@@ -20,7 +20,11 @@ MORE_HEAD = """\
 # What `make test-{name}` installs beside requirements.lock, with the hash of every file that may serve.
 # Written by `make lock` from {source}; do not edit by hand.
 """
-MORE = {"workloads": "tests/workloads/heavy/requirements.in", "browser": "tests/browser/requirements.in"}
+MORE = {
+    "workloads": "tests/workloads/heavy/requirements.in",
+    "browser": "tests/browser/requirements.in",
+    "peers": "tests/peers/requirements.in",
+}
 # What `pip install --no-build-isolation -e .` needs: hatchling, and what it asks for to make an editable install.
 BUILD = "hatchling>=1.25,<2\neditables>=0.5,<1\n"
 # Nothing of the machine that writes the lock belongs into it: no index, no folder of wheels.

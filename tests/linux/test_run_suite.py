@@ -64,7 +64,12 @@ def test_a_missing_program_is_a_failure_that_names_its_package(
 
 
 @pytest.mark.usefixtures("programs")
-def test_heavy_runs_its_own_tests_in_the_two_stages_without_privileges(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("part", "given"), [("--heavy", ["--heavy", "tests/workloads/heavy"]), ("--peers", run_suite.PARTS["peers"])]
+)
+def test_a_part_runs_its_own_tests_in_the_two_stages_without_privileges(
+    part: str, given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran: dict[str, list[str]] = {}
 
     def noted(stage: Stage) -> Stage:
@@ -76,9 +81,8 @@ def test_heavy_runs_its_own_tests_in_the_two_stages_without_privileges(monkeypat
 
     monkeypatch.setattr(run_suite, "STAGES", tuple(noted(stage) for stage in run_suite.STAGES))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert run_suite.main(["--heavy", "-k", "redis"]) == 0
-    given = ["--heavy", "tests/workloads/heavy", "-k", "redis"]
-    assert ran == {"container": given, "ordinary": given}
+    assert run_suite.main([part, "-k", "redis"]) == 0
+    assert ran == {"container": [*given, "-k", "redis"], "ordinary": [*given, "-k", "redis"]}
 
 
 def test_what_the_heavy_tests_lack_is_named_with_its_package(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ spark.stop()
         assert told.endswith("[166833, 166167, 166500] 285\n")
 
 
+@pytest.mark.torch
 def test_torch_loads_data_with_workers(both: Both) -> None:
     both.run("""
 %%writefile squares.py
@@ -67,6 +68,7 @@ print(loss.item() < 0.1)
     assert told.splitlines() == ["85344.0", "85344.0", "True"]
 
 
+@pytest.mark.torch
 def test_torch_distributed_over_gloo(both: Both) -> None:
     both.run("""
 %%writefile reduce.py

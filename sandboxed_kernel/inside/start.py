@@ -24,11 +24,12 @@ import sys
 if sys.path[0] in ("", os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
     del sys.path[0]
 
-import asyncio
 import importlib
 import importlib.util
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -98,11 +99,38 @@ def _write_connection_file(*arguments: Any, **options: Any) -> Any:
     return write_connection_file(*arguments, **options)
 
 
-def _import_jsonutil_without_dateutil() -> None:
-    """It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms.
+@contextmanager
+def _standing_in(*modules: ModuleType) -> Iterator[None]:
+    """``modules`` are what is imported under their names within. Nobody sees them later but who did so."""
+    wanted = [module for module in modules if module.__name__ not in sys.modules]
+    sys.modules.update({module.__name__: module for module in wanted})
+    try:
+        yield
+    finally:
+        for module in wanted:
+            del sys.modules[module.__name__]
 
-    Nobody else sees the stand-ins: they are gone when this returns.
-    """
+
+class _Real(ModuleType):
+    """Has what the real module has, which is imported when the first of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # importlib asks for these of every module
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+# asyncio imports ssl (6 ms, 1 MB) to recognise its sockets. `import ssl` and `import asyncio.sslproto` in a cell are as
+# ever; asyncio.sslproto as an attribute without an import is the stand-in.
+_sslproto = _Real("asyncio.sslproto")
+with _standing_in(_Real("ssl"), _sslproto):
+    import asyncio
+if not hasattr(asyncio, "sslproto"):
+    asyncio.sslproto = _sslproto  # type: ignore[attr-defined] # typeshed has it under this name as a module only
+
+
+def _import_jsonutil_without_dateutil() -> None:
+    """It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms."""
 
     def tzlocal() -> Any:
         from dateutil.tz import tzlocal  # type: ignore[import-untyped]
@@ -115,16 +143,11 @@ def _import_jsonutil_without_dateutil() -> None:
         "dateutil.parser": {"parse": read, "isoparse": read},
         "dateutil.tz": {"tzlocal": tzlocal},
     }
+    modules = {name: ModuleType(name) for name in stand_ins}
     for name, known in stand_ins.items():
-        sys.modules[name] = ModuleType(name)
-        sys.modules[name].__dict__.update(known)
-    try:
-        importlib.import_module("jupyter_client.jsonutil")
-    except ImportError:
-        pass  # another version, which asks dateutil for something else: with the real one, later
-    finally:
-        for name in stand_ins:
-            del sys.modules[name]
+        modules[name].__dict__.update(known)
+    with _standing_in(*modules.values()), suppress(ImportError):  # of another version, which asks for something else:
+        importlib.import_module("jupyter_client.jsonutil")  # with the real one, later
 
 
 # ipykernel needs session, connect and jsonutil of jupyter_client, but importing any of them runs its __init__, which

@@ -58,3 +58,32 @@ async with tcp, unix:
     many = [ask(*await asyncio.open_connection("127.0.0.1", port), [b"%d" % n]) for n in range(50)]
     print(sum(int(told[0]) for told in await asyncio.gather(*many)))
 """).splitlines() == ["[b'A', b'B']", "[b'C']", "1225"]
+
+
+def test_tls_and_the_modules_that_are_imported_late(both: Both) -> None:
+    """Inside, asyncio has ssl and its own sslproto only when they are used: nobody can tell."""
+    assert both.say("""
+import asyncio, socket, sys
+print(asyncio.sslproto.SSLProtocol.__name__, asyncio.base_events.ssl.SSLContext.__name__)
+import asyncio.sslproto, ssl
+print(sys.modules["asyncio.sslproto"] is asyncio.sslproto, asyncio.sslproto.SSLProtocol.__module__, ssl.__name__)
+
+import subprocess, tempfile, os
+own = os.path.join(tempfile.mkdtemp(), "own.pem")
+subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+    "-addext", "subjectAltName=DNS:localhost", "-keyout", own + ".key", "-out", own], check=True, capture_output=True)
+there, here = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context(cafile=own)
+there.load_cert_chain(own, own + ".key")
+
+async def answer(reader, writer):
+    writer.write((await reader.readline()).upper())
+    await writer.drain()
+    writer.close()
+
+async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=there) as server:
+    port = server.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=here, server_hostname="localhost")
+    writer.write(b"hello\\n")
+    print(await reader.read(), isinstance(writer.get_extra_info("ssl_object"), ssl.SSLObject))
+    writer.close()
+""").splitlines() == ["SSLProtocol SSLContext", "True asyncio.sslproto ssl", "b'HELLO\\n' True"]

@@ -4,7 +4,8 @@ BACK_CONNECTION_FILE``.
 To user code it looks like plain ipykernel. What differs, and why:
 
 - the four sockets are inherited, already listening (``relay/connection.py``), and the heartbeat is the relay's;
-- the debugger and the client half of jupyter_client are imported when first used: together 45 % of ipykernel's start;
+- the debugger, the client half of jupyter_client and what else takes long are imported when first used (``late.py``):
+  together half of ipykernel's start;
 - the pipe for output of forked children is a unix socket: ipykernel's own is a TCP port, and without it their output
   is lost;
 - pip installs into a private environment laid over this Python's, which is read-only here.
@@ -24,73 +25,16 @@ import sys
 if sys.path[0] in ("", os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
     del sys.path[0]
 
-import importlib
 import importlib.util
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
 from typing import Any
+
+from sandboxed_kernel.inside.late import Real, import_with, late, standing_in
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
 gc.disable()
-
-
-class _LateModule(ModuleType):
-    """Stands for a module until one of its attributes is asked for that is not known beforehand."""
-
-    def __init__(self, name: str, spec: ModuleSpec, known: dict[str, Any]) -> None:
-        super().__init__(name, None)
-        self.__spec__ = spec
-        self.__file__ = spec.origin
-        self.__package__ = name.rpartition(".")[0] if spec.submodule_search_locations is None else name
-        if spec.submodule_search_locations is not None:
-            self.__path__ = list(spec.submodule_search_locations)
-        self.__dict__.update(known)
-
-    def __getattr__(self, name: str) -> Any:
-        # importlib asks for these of every module; they must not make us import it
-        dunder = name.startswith("__") and name.endswith("__") and name != "__version__"
-        if dunder or not _may_have(self, name):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        _load(self)
-        return getattr(self, name)
-
-
-def _may_have(module: ModuleType, name: str) -> bool:
-    """Whether ``name`` occurs in the source of ``module`` or beside it. To pickle a function that does not say where it
-    is from, pickle asks every module for it (``pickle.whichmodule``); the debugger would load, and say so in the cell.
-    """
-    spec = module.__spec__
-    get_source = getattr(spec and spec.loader, "get_source", None)
-    source = get_source(module.__name__) if get_source else None
-    if source is None or name in source:
-        return True
-    beside = getattr(module, "__path__", None)
-    return beside is not None and PathFinder.find_spec(f"{module.__name__}.{name}", beside) is not None
-
-
-def _load(module: _LateModule) -> None:
-    """Runs the real module in the place of its stand-in, which modules imported meanwhile hold."""
-    spec = module.__spec__
-    if spec is None or spec.loader is None:
-        raise ImportError(module.__name__)
-    module.__class__ = ModuleType  # type: ignore[assignment] # first, so that whatever it asks of itself while it loads is not asked of us
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        module.__class__ = _LateModule
-        raise
-
-
-def _late(name: str, known: dict[str, Any]) -> None:
-    spec = importlib.util.find_spec(name)
-    if spec is None:
-        raise ImportError(name)
-    sys.modules[name] = _LateModule(name, spec, known)
 
 
 def _write_connection_file(*arguments: Any, **options: Any) -> Any:
@@ -99,63 +43,43 @@ def _write_connection_file(*arguments: Any, **options: Any) -> Any:
     return write_connection_file(*arguments, **options)
 
 
-@contextmanager
-def _standing_in(*modules: ModuleType) -> Iterator[None]:
-    """``modules`` are what is imported under their names within. Nobody sees them later but who did so."""
-    wanted = [module for module in modules if module.__name__ not in sys.modules]
-    sys.modules.update({module.__name__: module for module in wanted})
-    try:
-        yield
-    finally:
-        for module in wanted:
-            del sys.modules[module.__name__]
-
-
-class _Real(ModuleType):
-    """Has what the real module has, which is imported when the first of it is asked for."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)  # importlib asks for these of every module
-        return getattr(importlib.import_module(self.__name__), name)
-
-
 # asyncio imports ssl (6 ms, 1 MB) to recognise its sockets. `import ssl` and `import asyncio.sslproto` in a cell are as
 # ever; asyncio.sslproto as an attribute without an import is the stand-in.
-_sslproto = _Real("asyncio.sslproto")
-with _standing_in(_Real("ssl"), _sslproto):
+_sslproto = Real("asyncio.sslproto")
+with standing_in(Real("ssl"), _sslproto):
     import asyncio
 if not hasattr(asyncio, "sslproto"):
     asyncio.sslproto = _sslproto  # type: ignore[attr-defined] # typeshed has it under this name as a module only
 
 
-def _import_jsonutil_without_dateutil() -> None:
-    """It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms."""
+class _KindOfDict(dict[str, Any]):
+    """Base for a class that describes a dictionary (PEP 589), as far as it matters when nobody checks types."""
 
-    def tzlocal() -> Any:
-        from dateutil.tz import tzlocal  # type: ignore[import-untyped]
+    def __init_subclass__(cls, **_options: Any) -> None:
+        super().__init_subclass__()
 
-        return tzlocal()
 
-    read = datetime.fromisoformat
-    stand_ins: dict[str, dict[str, Any]] = {
-        "dateutil": {"__path__": []},
-        "dateutil.parser": {"parse": read, "isoparse": read},
-        "dateutil.tz": {"tzlocal": tzlocal},
-    }
-    modules = {name: ModuleType(name) for name in stand_ins}
-    for name, known in stand_ins.items():
-        modules[name].__dict__.update(known)
-    with _standing_in(*modules.values()), suppress(ImportError):  # of another version, which asks for something else:
-        importlib.import_module("jupyter_client.jsonutil")  # with the real one, later
+def _tzlocal() -> Any:
+    from dateutil.tz import tzlocal  # type: ignore[import-untyped]
+
+    return tzlocal()
 
 
 # ipykernel needs session, connect and jsonutil of jupyter_client, but importing any of them runs its __init__, which
 # imports every manager and client. ipykernel.connect takes one function from there by name, and does not call it at
 # start. Of the debugger it asks at start only whether there is one.
-_late("jupyter_client", {"write_connection_file": _write_connection_file})
-_late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
-_import_jsonutil_without_dateutil()
+late("jupyter_client", {"write_connection_file": _write_connection_file})
+late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
+# It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms.
+_ISO = {"parse": datetime.fromisoformat, "isoparse": datetime.fromisoformat}
+_DATEUTIL: dict[str, dict[str, Any]] = {
+    "dateutil": {"__path__": []},
+    "dateutil.parser": _ISO,
+    "dateutil.tz": {"tzlocal": _tzlocal},
+}
+import_with("jupyter_client.jsonutil", _DATEUTIL)
+# It describes a connection file with one of typing_extensions, which takes 3 ms and half a megabyte.
+import_with("jupyter_client.connect", {**_DATEUTIL, "typing_extensions": {"TypedDict": _KindOfDict}})
 
 import zmq  # noqa: E402
 from ipykernel import iostream, kernelapp  # noqa: E402

@@ -1,0 +1,73 @@
+"""What is imported late is what it would have been, and nobody sees a stand-in who did not import it meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODULES = {
+    "heavy.py": "import sys\nprint('loaded')\nVALUE = 1\nNAME = __name__\n",
+    "user.py": "import heavy\nfrom heavy import KNOWN\ndef value(): return heavy.VALUE\n",
+    "asks_more.py": "from heavy import VALUE\n",
+    "broken.py": "raise RuntimeError('as it is')\nVALUE = 1\n",
+}
+HEAD = "import sys\nfrom sandboxed_kernel.inside.late import Real, import_with, late, standing_in\n"
+
+
+def say(folder: Path, code: str) -> list[str]:
+    for name, text in MODULES.items():
+        (folder / name).write_text(text)
+    done = subprocess.run([sys.executable, "-c", HEAD + code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_late_module_becomes_the_real_one_at_its_first_use(tmp_path: Path) -> None:
+    code = "late('heavy', {'KNOWN': 2})\nimport user, heavy\nprint(heavy.KNOWN)\nprint(user.value(), heavy.NAME)\n"
+    code += "print(user.heavy is heavy is sys.modules['heavy'])"
+    assert say(tmp_path, code) == ["2", "loaded", "1 heavy", "True"]
+
+
+def test_asking_for_what_it_cannot_have_does_not_load_it(tmp_path: Path) -> None:
+    assert say(tmp_path, "late('heavy', {})\nimport heavy\nprint(hasattr(heavy, 'nowhere'))\n") == ["False"]
+
+
+def test_a_late_module_that_fails_says_so_each_time(tmp_path: Path) -> None:
+    attempt = "try: broken.VALUE\nexcept RuntimeError as error: print(error)\n"
+    assert say(tmp_path, f"late('broken', {{}})\nimport broken\n{attempt}{attempt}") == ["as it is", "as it is"]
+
+
+def test_a_stand_in_is_gone_afterwards(tmp_path: Path) -> None:
+    code = "import_with('user', {'heavy': {'KNOWN': 3}})\nprint('heavy' in sys.modules)\nimport user\n"
+    code += "print(user.KNOWN, hasattr(user.heavy, 'VALUE'))\nimport heavy\nprint(heavy.VALUE)"
+    assert say(tmp_path, code) == ["False", "3 False", "loaded", "1"]
+
+
+def test_a_module_that_asks_a_stand_in_for_more_is_imported_with_the_real_one(tmp_path: Path) -> None:
+    code = "import_with('asks_more', {'heavy': {'KNOWN': 3}})\nprint('asks_more' in sys.modules)\n"
+    assert say(tmp_path, f"{code}import asks_more\nprint(asks_more.VALUE)") == ["False", "loaded", "1"]
+
+
+def test_what_is_imported_already_is_not_replaced(tmp_path: Path) -> None:
+    code = "import heavy\nwith standing_in(Real('heavy')):\n    import heavy as again\n"
+    code += "print(again is heavy is sys.modules['heavy'])"
+    assert say(tmp_path, code) == ["loaded", "True"]
+
+
+def test_a_real_stand_in_has_what_the_module_has(tmp_path: Path) -> None:
+    code = "with standing_in(Real('heavy')):\n    import heavy as mine\n"
+    code += "print('heavy' in sys.modules)\nprint(mine.VALUE)\nimport heavy\nprint(heavy.VALUE, mine is heavy)"
+    assert say(tmp_path, code) == ["False", "loaded", "1", "1 False"]
+
+
+@pytest.mark.parametrize("module", ["ssl", "dateutil", "typing_extensions", "debugpy", "ipykernel.debugger"])
+def test_a_kernel_s_imports_leave_out_what_takes_long(module: str) -> None:
+    """And leave no stand-in: a name is absent, or late."""
+    start = Path(__file__).parents[2] / "sandboxed_kernel/inside/start.py"
+    code = f"import runpy, sys\nrunpy.run_path({str(start)!r})\nfound = sys.modules.get({module!r})\n"
+    code += "print(found is None or type(found).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() in ("True", "_LateModule"), done.stdout + done.stderr

@@ -95,6 +95,23 @@ def test_our_type_is_dropped_at_every_depth() -> None:
     assert content == {"data": {"text/plain": "x"}, "list": [{"deep": [{"kept": 2}]}]}
 
 
+@pytest.mark.parametrize("before", range(rules._STEP - len(MIME) - 30, rules._STEP + 3, 3))
+def test_our_type_is_dropped_wherever_in_a_large_output_it_stands(before: int) -> None:
+    content = {"data": {"text/plain": "x" * before, MIME: 1, "text/html": "x" * rules._STEP}}
+    rules.drop_our_mime(content, memoryview(json.dumps(content).encode()))
+    assert MIME not in content["data"]
+
+
+@pytest.mark.parametrize("letter", range(len(MIME)))
+def test_our_type_is_dropped_however_its_letters_are_written(letter: int) -> None:
+    written = f"{MIME[:letter]}\\u{ord(MIME[letter]):04X}{MIME[letter + 1 :]}"
+    part = f'{{"data": {{"{written}": 1, "text/plain": "x"}}}}'.encode()
+    content = json.loads(part)
+    assert MIME in content["data"]
+    rules.drop_our_mime(content, part)
+    assert content == {"data": {"text/plain": "x"}}
+
+
 def test_what_is_in_no_table_does_not_pass() -> None:
     for channel, table in rules.FROM_KERNEL.items():
         for msg_type in {name for each in rules.FROM_KERNEL.values() for name in each} | {"new_thing"}:

@@ -97,8 +97,13 @@ class Relay:
         """Until the confined kernel has ended. Gives the exit code to pass on."""
         with Signals() as signals, Watch(self._options.parent_pid) as parent:
             handlers = self._handlers(signals, parent)
+            # While a client has no room the kernel's output waits where it is, see channels.Outlet.
+            without_output = _poller(source for source in handlers if source is not self._back["iopub"])
+            everything = _poller(handlers)
             while self._exit_code is None:
-                self._turn(handlers)
+                blocked = self._front.blocked
+                ready = (without_output if blocked else everything).poll(self._patience(blocked))
+                self._turn(handlers, dict(ready), blocked)
         if self._failed is not None:
             name = _ERROR_NAMES.get(self._failed.exit_code, "Bug")
             serve(self._front, name, self._failed.message, self._options.parent_pid, self._cells.pending())
@@ -120,14 +125,12 @@ class Relay:
         handlers[self._front.sockets["iopub"]] = self._front.welcome_subscribers
         return handlers
 
-    def _turn(self, handlers: dict[channels.Socket | int, Callable[[], object]]) -> None:
-        blocked = self._front.blocked
-        poller = zmq.Poller()
-        for source in handlers:
-            # While a client has no room the kernel's output waits where it is, see channels.Outlet.
-            if not (blocked and source is self._back["iopub"]):
-                poller.register(source, zmq.POLLIN)
-        ready = dict(poller.poll(self._patience(blocked)))
+    def _turn(
+        self,
+        handlers: dict[channels.Socket | int, Callable[[], object]],
+        ready: dict[channels.Socket | int, int],
+        blocked: bool,
+    ) -> None:
         for source, handle in handlers.items():
             if source in ready and self._exit_code is None:
                 handle()
@@ -404,3 +407,10 @@ class Relay:
         self._kernel.close()
         self._front.close()
         self._context.term()
+
+
+def _poller(sources: Iterable[channels.Socket | int]) -> zmq.Poller:
+    poller = zmq.Poller()
+    for source in sources:
+        poller.register(source, zmq.POLLIN)
+    return poller

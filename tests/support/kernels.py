@@ -127,8 +127,10 @@ class Kernel:
         end = time.monotonic() + DEADLINE
         while True:
             reply: Message = getattr(self.client, f"get_{channel}_msg")(timeout=end - time.monotonic())
-            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+            parent = str(reply["parent_header"].get("msg_id"))
+            if parent == message["header"]["msg_id"]:
                 return reply
+            self._replies[parent] = reply  # a cell ended meanwhile: for ``finish``
 
     def until_iopub(self, wanted: Callable[[Message], bool]) -> list[Message]:
         """Every message up to and including the wanted one."""

@@ -58,10 +58,12 @@ test-vm: $(STAMP)
 	@test -n "$(LINUX)" || { echo "which Linux? make test-vm LINUX=/boot/vmlinuz-..."; exit 1; }
 	$(RUN) tests/vm/run.py --linux $(LINUX) --qemu $(QEMU) $(ARGS)
 
-# In an environment of its own, with the system's Chromium. Screenshots: ARGS="--basetemp FOLDER".
+# In an environment of its own, with the system's Chromium, as an ordinary user (uid 1000 when called as root). The
+# screenshots stay with ARGS="--basetemp FOLDER", a folder that this user can make. As root all the same:
+# .build/browser/bin/python -m pytest --stage browser tests/browser
 BROWSER := .build/browser
 test-browser: $(BROWSER)/.installed
-	$(BROWSER)/bin/python -m pytest -p no:cacheprovider --stage browser tests/browser $(ARGS)
+	@$(BROWSER)/bin/python tests/run_suite.py --browser --only ordinary $(ARGS)
 
 $(BROWSER)/.installed: requirements.lock requirements-browser.lock pyproject.toml
 	@command -v chromium >/dev/null || { echo "no chromium on PATH. Debian: apt-get install chromium"; exit 1; }

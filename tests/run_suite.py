@@ -1,9 +1,10 @@
 """Does: `make test`. The same tests as three kinds of user, since a sandbox may hold for one and not for another.
 
-    python tests/run_suite.py [--heavy | --peers] [--only STAGE] [--list] [PYTEST ARGUMENTS]
+    python tests/run_suite.py [--heavy | --peers | --browser] [--only STAGE] [--list] [PYTEST ARGUMENTS]
 
 ``--heavy`` is `make test-workloads`: tests/workloads/heavy alone, in an environment that has their libraries.
 ``--peers`` is `make test-peers`: tests/peers alone, in an environment that has the peers' sdists.
+``--browser`` is `make test-browser`: tests/browser alone, in an environment that has JupyterLab and Playwright.
 
 Started as root it runs every stage; otherwise it runs what this user can, and says what it left out. A stage that
 cannot be prepared (no runc, an unreadable interpreter) is a failure with a text, never a skip. The first failing
@@ -27,11 +28,12 @@ ORDINARY_UID = 1000  # needs no entry in /etc/passwd
 # What the stages for root call, and the Debian package that has it.
 PROGRAMS = {"setpriv": "util-linux", "unshare": "util-linux", "mount": "mount", "ip": "iproute2", "runc": "runc"}
 
-# What `--heavy` and `--peers` give to pytest, in the stages that are `for_parts`. What a peer's suite prints is the
+# What `--heavy` and its kin give to pytest, in the stages that are `for_parts`. What a peer's suite prints is the
 # result, after minutes: shown at once, and no stack dumped meanwhile. pytest-asyncio is there for the peers only.
 PARTS = {
     "heavy": ["--heavy", "tests/workloads/heavy"],
     "peers": ["-s", "-p", "no:asyncio", "-o", "faulthandler_timeout=0", "tests/peers/peer_suites.py"],
+    "browser": ["--stage", "browser", "tests/browser"],  # instead of the stage's own choice of tests
 }
 
 # Only these come through: a test that needs more of somebody's environment would fail elsewhere.

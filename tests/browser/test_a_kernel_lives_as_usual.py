@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import TimeoutError as PageTimeout
 
-from tests.support.lab import Lab
+from tests.support.lab import Lab, Notebook
 
 # Name -> a cell, and what of JupyterLab's page shows that it was drawn.
 EVERYDAY = {
@@ -102,15 +102,31 @@ def test_the_policy_is_shown_inside(lab: Lab) -> None:
         notebook.run("%sandbox").shows("What this sandbox allows")
 
 
-def test_the_debugger_is_offered(lab: Lab) -> None:
-    with lab.notebook("sandboxed") as notebook:
-        pressed = ".jp-DebuggerBugButton[aria-pressed=true]"
-        for _ in range(5):  # JupyterLab ignores a click that comes before its debugger knows of the kernel
-            notebook.page.locator(".jp-DebuggerBugButton").click()
-            try:
-                # it may be out of sight then: the debugger's panel makes the toolbar narrow
-                notebook.page.wait_for_selector(pressed, state="attached", timeout=10_000)
-            except PageTimeout:
-                continue
-            return
-        pytest.fail("the debugger did not switch on")
+@pytest.mark.parametrize("kernel", ["python3", "sandboxed"])
+def test_a_breakpoint_is_hit(lab: Lab, kernel: str) -> None:
+    with lab.notebook(kernel) as notebook:
+        switch_debugger_on(notebook)
+        cell = notebook.write("first = 1\nsecond = first + 41\nprint('reached', second)")
+        gutter = cell.element.locator(".cm-breakpoint-gutter .cm-gutterElement")
+        gutter.nth(2).hover()
+        gutter.nth(2).click()  # the second line: element 0 is a spacer
+        cell.element.locator(".cm-breakpoint-icon").first.wait_for(state="attached")
+        cell.begin()
+        notebook.page.locator(".jp-DebuggerCallstack-body li").first.wait_for()
+        notebook.page.locator(".jp-DebuggerVariables-body", has_text="first").wait_for()
+        assert "reached" not in cell.text
+        notebook.command("debugger:continue")
+        cell.shows("reached 42")
+
+
+def switch_debugger_on(notebook: Notebook) -> None:
+    for _ in range(5):  # JupyterLab ignores a click that comes before its debugger knows of the kernel
+        notebook.page.locator(".jp-DebuggerBugButton").click()
+        try:
+            # it may be out of sight then: the debugger's panel makes the toolbar narrow
+            pressed = ".jp-DebuggerBugButton[aria-pressed=true]"
+            notebook.page.wait_for_selector(pressed, state="attached", timeout=10_000)
+        except PageTimeout:
+            continue
+        return
+    pytest.fail("the debugger did not switch on")

@@ -5,35 +5,59 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pexpect
 
+from tests.support.kernels import REAL, running
 from tests.support.lab import DEADLINE, environment, install_kernels
 
 CALL = "import socket; socket.getaddrinfo('collector.example.com', 443)"
 
 
-def test_the_console_shows_the_notice_as_text(tmp_path: Path) -> None:
-    env = environment(tmp_path) | {"TERM": "dumb"}
-    install_kernels(tmp_path, {"sandboxed": ""}, env)
-    (tmp_path / "notebooks").mkdir()
-    arguments = ["-m", "jupyter_console", "--kernel", "sandboxed", "--simple-prompt"]
-    console = pexpect.spawn(
-        sys.executable, arguments, env=env, cwd=str(tmp_path / "notebooks"), timeout=DEADLINE, encoding="utf-8"
+@contextmanager
+def console(folder: Path, env: dict[str, str], *arguments: str) -> Iterator[Any]:
+    command = ["-m", "jupyter_console", *arguments, "--simple-prompt"]
+    child = pexpect.spawn(
+        sys.executable, command, env=env | {"TERM": "dumb"}, cwd=str(folder), timeout=DEADLINE, encoding="utf-8"
     )
     try:
-        console.expect(r"In \[1\]:")
-        console.sendline("6 * 7")
-        console.expect(r"Out\[1\]:.*42")
-        console.sendline(CALL)
-        console.expect(r"\[sandbox\] the name collector\.example\.com was not resolved")
-        console.expect("gaierror")
-        console.sendline("exit")
-        console.expect(pexpect.EOF)
+        child.expect(r"In \[\d+\]:")
+        yield child
+        child.sendline("exit(keep_kernel=True)")  # one that the console has started it ends itself
+        child.expect(pexpect.EOF)
     finally:
-        console.close(force=True)
+        child.close(force=True)
+
+
+def check_notice(child: Any) -> None:
+    child.sendline("6 * 7")
+    child.expect(r"Out\[\d+\]:.*42")
+    child.sendline(CALL)
+    child.expect(r"\[sandbox\] the name collector\.example\.com was not resolved")
+    child.expect("gaierror")
+
+
+def test_the_console_shows_the_notice_as_text(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    install_kernels(tmp_path, {"sandboxed": ""}, env)
+    (tmp_path / "notebooks").mkdir()
+    with console(tmp_path / "notebooks", env, "--kernel", "sandboxed") as child:
+        check_notice(child)
+
+
+def test_a_console_joins_a_kernel_that_runs_and_leaves_it(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    with running(REAL, tmp_path) as kernel:
+        kernel.run("left = 'by the first client'")
+        with console(tmp_path, env, "--existing", kernel.manager.connection_file) as child:
+            child.sendline("left")
+            child.expect("by the first client")
+            check_notice(child)
+        assert kernel.run("left").displays[0]["content"]["data"]["text/plain"] == "'by the first client'"
 
 
 def test_papermill_writes_the_notice_into_the_notebook(tmp_path: Path) -> None:

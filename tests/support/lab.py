@@ -31,6 +31,12 @@ DEADLINE = 90.0  # seconds for anything that the browser does; on a quiet machin
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 CHROMIUM_ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
 
+# As many messages and as much text as by default before the server drops what a kernel says (3,000; 3 MB), but within a
+# minute in place of three seconds: so it drops them on a slow machine too, until a cell is over.
+LIMITS = [f"--ZMQChannelsWebsocketConnection.{name}" for name in (
+    "rate_limit_window=60", "iopub_msg_rate_limit=50", "iopub_data_rate_limit=50000"
+)]  # fmt: skip
+
 # What is not part of the question: news, updates, completion hints, and cells that are taken off the page while they
 # are out of sight.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -38,17 +44,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
 
-BEGIN = """
+WRITE = """
 async code => {
     const panel = jupyterapp.shell.currentWidget;
     const notebook = panel.content;
     notebook.activeCellIndex = notebook.widgets.length - 1;
     await jupyterapp.commands.execute('notebook:insert-cell-below');
-    const cell = notebook.activeCell;
-    cell.model.sharedModel.setSource(code);
+    notebook.activeCell.model.sharedModel.setSource(code);
+    return notebook.widgets.indexOf(notebook.activeCell);
+}
+"""
+RUN = """
+index => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    const cell = notebook.widgets[index];
+    notebook.activeCellIndex = index;
     cell.node.dataset.ended = 'no';
     jupyterapp.commands.execute('notebook:run-cell').finally(() => { cell.node.dataset.ended = 'yes'; });
-    return notebook.widgets.indexOf(cell);
 }
 """
 OUTPUTS = "index => jupyterapp.shell.currentWidget.content.widgets[index].model.outputs.toJSON()"
@@ -64,12 +76,15 @@ async () => {
 
 
 class Cell:
-    """A cell that was run."""
+    """A cell of a notebook, by its place."""
 
     def __init__(self, page: Any, index: int) -> None:
         self.page, self.index = page, index
         self.element = page.locator(".jp-Notebook .jp-Cell").nth(index)
         self.output = self.element.locator(".jp-OutputArea").first
+
+    def begin(self) -> None:
+        self.page.evaluate(RUN, self.index)
 
     def wait(self) -> None:
         """Until the reply, and the idle that goes with it."""
@@ -99,8 +114,14 @@ class Notebook:
     page: Any
     kernel: str
 
+    def write(self, code: str) -> Cell:
+        """A new last cell, not run yet."""
+        return Cell(self.page, self.page.evaluate(WRITE, code))
+
     def begin(self, code: str) -> Cell:
-        return Cell(self.page, self.page.evaluate(BEGIN, code))
+        cell = self.write(code)
+        cell.begin()
+        return cell
 
     def run(self, code: str) -> Cell:
         """Until the reply, and until what came with it is on the page."""
@@ -180,6 +201,11 @@ class Lab:
             context.close()
             self._end_session(name)
 
+    def is_idle(self, notebook: Notebook) -> bool:
+        """As the server knows it, whatever the page has heard."""
+        found = notebook.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.id")
+        return bool(self.api(f"kernels/{found}")["execution_state"] == "idle")
+
     def _end_session(self, name: str) -> None:
         for session in self.api("sessions"):
             if session["path"] == name:
@@ -205,6 +231,7 @@ def running_server(folder: Path, kernels: Mapping[str, str]) -> Iterator[tuple[s
     token = secrets.token_hex(16)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
     command += [f"--ServerApp.root_dir={folder / 'notebooks'}", "--ServerApp.allow_root=True"]
+    command += LIMITS
     command += ["--LabApp.expose_app_in_browser=True", f"--IdentityProvider.token={token}"]
     with open(folder / "server.log", "wb") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=folder / "notebooks")

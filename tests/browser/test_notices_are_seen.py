@@ -33,7 +33,7 @@ CELLS = {
     "clear_output that waits": (
         f"{ATTEMPT}from IPython.display import clear_output\nclear_output(wait=True)\nprint('cleared')"
     ),
-    "a flood": f"{ATTEMPT}for number in range(2000): display(number)",  # with 3,000 the server's limit is another test's
+    "a flood": f"{ATTEMPT}for number in range(2000): display(number)",  # the limit of 3,000: FULL
 }
 
 

@@ -7,6 +7,7 @@ import pty
 import select
 from pathlib import Path
 
+from tests.support.programs import REPORT
 from tests.support.sandbox import run_inside, run_outside
 
 CODE = """
@@ -26,13 +27,7 @@ WAYS = {{
     "mode": lambda: str(os.chmod(name, 0o622)),
     "times": lambda: str(os.utime(name)),
 }}
-for way, go in WAYS.items():
-    try:
-        told[way] = go()
-    except OSError as error:
-        told[way] = errno.errorcode[error.errno]
-print(json.dumps(told))
-"""
+""" + REPORT
 
 # Masters come and go in one thread; another asks for the other end of whatever has the descriptor's number just now.
 RACE = """

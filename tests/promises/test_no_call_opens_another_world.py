@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from sandboxed_kernel.confinement.numbers import NUMBERS
+from tests.support.programs import RAW
 from tests.support.sandbox import IN_CONTAINER, run_inside, run_outside
 
 CODE = """
@@ -16,13 +17,7 @@ import ctypes, errno, json, mmap, os, stat, struct, sys
 NR, AT_FDCWD, told = {numbers!r}, -100, {{}}
 libc = ctypes.CDLL(None, use_errno=True)
 
-def raw(name, *args):
-    args = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
-    result = libc.syscall(ctypes.c_long(NR[name]), *args)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), name)
-    return result
-
+""" + RAW + """
 def cloned(flags):
     pid = raw("clone", flags | 17, None, None, None, None)  # SIGCHLD
     if pid == 0:

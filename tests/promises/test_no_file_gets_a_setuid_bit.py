@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from sandboxed_kernel.confinement.numbers import NUMBERS
+from tests.support.programs import RAW
 from tests.support.sandbox import run_inside, run_outside
 
 CODE = """
@@ -15,13 +16,7 @@ NR, AT_FDCWD, told = {numbers!r}, -100, {{}}
 libc = ctypes.CDLL(None, use_errno=True)
 os.umask(0)
 
-def raw(name, *args):
-    args = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
-    result = libc.syscall(ctypes.c_long(NR[name]), *args)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), name)
-    return result
-
+""" + RAW + """
 def plain(name):
     open(name, "w").close()
     return name

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from sandboxed_kernel.confinement.numbers import NUMBERS
+from tests.support.programs import RAW, REPORT
 from tests.support.sandbox import run_inside, run_outside
 
 PRELUDE = """
@@ -17,13 +18,7 @@ NR = {numbers!r}
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
-def raw(name, *args):
-    args = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
-    result = libc.syscall(ctypes.c_long(NR[name]), *args)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), name)
-    return result
-
+""" + RAW + """
 KEY, NAME = {key}, b"{name}"
 
 def attached(fill=None):
@@ -86,13 +81,7 @@ WAYS = {
     "queue removed": lambda: str(raw("mq_unlink", NAME)),
 }
 told = {}
-for way, go in WAYS.items():
-    try:
-        told[way] = go()
-    except OSError as error:
-        told[way] = errno.errorcode[error.errno]
-print(json.dumps(told))
-"""
+""" + REPORT
 
 
 def test_objects_of_other_programs_in_memory_are_out_of_reach(workspace: Path) -> None:

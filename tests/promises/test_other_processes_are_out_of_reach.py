@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sandboxed_kernel.confinement.numbers import NUMBERS
+from tests.support.programs import RAW
 from tests.support.sandbox import IN_CONTAINER, run_inside, run_outside
 from tests.support.servers import wait_until
 
@@ -43,13 +44,7 @@ if target < 0:  # inside: the broker, which is the parent, or its parent, the la
     target = parent if target == -1 else launcher
 first = signal.SIGRTMIN
 
-def raw(name, *args):
-    args = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
-    result = libc.syscall(ctypes.c_long(NR[name]), *args)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), name)
-    return result
-
+""" + RAW + """
 def info(number):
     fields = struct.pack("=iiiiii", number, 0, -1, 0, os.getpid(), os.getuid())  # siginfo_t, SI_QUEUE
     return ctypes.create_string_buffer(fields.ljust(128, b"\\0"))

@@ -12,7 +12,6 @@ import os
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import parse_headers
@@ -22,7 +21,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.servers import DEADLINE, wait_until
+from tests.support.servers import DEADLINE, InThread, wait_until
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-class SecureServer:
+class SecureServer(InThread):
     """``pages`` (path -> body), and beneath ``/git/`` a folder's repositories, as git-http-backend(1) gives them."""
 
     def __init__(self, authority: Authority, pages: Mapping[str, bytes], repositories: Path) -> None:
@@ -84,9 +83,7 @@ class SecureServer:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(authority.server)
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        super().__init__(Server(("127.0.0.1", 0), Handler))
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
         return f"https://{host}:{self.port}{path}"
@@ -98,15 +95,6 @@ class SecureServer:
             wait_until(lambda: mark in self._peers, "the server's own mark")
         self._peers.remove(mark)
         return len(self._peers)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(DEADLINE)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -216,7 +216,25 @@ class Request:
     body: bytes
 
 
-class HttpServer:
+class InThread:
+    """An HTTP server that serves in a thread of its own, between ``with`` and the end of the block."""
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self._server = server
+        self.port = int(server.server_address[1])
+        self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(DEADLINE)
+
+
+class HttpServer(InThread):
     """A real HTTP server: path -> body, 404 for the rest. ``received()`` are the requests; ``connections`` counts.
 
     ``together``: paths that are answered when as many have asked as their barrier says.
@@ -259,10 +277,9 @@ class HttpServer:
                 outer.connections += 1
                 return request
 
-        self._server = Server((address, port), Handler)
-        self.address, self.port = address, int(self._server.server_address[1])
+        super().__init__(Server((address, port), Handler))
+        self.address = address
         self.endpoint = endpoint_text(address, self.port)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     def url(self, path: str = "/", host: str | None = None) -> str:
         authority = self.endpoint if host is None else f"{host}:{self.port}"
@@ -279,12 +296,3 @@ class HttpServer:
         self.connections -= 1
         self.requests[:] = [r for r in self.requests if r.path != mark]
         return list(self.requests)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(DEADLINE)

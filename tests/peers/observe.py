@@ -55,6 +55,10 @@ class Observer:
     def _result(self, test: str) -> dict[str, Any]:
         return self.results.setdefault(test, {"outcome": RANK[0], "said": "", "keys": [], "started": False})
 
+    def pytest_addoption(self, parser: pytest.Parser) -> None:
+        """ipykernel's tests ask whether their coverage is measured, and fail where nobody knows the question."""
+        parser.addoption("--cov", action="store_true")
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         if self._selection is not None:
             items[:] = [item for item in items if item.nodeid in self._selection]

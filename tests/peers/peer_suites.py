@@ -37,9 +37,7 @@ def both(suite: Suite, folder: Path) -> tuple[dict[str, Result], dict[str, Resul
 
 @pytest.mark.container
 @pytest.mark.parametrize("suite", suites.SUITES, ids=lambda suite: suite.project)
-def test_a_peers_suite_passes_as_with_a_plain_kernel(
-    suite: Suite, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_peers_suite_passes_as_with_a_plain_kernel(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> None:
     expected = suites.read_differences(DIFFERENCES.read_text(), suite.project)
     plain, sandboxed, altogether = both(suite, tmp_path_factory.mktemp("k"))
     found = suites.differences(plain, sandboxed)

@@ -42,6 +42,13 @@ def of(code: int, cause: str) -> Ending:
     return Ending(f"The kernel ended: {how}. Its variables are lost.", code)
 
 
+def error(ending: Ending) -> Json:
+    """An output in the stead of a kernel that cannot say so any more: an error, so that no program takes the cell for
+    one that worked.
+    """
+    return {"ename": "KernelEnded", "evalue": ending.text, "traceback": [f"[sandbox] {ending.text}"]}
+
+
 def reply(ending: Ending) -> Json:
-    """The content of an execute_reply in the stead of a kernel that cannot answer any more."""
-    return {"status": "error", "ename": "KernelEnded", "evalue": ending.text, "traceback": [ending.text]}
+    """The content of the execute_reply that goes with it."""
+    return {"status": "error", **error(ending)}

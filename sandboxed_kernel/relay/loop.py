@@ -381,8 +381,7 @@ class Relay:
 
     def _explain(self, cell: Cell, ending: endings.Ending, *, ran: bool) -> None:
         if ran:
-            said = Saying("stream", {"name": "stderr", "text": f"[sandbox] {ending.text}\n"}, cell.header)
-            self._say([said])
+            self._say([Saying("error", endings.error(ending), cell.header)])
         content = endings.reply(ending) if ran else {"status": "aborted"}
         self._front.reply(cell.channel, "execute_reply", content, cell.identities, cell.header)
         self._front.publish("status", {"execution_state": "idle"}, cell.header)

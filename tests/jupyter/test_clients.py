@@ -123,6 +123,18 @@ def test_nbclient_shows_a_pandas_table_as_a_plain_kernel_does(short_path: Path) 
     assert "Removed by the sandbox" not in sandboxed
 
 
+def test_a_notebook_whose_kernel_died_in_the_last_cell_does_not_look_like_one_that_worked(short_path: Path) -> None:
+    """Also where errors are allowed, as graders of notebooks do: the cell has an error output."""
+    with pytest.raises(CellExecutionError, match="The kernel ended: its process ended with exit code 3"):
+        run_notebook(short_path, manager_of(kernels.REAL), "import os; os._exit(3)")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import os; os._exit(3)")])
+    manager, resources = manager_of(kernels.REAL), {"metadata": {"path": str(short_path)}}
+    client = NotebookClient(notebook, km=manager, timeout=60, resources=resources, allow_errors=True)
+    client.execute(cleanup_kc=True)
+    assert [output.output_type for output in notebook.cells[0].outputs] == ["error"]
+    assert "exit code 3" in notebook.cells[0].outputs[0].traceback[0]
+
+
 def test_nbclient_fails_with_the_words_about_a_policy_that_cannot_be_used(short_path: Path) -> None:
     policy = short_path / "policy.toml"
     policy.write_text('[network]\nallow = ["pypi.org"]\n')

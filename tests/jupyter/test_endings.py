@@ -43,8 +43,8 @@ def kernel_pid(kernel: Kernel) -> int:
 def test_a_kernel_that_dies_is_explained_in_its_cell(own_kernel: Kernel, code: str, said: str, exit_code: int) -> None:
     own_kernel.run("import os, sys")
     outcome = own_kernel.run(f"print('last words', flush=True); sys.stdout.flush()\n{code}")
-    assert said in outcome.of("stream")[-1]["content"]["text"]
-    assert outcome.of("stream")[-1]["parent_header"]["msg_id"] == outcome.msg_id
+    assert said in outcome.error
+    assert outcome.of("error")[-1]["parent_header"]["msg_id"] == outcome.msg_id
     assert said in outcome.reply["content"]["evalue"]
     assert own_kernel.exit_code() == exit_code
 
@@ -62,7 +62,7 @@ def test_a_cause_that_the_broker_knows_is_said(told_kernel: Kernel) -> None:
     told_kernel.until_iopub(lambda m: m["msg_type"] == "execute_input")
     told_kernel.broker.say(words.Ended(9, "it crossed [limits] memory = 4 GiB"))
     outcome = told_kernel.finish(msg_id)
-    assert "it crossed [limits] memory = 4 GiB" in outcome.text
+    assert "it crossed [limits] memory = 4 GiB" in outcome.error
     assert told_kernel.exit_code() == 137
 
 
@@ -71,7 +71,7 @@ def test_the_end_of_the_broker_is_explained_and_ends_the_relay(told_kernel: Kern
     msg_id = told_kernel.begin("import time; time.sleep(60)")
     told_kernel.until_iopub(lambda m: m["msg_type"] == "execute_input")
     told_kernel.broker.vanish()
-    assert "the process that supervises it is gone" in told_kernel.finish(msg_id).text
+    assert "the process that supervises it is gone" in told_kernel.finish(msg_id).error
     assert told_kernel.exit_code() == 70
 
 

@@ -63,7 +63,7 @@ def test_what_ends_the_kernel_is_said_in_its_cell(limited: Kernel, neighbour: Ke
     assert neighbour.run(ENDING[limit]).text == "done\n"
     msg_id = neighbour.begin("import time; time.sleep(1.5); print(kept)")  # it runs while the other one is ended
     outcome = limited.run(ENDING[limit])
-    assert f"[limits] {limit}" in outcome.of("stream")[-1]["content"]["text"]
+    assert f"[limits] {limit}" in outcome.error
     assert f"[limits] {limit}" in outcome.reply["content"]["evalue"]
     number = signal.SIGXCPU if limit == "cpu_seconds" else signal.SIGKILL
     assert limited.exit_code() == 128 + number

@@ -65,6 +65,11 @@ class Outcome:
         return "".join(message["content"]["text"] for message in self.of("stream"))
 
     @property
+    def error(self) -> str:
+        """What the cell's error output says, empty for none."""
+        return "".join("\n".join(message["content"]["traceback"]) for message in self.of("error"))
+
+    @property
     def displays(self) -> list[Message]:
         return self.of("display_data", "update_display_data", "execute_result")
 

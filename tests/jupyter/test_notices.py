@@ -238,7 +238,7 @@ def test_a_kernel_that_exits_right_after_the_call_is_still_told(told_kernel: Ker
     (tmp_path / "go").touch()
     outcome = told_kernel.finish(msg_id)
     assert [n["content"]["data"][MIME]["host"] for n in notices(outcome.iopub)] == [EVENT.host]
-    assert "exit code 0" in outcome.text
+    assert "exit code 0" in outcome.error
 
 
 def test_a_client_that_closes_our_comm_does_not_disturb_the_kernel(told_kernel: Kernel, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_cell_that_dies_in_an_output_widget_says_why(short_path: Path) -> None
         kernel.until_iopub(lambda m: taken(m) == msg_id)
         go.touch()
         outcome = kernel.finish(msg_id)
-        said = next(number for number, m in enumerate(outcome.iopub) if "exit code 3" in m["content"].get("text", ""))
+        said = next(number for number, m in enumerate(outcome.iopub) if "exit code 3" in m["content"].get("evalue", ""))
         assert [taken(m) for m in outcome.iopub[:said] if taken(m) is not None] == [""]
 
 

@@ -168,7 +168,7 @@ class Broker:
         if isinstance(address, Unspecified):
             self._parts.connecting.disconnect(call, reference)
         elif reference.family == AF_UNIX:
-            self._parts.unix.connect(call, reference, address)
+            self._parts.unix.connect(call, reference, address, self.handle)
         elif reference.family == AF_NETLINK or not isinstance(address, InetAddress):
             self._replies.answer(call, error=errno.EAFNOSUPPORT)
         else:

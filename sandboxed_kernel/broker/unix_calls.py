@@ -31,9 +31,13 @@ class UnixCalls:
         self._replies, self._sockets, self._connecting = replies, sockets, connecting
         self._unix, self._diag, self._telling = unix, diag, telling
         self._binding: dict[int, Notification] = {}  # paths being bound, by the socket's inode
+        self._knocking: list[tuple[set[int], Callable[[], None]]] = []  # (bindings to wait for, what to do then)
         self._own_pid = os.getpid()
 
-    def connect(self, call: Notification, reference: Reference, address: Address) -> None:
+    def connect(
+        self, call: Notification, reference: Reference, address: Address, again: Callable[[Notification], None]
+    ) -> None:
+        """``again(call)`` looks at the call anew."""
         connecting, unix = self._connecting, self._unix
         if connecting.join(call, reference):
             return
@@ -55,6 +59,9 @@ class UnixCalls:
         try:
             found, is_own = unix.open_path(call.tid, address)
         except PermissionError:
+            if self._binding:  # one of them may have made this path, and is known as ours a moment later
+                self._knocking.append((set(self._binding), lambda: again(call)))
+                return
             refusal = Refuse(errno.EACCES, "this socket was not bound inside the sandbox")
             shown = address.path.decode(errors="replace")
             self._telling.refuse(call, refusal, "connect", shown, protocol="unix", inode=reference.inode)
@@ -90,6 +97,13 @@ class UnixCalls:
 
     def _bound_path(self, error: int, inode: int) -> None:
         self._replies.answer(self._binding.pop(inode), error=error, inode=inode)
+        knocking, self._knocking = self._knocking, []
+        for bindings, look_again in knocking:
+            bindings.discard(inode)
+            if bindings:
+                self._knocking.append((bindings, look_again))
+            else:
+                look_again()
 
     def listen(self, call: Notification, reference: Reference) -> None:
         if reference.busy:

@@ -135,3 +135,44 @@ def test_own_unix_sockets_work_as_outside(workspace: Path, tmp_path: Path) -> No
     assert inside.json() == outside
     assert outside["Manager"] == {"a": 1}
     assert inside.refused() == []
+
+
+# Programs that start each other ask for a path until somebody is there (Ray, X, PostgreSQL's own tools).
+KNOCKING = """
+import errno, json, os, socket, subprocess, sys
+ROUNDS = 300
+CODE = '''
+import socket, sys
+for number in range(int(sys.argv[1])):
+    path = f"early-{number}"
+    sys.stdin.readline()
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(path)
+        s.listen()
+        s.accept()[0].close()
+'''
+met = set()
+with subprocess.Popen([sys.executable, "-c", CODE, str(ROUNDS)], stdin=subprocess.PIPE) as other:
+    for number in range(ROUNDS):
+        other.stdin.write(b"go\\n")
+        other.stdin.flush()
+        while True:
+            with socket.socket(socket.AF_UNIX) as s:
+                code = s.connect_ex(f"early-{number}")
+            if not code:
+                break
+            met.add(errno.errorcode[code])
+    other.stdin.close()
+print(json.dumps(sorted(met)))
+"""
+
+
+def test_who_knocks_before_a_socket_is_bound_is_told_what_linux_says(workspace: Path) -> None:
+    outside = run_outside(KNOCKING, workspace=workspace).json()
+    assert set(outside) <= {"ENOENT", "ECONNREFUSED"}
+    assert "ENOENT" in outside
+    for path in workspace.glob("early-*"):
+        path.unlink()
+    inside = run_inside(KNOCKING, workspace=workspace)
+    assert set(inside.json()) <= {"ENOENT", "ECONNREFUSED"}
+    assert inside.refused() == []

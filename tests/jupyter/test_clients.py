@@ -21,6 +21,8 @@ from tests.support import kernels
 from tests.support.kernels import running
 from tests.support.silent import silent_listener
 
+pytestmark = pytest.mark.container
+
 PNG = "from IPython.display import Image, display; import base64; display(Image(base64.b64decode({!r})))".format(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 )

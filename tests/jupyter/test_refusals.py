@@ -106,7 +106,7 @@ def test_no_kernel_keeps_a_refusal_to_itself(own_kernel: Kernel, before: str) ->
 def test_a_kernel_that_exits_at_once_is_too_late(own_kernel: Kernel) -> None:
     outcome = own_kernel.run(f"{REFUSED}import os\nask(1)\nos._exit(0)")
     assert told_in(outcome) == [outcome.msg_id]
-    assert "exit code 0" in outcome.text
+    assert "exit code 0" in outcome.error
 
 
 def test_after_an_early_idle_the_next_cell_tells_it_too(own_kernel: Kernel) -> None:

@@ -64,14 +64,14 @@ class Reporter:
 
     def refused(self, destination: Destination, make: Callable[[], Event], answer: Callable[[], None]) -> None:
         """Report, then ``answer``. ``make`` is called only for a destination that is new in this cell."""
-        if self.count(destination):
+        if self._count(destination):
             answer()
             return
         event = replace(make(), cell=self.cell)
         if len(self._seen) >= _MAX_DESTINATIONS:
             destination = (event.kind, event.protocol, None, None)
             event = replace(event, host="many others", address=None, port=None, allow_line=None)
-            if self.count(destination):
+            if self._count(destination):
                 answer()
                 return
         self._seen[destination] = _Told(event)
@@ -102,7 +102,7 @@ class Reporter:
     def tell(self, event: Event) -> None:
         """An event that no call waits for."""
         event = replace(event, cell=self.cell)
-        if not self.count(event.destination) and len(self._seen) < _MAX_DESTINATIONS:
+        if not self._count(event.destination) and len(self._seen) < _MAX_DESTINATIONS:
             self._seen[event.destination] = _Told(event)
             self._log.write(event)
             self._send(channel.Reported(event))
@@ -119,7 +119,7 @@ class Reporter:
         self._seen.clear()
         self.cell = msg_id
 
-    def count(self, destination: Destination) -> bool:
+    def _count(self, destination: Destination) -> bool:
         """Whether ``destination`` was told in this cell already; then this refusal is one more of it."""
         known = self._seen.get(destination)
         if known is None:

@@ -27,6 +27,13 @@ _ONE_QUESTION = 0.02
 _UNREMARKABLE = (errno.EBADF, errno.ENOTSOCK, errno.EINTR, errno.ENOTTY, errno.ENOTDIR)
 
 
+Line = Callable[[], str | None]
+
+
+def _no_line() -> None:
+    """Where no line of a policy would allow it."""
+
+
 class Telling:
     def __init__(self, replies: Replies, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
         self._replies, self._reporter, self._pins, self._own = replies, reporter, pins, own
@@ -42,11 +49,12 @@ class Telling:
         address = str(where)
         names = self._pins.names_of(where)
         host = names[0] if names else None
-        if verdict.reason is not None and self._reporter.count((kind, protocol, host or address, to.port)):
-            self._replies.answer(call, error=verdict.error, inode=inode)
-            return
-        private = self._own.is_here(where)
-        line = allow_line(host or address, to.port, protocol, private=private) if kind != "bind" else None
+
+        def line() -> str | None:
+            if kind == "bind":
+                return None
+            return allow_line(host or address, to.port, protocol, private=self._own.is_here(where))
+
         self.refuse(
             call, verdict, kind, address, protocol=protocol, host=host, port=to.port, allow_line=line, inode=inode
         )
@@ -61,9 +69,10 @@ class Telling:
         protocol: str = "",
         host: str | None = None,
         port: int | None = None,
-        allow_line: str | None = None,
+        allow_line: Line = _no_line,
         inode: int = 0,
     ) -> None:
+        """``allow_line`` is asked where the user has to be told; most refusals are repeats, which are only counted."""
         reason = verdict.reason
         if reason is None:
             self._replies.answer(call, error=verdict.error, inode=inode)
@@ -84,20 +93,23 @@ class Telling:
             return
         self._last_name = (asked, now)
         reason = "no line under [network] allow names this host"
-        line = allow_line(name, 443)
-        make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=line)
+        make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=lambda: allow_line(name, 443))
         self._reporter.refused(("name", "dns", name, None), make, then)
 
     def names_rejected(self, rejected: list[Rejected]) -> None:
         """A name of the policy has an address that it may not have, or only with ``private = true``."""
         for one in rejected:
-            private = one.kind in (Kind.PRIVATE, Kind.LOOPBACK)
-            port = one.rule.ports[0].first
-            line = allow_line(one.name, port, one.rule.transport, private=True) if private else None
-            make = self._event(
-                self._own_pid, "name", one.reason, "dns", one.name, str(one.address), None, allow_line=line
-            )
-            self._reporter.tell(make())
+            self._tell_rejected(one)
+
+    def _tell_rejected(self, one: Rejected) -> None:
+        def line() -> str | None:
+            if one.kind not in (Kind.PRIVATE, Kind.LOOPBACK):
+                return None
+            return allow_line(one.name, one.rule.ports[0].first, one.rule.transport, private=True)
+
+        address = str(one.address)
+        make = self._event(self._own_pid, "name", one.reason, "dns", one.name, address, None, allow_line=line)
+        self._reporter.tell(make())
 
     def lost_datagram(self, pid: int) -> None:
         """A message on a socket that was never connected: its destination is not visible, and it went nowhere."""
@@ -149,7 +161,7 @@ class Telling:
         address: str | None,
         port: int | None,
         *,
-        allow_line: str | None = None,
+        allow_line: Line = _no_line,
     ) -> Callable[[], Event]:
         return lambda: Event(
             kind=kind,
@@ -162,5 +174,5 @@ class Telling:
             host=host,
             address=address,
             port=port,
-            allow_line=allow_line,
+            allow_line=allow_line(),
         )

@@ -81,15 +81,18 @@ def standing_in(*modules: ModuleType) -> Iterator[None]:
         yield
     finally:
         for module in wanted:
-            del sys.modules[module.__name__]
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
 
 
 class Real(ModuleType):
     """Has what the real module has, which is imported when the first of it is asked for."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)  # importlib asks for these of every module
+        if name.startswith("__") and name.endswith("__") and name not in ("__path__", "__all__", "__version__"):
+            raise AttributeError(name)  # asked for of every module, and nobody's reason to load this one
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 

@@ -4,8 +4,8 @@ BACK_CONNECTION_FILE``.
 To user code it looks like plain ipykernel. What differs, and why:
 
 - the four sockets are inherited, already listening (``relay/connection.py``), and the heartbeat is the relay's;
-- the debugger, the client half of jupyter_client and what else takes long are imported when first used (``late.py``):
-  together half of ipykernel's start;
+- the debugger, the client half of jupyter_client and what else takes long are imported when first used
+  (``imports.py``): together half of ipykernel's start;
 - the pipe for output of forked children is a unix socket: ipykernel's own is a TCP port, and without it their output
   is lost;
 - pip installs into a private environment laid over this Python's, which is read-only here.
@@ -28,64 +28,25 @@ if sys.path[0] in ("", os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
 import importlib.util
 import json
 import shlex
-from datetime import datetime
 from typing import Any
 
-from sandboxed_kernel.inside.late import Real, import_with, late, standing_in
+from sandboxed_kernel.inside.imports import late_imports
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
 gc.disable()
 
 
-def _write_connection_file(*arguments: Any, **options: Any) -> Any:
-    from jupyter_client.connect import write_connection_file
-
-    return write_connection_file(*arguments, **options)
-
-
-# asyncio imports ssl (6 ms, 1 MB) to recognise its sockets. `import ssl` and `import asyncio.sslproto` in a cell are as
-# ever; asyncio.sslproto as an attribute without an import is the stand-in.
-_sslproto = Real("asyncio.sslproto")
-with standing_in(Real("ssl"), _sslproto):
+with late_imports():
     import asyncio
-if not hasattr(asyncio, "sslproto"):
-    asyncio.sslproto = _sslproto  # type: ignore[attr-defined] # typeshed has it under this name as a module only
 
+    import zmq
+    from ipykernel import iostream, kernelapp
+    from ipykernel.ipkernel import IPythonKernel
+    from IPython.core import interactiveshell
+    from traitlets import Integer, Type, default
+    from zmq.eventloop.zmqstream import ZMQStream
 
-class _KindOfDict(dict[str, Any]):
-    """Base for a class that describes a dictionary (PEP 589), as far as it matters when nobody checks types."""
-
-    def __init_subclass__(cls, **_options: Any) -> None:
-        super().__init_subclass__()
-
-
-def _tzlocal() -> Any:
-    from dateutil.tz import tzlocal  # type: ignore[import-untyped]
-
-    return tzlocal()
-
-
-# ipykernel needs session, connect and jsonutil of jupyter_client, but importing any of them runs its __init__, which
-# imports every manager and client. ipykernel.connect takes one function from there by name, and does not call it at
-# start. Of the debugger it asks at start only whether there is one.
-late("jupyter_client", {"write_connection_file": _write_connection_file})
-late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
-# It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms.
-_ISO = {"parse": datetime.fromisoformat, "isoparse": datetime.fromisoformat}
-_DATEUTIL: dict[str, dict[str, Any]] = {
-    "dateutil": {"__path__": []},
-    "dateutil.parser": _ISO,
-    "dateutil.tz": {"tzlocal": _tzlocal},
-}
-import_with("jupyter_client.jsonutil", _DATEUTIL)
-# It describes a connection file with one of typing_extensions, which takes 3 ms and half a megabyte.
-import_with("jupyter_client.connect", {**_DATEUTIL, "typing_extensions": {"TypedDict": _KindOfDict}})
-
-import zmq  # noqa: E402
-from ipykernel import iostream, kernelapp  # noqa: E402
-from ipykernel.ipkernel import IPythonKernel  # noqa: E402
-from traitlets import Integer, Type, default  # noqa: E402
-from zmq.eventloop.zmqstream import ZMQStream  # noqa: E402
+    from sandboxed_kernel.inside.history import LateHistory
 
 _LISTENERS_KEY = "sandboxed_kernel_listeners"  # as in relay/connection.py, which code inside does not import
 _INPROC_SHELL = "inproc://sandboxed-kernel-shell"
@@ -248,8 +209,9 @@ def _put_first(variable: str, path: str) -> None:
 def main() -> None:
     if folder := os.environ.pop("SANDBOXED_KERNEL_PACKAGES", None):
         lay_over(folder)
-    # `import jupyter_client` elsewhere, and `kernelapp.IOPubThread`, are names looked up when they are used.
+    # Names that are looked up when they are used.
     kernelapp.IOPubThread = ForkedOutput
+    interactiveshell.HistoryManager = LateHistory
     app = SandboxedKernelApp.instance()
     app.initialize()
     gc.enable()

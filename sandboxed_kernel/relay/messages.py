@@ -8,13 +8,12 @@ duplicate keys, escapes and odd encodings do not survive.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from sandboxed_kernel.records import Record
+from sandboxed_kernel.signing import Keyed, compare_digest
 
 Frame = bytes | memoryview
 Json = dict[str, Any]
@@ -37,16 +36,13 @@ class Signer:
     """HMAC over the four parts of a message. One per side; the keys never meet."""
 
     def __init__(self, key: bytes, digest: str) -> None:
-        self._keyed = hmac.new(key, digestmod=getattr(hashlib, digest))
+        self._keyed = Keyed(key, digest)
 
     def sign(self, parts: Sequence[Frame]) -> bytes:
-        keyed = self._keyed.copy()
-        for part in parts:
-            keyed.update(part)
-        return keyed.hexdigest().encode()
+        return self._keyed.hexdigest(parts).encode()
 
     def verifies(self, signature: Frame, parts: Sequence[Frame]) -> bool:
-        return hmac.compare_digest(bytes(signature), self.sign(parts))
+        return compare_digest(bytes(signature), self.sign(parts))
 
 
 class Message(Record, frozen=False):

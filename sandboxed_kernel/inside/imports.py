@@ -1,0 +1,124 @@
+"""Does: imports what ipykernel needs, and puts off what a first cell can do without (``late.py`` has the ways).
+
+Of a plain kernel's imports this leaves half the time and two thirds of the memory. Which they are was measured; what
+is here has to be seen again when ipykernel's next major version comes, and fails into "imported at once".
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from types import ModuleType
+from typing import Any
+
+from sandboxed_kernel.inside.late import Real, import_with, late, standing_in
+from sandboxed_kernel.signing import Keyed, compare_digest
+
+# Imported by the modules named, and not used by them in a kernel's start. Where the second name does not exist, this
+# Python was built without it, and the module that imports it has to notice.
+_UNUSED_AT_START = {
+    "base64": "base64",  # psutil
+    "bz2": "_bz2",  # shutil
+    "ctypes": "_ctypes",  # ipykernel.parentpoller, for Windows
+    "curses": "_curses",  # tornado.log
+    "html": "html",  # tornado.escape
+    "ipaddress": "ipaddress",  # urllib.parse
+    "lzma": "_lzma",  # shutil
+    "ntpath": "ntpath",  # pathlib
+    "psutil": "psutil",  # ipykernel.kernelbase, for usage_request
+}
+
+
+@contextmanager
+def late_imports() -> Iterator[None]:
+    """What is imported within is ipykernel with its own; afterwards `import` means what it means anywhere."""
+    _import_asyncio()
+    unused = [Real(name) for name, needed in _UNUSED_AT_START.items() if importlib.util.find_spec(needed) is not None]
+    with standing_in(*unused):
+        _import_jupyter_client()
+        # It asks at start only whether there is a debugger.
+        late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
+        yield
+
+
+def _import_asyncio() -> None:
+    """It imports ssl (6 ms, 1 MB) to recognise its sockets.
+
+    `import ssl` and `import asyncio.sslproto` in a cell are as ever; asyncio.sslproto as an attribute without an import
+    is the stand-in.
+    """
+    sslproto = Real("asyncio.sslproto")
+    with standing_in(Real("ssl"), sslproto):
+        import asyncio
+    if not hasattr(asyncio, "sslproto"):
+        asyncio.sslproto = sslproto  # type: ignore[attr-defined] # typeshed has it under this name as a module only
+
+
+def _import_jupyter_client() -> None:
+    """ipykernel needs session, connect and jsonutil of it, but importing any of them runs its ``__init__``, which
+    imports every manager and client. ipykernel.connect takes one function from there by name, not to call it at start.
+    """
+    late("jupyter_client", {"write_connection_file": _write_connection_file})
+    # It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms.
+    iso = {"parse": datetime.fromisoformat, "isoparse": datetime.fromisoformat}
+    dateutil: dict[str, dict[str, Any]] = {
+        "dateutil": {"__path__": []},
+        "dateutil.parser": iso,
+        "dateutil.tz": {"tzlocal": _tzlocal},
+    }
+    import_with("jupyter_client.jsonutil", dateutil)
+    hashlib = Real("hashlib")
+    hashlib.__dict__["sha256"] = _sha256
+    hmac = ModuleType("hmac")
+    hmac.__dict__.update(HMAC=SessionHmac, compare_digest=compare_digest)
+    with standing_in(hashlib, hmac):
+        import jupyter_client.session  # noqa: F401
+    # It describes a connection file with one of typing_extensions, which takes 3 ms and half a megabyte.
+    import_with("jupyter_client.connect", {**dateutil, "typing_extensions": {"TypedDict": _KindOfDict}})
+
+
+def _write_connection_file(*arguments: Any, **options: Any) -> Any:
+    from jupyter_client.connect import write_connection_file
+
+    return write_connection_file(*arguments, **options)
+
+
+def _tzlocal() -> Any:
+    from dateutil.tz import tzlocal  # type: ignore[import-untyped]
+
+    return tzlocal()
+
+
+class _KindOfDict(dict[str, Any]):
+    """Base for a class that describes a dictionary (PEP 589), as far as it matters when nobody checks types."""
+
+    def __init_subclass__(cls, **_options: Any) -> None:
+        super().__init_subclass__()
+
+
+def _sha256(data: bytes = b"") -> Any:
+    """``hashlib.sha256``: a session names it, and has it called by ``SessionHmac``."""
+    import hashlib
+
+    return hashlib.sha256(data)
+
+
+class SessionHmac:
+    """As much of ``hmac.HMAC`` as ``jupyter_client.session`` uses, without OpenSSL (``signing.py``)."""
+
+    def __init__(self, key: bytes, digestmod: Any) -> None:
+        self._keyed = Keyed(key, "sha256" if digestmod is _sha256 else digestmod().name)
+        self._parts: list[bytes | memoryview] = []
+
+    def copy(self) -> SessionHmac:
+        twin = SessionHmac.__new__(SessionHmac)
+        twin._keyed, twin._parts = self._keyed, self._parts.copy()
+        return twin
+
+    def update(self, part: bytes | memoryview) -> None:
+        self._parts.append(part)
+
+    def hexdigest(self) -> str:
+        return self._keyed.hexdigest(self._parts)

@@ -40,6 +40,8 @@ def late_imports() -> Iterator[None]:
         _import_jupyter_client()
         # It asks at start only whether there is a debugger.
         late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
+        # It compares versions of macOS.
+        import_with("ipykernel.eventloops", {"packaging": {"__path__": []}, "packaging.version": {"Version": _version}})
         yield
 
 
@@ -89,6 +91,12 @@ def _tzlocal() -> Any:
     from dateutil.tz import tzlocal  # type: ignore[import-untyped]
 
     return tzlocal()
+
+
+def _version(text: str) -> Any:
+    from packaging.version import Version
+
+    return Version(text)
 
 
 class _KindOfDict(dict[str, Any]):

@@ -25,8 +25,9 @@ _UNSEEN = (
     "\\u2060-\\u206f\\ud800-\\uf8ff\\ufe00-\\ufe0f\\ufeff\\ufff9-\\ufffb\\U00013430-\\U0001345f\\U0001bca0-\\U0001bca3"
     "\\U0001d173-\\U0001d17a\\U000e0000-\\U0010ffff"
 )
-_FOR_TEXT = re.compile(f"[{_UNSEEN}]")
-_FOR_HTML = re.compile(f"[{_UNSEEN}$\\\\`]")  # and what starts TeX or Markdown
+# Not compiled here: that takes 2 ms of every start, and most notebooks are refused nothing (`re` keeps what it compiled).
+_FOR_TEXT = f"[{_UNSEEN}]"
+_FOR_HTML = f"[{_UNSEEN}$\\\\`]"  # and what starts TeX or Markdown
 
 _WHAT: dict[Kind, str] = {
     "connect": "connection to {where} refused",
@@ -43,12 +44,12 @@ _WHAT: dict[Kind, str] = {
 
 def shown(value: str) -> str:
     """Text for a terminal or a log: what cannot be seen is written as ``\\u{HEX}``, what is too long is cut."""
-    return _FOR_TEXT.sub(_escaped, _cut(value))
+    return re.sub(_FOR_TEXT, _escaped, _cut(value))
 
 
 def shown_html(value: str) -> str:
     """The same for HTML, Markdown and TeX at once."""
-    return _FOR_HTML.sub(_escaped, _cut(value)).translate(_HTML)
+    return re.sub(_FOR_HTML, _escaped, _cut(value)).translate(_HTML)
 
 
 def _cut(value: str) -> str:

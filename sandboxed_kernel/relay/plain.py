@@ -23,9 +23,9 @@ class PlainRelay:
     def run(self) -> int:
         """Until the command has ended: its exit code, 128 + the signal's number as a shell has it. Raises HostError."""
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writable)  # first: a signal that is caught and not written down would be lost
         for number in _FORWARDED:
             signal.signal(number, lambda _number, _frame: None)
-        signal.set_wakeup_fd(writable)
         poll = select.poll()
         poll.register(readable, select.POLLIN)
         poll.register(self._broker, select.POLLIN)

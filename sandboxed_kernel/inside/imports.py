@@ -27,6 +27,7 @@ _UNUSED_AT_START = {
     "ipaddress": "ipaddress",  # urllib.parse
     "lzma": "_lzma",  # shutil
     "ntpath": "ntpath",  # pathlib
+    "platformdirs": "platformdirs",  # jupyter_core.paths, where JUPYTER_PLATFORM_DIRS is set
     "psutil": "psutil",  # ipykernel.kernelbase, for usage_request
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -20,8 +20,9 @@ from typing import Any
 class _LateModule(ModuleType):
     """Stands for a module until one of its attributes is asked for that is not known beforehand."""
 
-    def __init__(self, name: str, spec: ModuleSpec, known: dict[str, Any]) -> None:
+    def __init__(self, name: str, spec: ModuleSpec, known: dict[str, Any], then: Callable[[], None]) -> None:
         super().__init__(name, None)
+        self._then = then
         self.__spec__ = spec
         self.__file__ = spec.origin
         self.__package__ = name.rpartition(".")[0] if spec.submodule_search_locations is None else name
@@ -62,14 +63,25 @@ def _load(module: _LateModule) -> None:
     except BaseException:
         module.__class__ = _LateModule
         raise
+    module.__dict__.pop("_then")()
 
 
-def late(name: str, known: dict[str, Any]) -> None:
-    """Import ``name`` when an attribute of it is asked for that is not among ``known``. Raises ImportError."""
+def _nothing() -> None:
+    pass
+
+
+def late(name: str, known: dict[str, Any], then: Callable[[], None] = _nothing) -> None:
+    """Import ``name`` when an attribute of it is asked for that is not among ``known``, and ``then`` call that.
+
+    Raises ImportError.
+    """
     spec = importlib.util.find_spec(name)
     if spec is None:
         raise ImportError(name)
-    sys.modules[name] = _LateModule(name, spec, known)
+    sys.modules[name] = _LateModule(name, spec, known, then)
+    package, _, own_name = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], own_name, sys.modules[name])
 
 
 @contextmanager

@@ -31,6 +31,7 @@ import shlex
 from typing import Any
 
 from sandboxed_kernel.inside.imports import late_imports
+from sandboxed_kernel.inside.late import late
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
 gc.disable()
@@ -138,6 +139,14 @@ class SandboxedKernelApp(kernelapp.IPKernelApp):
             self.update_config(Config({"IPKernelApp": {"connection_file": given[1]}}))
         else:
             super().parse_command_line(argv)
+
+    def init_pdb(self) -> None:
+        """Put IPython's debugger, which can be interrupted, in the place of pdb's: when somebody imports either."""
+        if "pdb" in sys.modules:
+            super().init_pdb()
+        else:
+            late("IPython.core.debugger", {}, then=super().init_pdb)
+            late("pdb", {}, then=lambda: getattr(sys.modules["IPython.core.debugger"], "Pdb", None))
 
     def init_sockets(self) -> None:
         with open(self.abs_connection_file, encoding="utf-8") as stream:

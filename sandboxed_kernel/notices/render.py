@@ -25,7 +25,7 @@ _UNSEEN = (
     "\\u2060-\\u206f\\ud800-\\uf8ff\\ufe00-\\ufe0f\\ufeff\\ufff9-\\ufffb\\U00013430-\\U0001345f\\U0001bca0-\\U0001bca3"
     "\\U0001d173-\\U0001d17a\\U000e0000-\\U0010ffff"
 )
-# Not compiled here: that takes 2 ms of every start, and most notebooks are refused nothing. `re` keeps what it compiled.
+# Not compiled here: that is 2 ms of every start, and most notebooks are refused nothing. `re` keeps what it compiled.
 _FOR_TEXT = f"[{_UNSEEN}]"
 _FOR_HTML = f"[{_UNSEEN}$\\\\`]"  # and what starts TeX or Markdown
 

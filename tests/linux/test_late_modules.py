@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MODULES = {
     "heavy.py": "import sys\nprint('loaded')\nVALUE = 1\nNAME = __name__\n",
     "user.py": "import heavy\nfrom heavy import KNOWN\ndef value(): return heavy.VALUE\n",
@@ -15,7 +17,8 @@ MODULES = {
 # What a kernel's start leaves out, each for the time or the memory that it takes.
 LEFT_OUT = (
     "_hashlib", "base64", "bz2", "ctypes", "curses", "dateutil", "debugpy", "hashlib", "hmac", "html", "ipaddress",
-    "ipykernel.debugger", "lzma", "ntpath", "packaging", "psutil", "sqlite3", "ssl", "typing_extensions",
+    "ipykernel.debugger", "lzma", "ntpath", "packaging", "pdb", "platformdirs", "psutil", "sqlite3", "ssl",
+    "typing_extensions",
 )  # fmt: skip
 HEAD = "import sys\nfrom sandboxed_kernel.inside.late import Real, import_with, late, standing_in\n"
 
@@ -41,6 +44,16 @@ def test_asking_for_what_it_cannot_have_does_not_load_it(tmp_path: Path) -> None
 def test_a_late_module_that_fails_says_so_each_time(tmp_path: Path) -> None:
     attempt = "try: broken.VALUE\nexcept RuntimeError as error: print(error)\n"
     assert say(tmp_path, f"late('broken', {{}})\nimport broken\n{attempt}{attempt}") == ["as it is", "as it is"]
+
+
+def test_something_follows_when_it_has_become_the_real_one(tmp_path: Path) -> None:
+    code = "late('heavy', {}, then=lambda: print('then', sys.modules['heavy'].VALUE))\nimport heavy\n"
+    assert say(tmp_path, code + "print('imported')\nheavy.VALUE, heavy.NAME") == ["imported", "loaded", "then 1"]
+
+
+def test_a_late_module_is_an_attribute_of_its_package(tmp_path: Path) -> None:
+    code = "import email\nlate('email.message', {})\nimport email.message\nprint(email.message.Message.__name__)"
+    assert say(tmp_path, code) == ["Message"]
 
 
 def test_a_stand_in_is_gone_afterwards(tmp_path: Path) -> None:
@@ -75,6 +88,22 @@ def test_a_stand_in_that_is_used_meanwhile_gives_way(tmp_path: Path) -> None:
 def test_a_stand_in_for_a_package_has_its_modules(tmp_path: Path) -> None:
     code = "with standing_in(Real('email')):\n    import email, email.message\n    from email.charset import *\n"
     assert say(tmp_path, code + "print(email.message.Message.__name__, Charset.__name__)") == ["Message Charset"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import pdb; pdb.Pdb", "from pdb import set_trace", "import IPython.core.debugger as d; d.Pdb",
+        "from IPython.core.debugger import Pdb", "import doctest", "import bdb, cmd",
+    ],
+)  # fmt: skip
+def test_the_debugger_that_can_be_interrupted_is_in_place_whatever_is_imported_first(first: str) -> None:
+    start = Path(__file__).parents[2] / "sandboxed_kernel/inside/start.py"
+    code = f"import runpy, sys\nmade = runpy.run_path({str(start)!r})\nmade['SandboxedKernelApp']().init_pdb()\n"
+    code += f"print('bdb' in sys.modules)\n{first}\nimport pdb\nimport IPython.core.debugger as own\n"
+    code += "print(pdb.Pdb.__name__, pdb.Pdb is own.InterruptiblePdb is own.Pdb, pdb.set_trace is own.set_trace)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["False", "InterruptiblePdb True True"], done.stderr
 
 
 def test_a_kernel_s_imports_leave_out_what_takes_long() -> None:

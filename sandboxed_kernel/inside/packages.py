@@ -1,0 +1,49 @@
+"""Does: gives `%pip install` a place: a private environment laid over this Python's, which is read-only inside."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+# Written into the private environment, and named to every pip by PIP_PYTHON (`pip --python`). $1 is the calling pip:
+# that of an environment which the notebook made for itself installs there.
+_PIP_PYTHON = """\
+#!/bin/sh
+unset PYTHONPATH
+case $1 in {outer}) exec {here}/interpreter/python "$@";; esac
+own="${{1%/lib/python*}}/bin/python"
+[ -x "$own" ] || own={here}/interpreter/python
+exec "$own" "$@"
+"""
+
+
+def lay_over(folder: str) -> None:
+    """Make the environment for ``%pip`` at ``folder``: it sees every package of this Python, and comes before them.
+
+    Not by PIP_TARGET, which installs dependencies once more; not by a user installation, which virtual environments do
+    not see; not by running the kernel in it, since sys.prefix would be another than outside.
+    """
+    packages = f"{folder}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    outer = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    os.makedirs(packages)
+    os.mkdir(f"{folder}/interpreter")  # not bin: that is on PATH, and `python` means what it means outside
+    base = getattr(sys, "_base_executable", sys.executable)
+    os.symlink(base, f"{folder}/interpreter/python")
+    with open(f"{folder}/pyvenv.cfg", "w", encoding="utf-8") as file:  # makes it one: PEP 405
+        file.write(f"home = {os.path.dirname(base)}\ninclude-system-site-packages = false\n")
+    with open(f"{packages}/outer.pth", "w", encoding="utf-8") as file:
+        file.writelines(f"import site; site.addsitedir({path!r})\n" for path in outer)
+    with open(f"{folder}/interpreter/pip-python", "w", encoding="utf-8") as file:
+        patterns = "|".join(f"{shlex.quote(path)}/*" for path in outer) or "-"
+        file.write(_PIP_PYTHON.format(outer=patterns, here=shlex.quote(folder)))
+        os.fchmod(file.fileno(), 0o755)
+    # Before the outer packages, so that a newer version wins; there before the first import looks, so that it is seen.
+    sys.path.insert(sys.path.index(outer[0]) if outer else len(sys.path), packages)
+    os.environ["PIP_PYTHON"] = f"{folder}/interpreter/pip-python"
+    _put_first("PATH", f"{folder}/bin")
+    _put_first("PYTHONPATH", packages)  # for programs that cells start
+
+
+def _put_first(variable: str, path: str) -> None:
+    os.environ[variable] = os.pathsep.join(filter(None, (path, os.environ.get(variable))))

@@ -13,7 +13,7 @@ from datetime import datetime
 from types import ModuleType
 from typing import Any
 
-from sandboxed_kernel.inside.late import Real, import_with, late, standing_in
+from sandboxed_kernel.late import Real, import_with, late, standing_in
 from sandboxed_kernel.signing import Keyed, compare_digest
 
 # Imported by the modules named, and not used by them in a kernel's start. Where the second name does not exist, this

@@ -30,8 +30,8 @@ import json
 from typing import Any
 
 from sandboxed_kernel.inside.imports import late_imports
-from sandboxed_kernel.inside.late import late
 from sandboxed_kernel.inside.packages import lay_over
+from sandboxed_kernel.late import late
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
 gc.disable()

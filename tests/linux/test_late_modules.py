@@ -20,7 +20,7 @@ LEFT_OUT = (
     "ipykernel.debugger", "lzma", "ntpath", "packaging", "pdb", "platformdirs", "psutil", "sqlite3", "ssl",
     "typing_extensions",
 )  # fmt: skip
-HEAD = "import sys\nfrom sandboxed_kernel.inside.late import Real, import_with, late, standing_in\n"
+HEAD = "import sys\nfrom sandboxed_kernel.late import Real, import_with, late, standing_in\n"
 
 
 def say(folder: Path, code: str) -> list[str]:

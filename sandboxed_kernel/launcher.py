@@ -27,17 +27,13 @@ from sandboxed_kernel.confinement.numbers import NUMBERS
 from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.errors import HostError, SandboxError
-from sandboxed_kernel.linux import folders, processes
+from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Limits, Policy
+from sandboxed_kernel.private_folder import PrivateFolder
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.settings import Settings, load_settings
-from sandboxed_kernel.surroundings import (
-    home_folder,
-    look_around,
-    make_private_folder,
-    search_domains,
-)
+from sandboxed_kernel.surroundings import home_folder, look_around, search_domains
 
 if TYPE_CHECKING:
     from sandboxed_kernel.hostnames.pins import Resolution
@@ -68,13 +64,13 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a shutdown begins with it; before the relay takes it, it is nobody's
     front = read_front(connection_file)
-    private = make_private_folder()
+    private = PrivateFolder()
     try:
         settings = load_settings()
         launch = _Launch(os.getcwd(), replace(settings, policy_file=policy_file or settings.policy_file), front.file)
-        back = create_back(private)
-        policy, plan = _prepare(launch, private, (sys.executable, _START, "-f", back.file, *settings_inside))
-        refusals = Refusals(private)
+        back = create_back(private.path)
+        policy, plan = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
+        refusals = Refusals(private.path)
         plan = _for_kernel(plan, policy, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as broker:
@@ -91,7 +87,7 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
         sys.stderr.write(f"sandboxed-kernel: {error}\n")
         return serve_refusal(front, error)
     finally:
-        folders.remove_tree(private)
+        private.end()
 
 
 def run_command(
@@ -105,19 +101,19 @@ def run_command(
     """Run any command in the same sandbox; its exit code as a shell has it. Raises PolicyError and HostError."""
     from sandboxed_kernel.relay.plain import PlainRelay
 
-    private = make_private_folder()
+    private = PrivateFolder()
     try:
         found = load_settings()
         settings = Settings(
             audit_file or found.audit_file, resolv_conf or found.resolv_conf, policy_file or found.policy_file
         )
         launch = _Launch(workspace, settings)
-        policy, plan = _prepare(launch, private, tuple(argv))
+        policy, plan = _prepare(launch, private.path, tuple(argv))
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as broker:
             gc.enable()
             return PlainRelay(broker).run()
     finally:
-        folders.remove_tree(private)
+        private.end()
 
 
 def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Policy, Plan]:
@@ -158,7 +154,7 @@ class _Launched:
         policy: Policy,
         plan: Plan,
         launch: _Launch,
-        private: str,
+        private: PrivateFolder,
         *,
         inherited: Sequence[int],
         own_output: bool,
@@ -178,7 +174,7 @@ class _Launched:
             own_hostname=os.uname().nodename,
             search_domains=search_domains(launch.settings.resolv_conf),
             numbers=NUMBERS[plan.machine],
-            clean_up=lambda: folders.remove_tree(private),
+            clean_up=private.remove,
         )
 
     def __enter__(self) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Does: looks where the user's, Jupyter's and this Python's folders lie on this machine, and makes the private one."""
+"""Does: looks where the user's, Jupyter's and this Python's folders lie on this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from sandboxed_kernel.confinement.plan import Surroundings
-from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.policy.baseline import CERTIFICATE_VARIABLES
 from sandboxed_kernel.policy.model import Policy
 
-_LONGEST_PRIVATE = 40  # bytes: a unix socket's path holds 107, and libraries put long names into TMPDIR
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -92,25 +90,6 @@ def default_audit_file() -> str:
     """``$XDG_STATE_HOME/sandboxed-kernel/audit.jsonl``; its folder is made where it is missing."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(home_folder(), ".local", "state")
     return os.path.join(state, "sandboxed-kernel", "audit.jsonl")
-
-
-def make_private_folder() -> str:
-    """A new empty folder, mode 0700, with a short path; the caller removes it. Raises HostError."""
-    # XDG_RUNTIME_DIR last: it is small and in memory, and what the sandbox installs and unpacks lies in this folder.
-    candidates = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "")]
-    problems = []
-    for parent in candidates:
-        if not os.path.isabs(parent) or len(_real(parent)) + 12 > _LONGEST_PRIVATE:
-            continue
-        folder = os.path.join(_real(parent), f"sbk-{os.urandom(4).hex()}")
-        try:
-            os.mkdir(folder, 0o700)
-        except OSError as error:
-            problems.append(f"{parent}: {error.strerror}")
-            continue
-        return folder
-    why = "; ".join(problems)
-    raise HostError(f"no folder for private files can be made ({why}). Set TMPDIR to a short, writable one.")
 
 
 def search_domains(resolv_conf: str) -> tuple[str, ...]:

@@ -4,57 +4,74 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from contextlib import suppress
+from math import inf
 
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAME_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def remove_tree(path: str) -> None:
-    """Remove ``path`` and everything beneath it, as far as this user may. Never raises.
+def remove_tree(path: str, root: int, *, last: str, deadline: float = inf) -> None:
+    """Remove the folder ``path``, open as ``root``, and everything beneath it, as far as this user may. Never raises.
+
+    The file ``last`` in it goes when nothing else is left, so that what an interrupted removal leaves still has it.
+    Past ``deadline`` (of time.monotonic) the rest stays.
 
     A folder that lies deep is moved to the top before it is emptied, so that neither recursion nor the length of a path
-    bounds the depth. Nobody else may write to the tree meanwhile.
+    bounds the depth. Hostile code that still runs and may write beneath ``root``, but not in it, can make the removal
+    end early; nothing that it puts in the way leads elsewhere.
     """
     with suppress(OSError):
-        root = os.open(path, _OPEN_FOLDER)
-        try:
-            os.fchmod(root, 0o700)
-            _empty(root)
-        finally:
-            os.close(root)
+        os.fchmod(root, 0o700)
+        _empty(root, last, deadline)
+        with suppress(FileNotFoundError):
+            os.unlink(last, dir_fd=root)
         os.rmdir(path)
 
 
-def _empty(root: int) -> None:
+def _empty(root: int, last: str, deadline: float) -> None:
+    prefix = f".removed-{os.urandom(4).hex()}"  # its own: an interrupted removal left its names here
     moved = 0
-    while folders := _remove_files(root):
+    while folders := _remove_files(root, deadline, last):
         for name in folders:
-            with suppress(OSError):
-                os.chmod(name, 0o700, dir_fd=root)
             try:
                 os.rmdir(name, dir_fd=root)
                 continue
             except OSError:
-                pass
-            inner = os.open(name, _OPEN_FOLDER, dir_fd=root)
+                inner = _open(name, root)
             try:
-                os.fchmod(inner, 0o700)
-                for deeper in _remove_files(inner):
+                for deeper in _remove_files(inner, deadline):
                     moved += 1
                     with suppress(OSError):
-                        os.chmod(deeper, 0o700, dir_fd=inner)
-                    os.rename(deeper, f".removed-{moved}", src_dir_fd=inner, dst_dir_fd=root)
+                        os.close(_open(deeper, inner))  # to be moved it has to be writable
+                    os.rename(deeper, f"{prefix}-{moved}", src_dir_fd=inner, dst_dir_fd=root)
             finally:
                 os.close(inner)
             os.rmdir(name, dir_fd=root)
 
 
-def _remove_files(folder: int) -> list[str]:
-    """Remove what is no folder; the names of the folders that are there."""
+def _open(name: str, within: int) -> int:
+    """A descriptor of a folder that may have been closed to its owner.
+
+    chmod(2) follows links, so it gets a descriptor's path: ``name`` may be exchanged for a link at any moment.
+    """
+    found = os.open(name, _NAME_FOLDER, dir_fd=within)
+    try:
+        os.chmod(f"/proc/self/fd/{found}", 0o700)
+        return os.open(".", OPEN_FOLDER, dir_fd=found)
+    finally:
+        os.close(found)
+
+
+def _remove_files(folder: int, deadline: float, last: str = "") -> list[str]:
+    """Remove what is no folder, except ``last``; the names of the folders that are there. Raises TimeoutError."""
     folders = []
     for name in os.listdir(folder):
+        if time.monotonic() > deadline:
+            raise TimeoutError
         if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
             folders.append(name)
-        else:
+        elif name != last:
             os.unlink(name, dir_fd=folder)
     return folders

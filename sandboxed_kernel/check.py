@@ -14,17 +14,25 @@ import time
 from sandboxed_kernel.confinement.group import make_group
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.plan import describe_missing, missing_features
+from sandboxed_kernel.errors import HostError
+from sandboxed_kernel.linux.diag import MODULES, missing_modules
 from sandboxed_kernel.policy.model import Limits
 from sandboxed_kernel.records import Record
 
 _PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "probe.py")
 _TIMEOUT = 60  # seconds
+_BEST_EFFORT = "What Landlock lacks, a policy can do without: docs/policy.md, best_effort."
+_LOAD_MODULES = (
+    f"An administrator of this machine (for a container: of its host) can load what is missing: modprobe -a"
+    f" {' '.join(MODULES)}; and at every start: the names, a line each, in /etc/modules-load.d/sandboxed-kernel.conf."
+)
 
 
 class CheckResult(Record):
     name: str
     holds: bool
     detail: str
+    remedy: str = ""  # where it does not hold: a sentence about who can do what
 
 
 def check() -> list[CheckResult]:
@@ -40,11 +48,27 @@ def _features() -> list[CheckResult]:
     return [
         CheckResult("Linux", True, f"{found.kernel_release} on {found.machine}"),
         CheckResult("Landlock", bool(abi), f"ABI {abi}" if abi else "missing or switched off"),
-        CheckResult("Landlock, every right", bool(abi) and not missing, words or "files, TCP, devices, scopes"),
+        CheckResult(
+            "Landlock, every right", bool(abi) and not missing, words or "files, TCP, devices, scopes", _BEST_EFFORT
+        ),
         CheckResult("seccomp user notification", found.seccomp_notify, "a filter with a listener can be loaded"),
         CheckResult("sockets handed in", found.addfd, "SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND"),
+        _questions_about_sockets(),
         CheckResult("limits", True, _how_limits_are_kept()),
     ]
+
+
+def _questions_about_sockets() -> CheckResult:
+    """Without the answers own servers work as everything else that nobody can know to be ours: not at all."""
+    name = "questions about sockets"
+    try:
+        missing = " and ".join(missing_modules())
+    except HostError as error:
+        return CheckResult(name, False, str(error))
+    if missing:
+        detail = f"Linux's {missing} cannot be loaded: nothing inside reaches own servers or unix sockets that need it"
+        return CheckResult(name, False, detail, _LOAD_MODULES)
+    return CheckResult(name, True, f"sock_diag answers ({', '.join(MODULES)})")
 
 
 def _how_limits_are_kept() -> str:

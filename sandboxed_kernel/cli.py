@@ -192,11 +192,13 @@ def _check(_: Namespace) -> int:
     width = max((len(result.name) for result in results), default=0)
     for result in results:
         print(f"{'holds  ' if result.holds else 'MISSING'}  {result.name:<{width}}  {result.detail}")
-    missing = sum(not result.holds for result in results)
+    missing = [result for result in results if not result.holds]
     if not missing:
         print("This host enforces all of it.")
         return 0
-    print(f"{missing} of {len(results)} do not hold on this host; docs/policy.md, best_effort, says what can be done.")
+    print(f"{len(missing)} of {len(results)} do not hold on this host.")
+    for remedy in dict.fromkeys(result.remedy for result in missing if result.remedy):
+        print(remedy)
     return HostError.exit_code
 
 

@@ -190,6 +190,12 @@ def decide_connect(to: InetAddress, rules: Rules, *, own_interface: bool) -> Con
 NOT_OURS = Refuse(errno.EACCES, "something outside the sandbox listens on this port of the machine itself")
 
 
+def unknowable(error: int, module: str) -> Refuse:
+    """Where Linux cannot say whose a socket is, not even an own one is connected to."""
+    what = f"this Linux cannot say whose the socket is, not even your own: its module {module} is missing"
+    return Refuse(error, f"{what}. An administrator can load it: modprobe {module}")
+
+
 # --- datagrams -----------------------------------------------------------------------------------------------------
 
 

@@ -122,6 +122,10 @@ class TcpCalls:
             self._names.when_launched(lambda: again(call))
         elif occupied:
             self._telling.refuse_endpoint(call, decisions.NOT_OURS, "connect", "tcp", to, reference.inode)
+        elif any((own, to.port) in self._listening for own in candidates) and self._diag.lacks("tcp_diag"):
+            refusal = decisions.unknowable(errno.ECONNREFUSED, "tcp_diag")
+            inode, port = reference.inode, to.port
+            self._telling.refuse(call, refusal, "connect", str(address), protocol="tcp", port=port, inode=inode)
         else:
             self._replies.answer(call, error=errno.ECONNREFUSED, inode=reference.inode)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sandboxed_kernel.broker.calls import Address, UnixAbstract, UnixPath, UnixUnnamed, as_int
 from sandboxed_kernel.broker.connecting import Connecting, always_right, path_of
-from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.decisions import Refuse, unknowable
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.broker.telling import Telling
@@ -47,7 +47,7 @@ class UnixCalls:
                 connecting.connect(call, reference, name, self._listener_is_own(reference))
             else:
                 shown = "@" + address.name[1:].decode(errors="replace")
-                refusal = Refuse(errno.ECONNREFUSED, "this abstract socket was not bound inside the sandbox")
+                refusal = self._not_ours(errno.ECONNREFUSED, "this abstract socket was not bound inside the sandbox")
                 self._telling.refuse(call, refusal, "connect", shown, protocol="unix", inode=reference.inode)
             return
         if not isinstance(address, UnixPath):
@@ -62,7 +62,7 @@ class UnixCalls:
             if self._binding:  # one of them may have made this path, and is known as ours a moment later
                 self._knocking.append((set(self._binding), lambda: again(call)))
                 return
-            refusal = Refuse(errno.EACCES, "this socket was not bound inside the sandbox")
+            refusal = self._not_ours(errno.EACCES, "this socket was not bound inside the sandbox")
             shown = address.path.decode(errors="replace")
             self._telling.refuse(call, refusal, "connect", shown, protocol="unix", inode=reference.inode)
             return
@@ -71,6 +71,9 @@ class UnixCalls:
             connecting.connect(call, reference, path_of(found), still_right)
         finally:
             os.close(found)
+
+    def _not_ours(self, error: int, reason: str) -> Refuse:
+        return unknowable(error, "unix_diag") if self._diag.lacks("unix_diag") else Refuse(error, reason)
 
     def _listener_is_own(self, reference: Reference) -> Callable[[], bool]:
         """Asked once connected: a socket of this sandbox listens because the broker called listen(2) for it."""

@@ -6,10 +6,13 @@ network namespace.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
+from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.records import Record
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
@@ -37,12 +40,20 @@ class UnixSocket(Record):
 
 
 class SocketDiag:
-    """One netlink socket for such questions. Owns it. Raises OSError where netlink is refused (an outer sandbox)."""
+    """One netlink socket for such questions. Owns it."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG)
+        """Raises HostError."""
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG)
+        except OSError as error:
+            raise HostError(
+                f"this host refuses netlink sockets for sock_diag(7) ({error.strerror}), so it cannot be known whose a"
+                " socket is. A container's profile, or another sandbox around this one, has to permit them."
+            ) from None
         self._socket.settimeout(1.0)
         self._sequence = 0
+        self._lacks: dict[str, bool] = {}
 
     def close(self) -> None:
         self._socket.close()
@@ -57,6 +68,21 @@ class SocketDiag:
             length, kind, _flags, sequence, _port = _HEADER.unpack_from(reply)
             if sequence == self._sequence:
                 return None if kind == _NLMSG_ERROR else reply[_HEADER.size : length]
+
+    def lacks(self, module: str) -> bool:
+        """Whether Linux answers none of the questions that ``module`` (one of MODULES) is for.
+
+        Without it the answer is ENOENT, as for a socket that does not exist (net/core/sock_diag.c,
+        net/ipv4/inet_diag.c): so it is asked, once, about one that does.
+        """
+        if module not in self._lacks:
+            try:
+                self._lacks[module] = not _TRIALS[module](self)
+            except TimeoutError:  # netlink without anybody behind it
+                self._lacks[module] = True
+            except OSError:  # no socket could be made to ask about
+                return False
+        return self._lacks[module]
 
     def tcp_listener(self, address: IPv4Address | IPv6Address, port: int) -> int | None:
         """The sockfs inode of the socket that would accept a connection to ``address`` and ``port``, or None.
@@ -93,3 +119,26 @@ class SocketDiag:
                 bound_inode, device = struct.unpack("=II", payload[:8])
             offset += (length + 3) & ~3
         return UnixSocket(name, device, bound_inode, reply[2] == _UNIX_LISTEN)
+
+
+def _finds_tcp_listener(diag: SocketDiag) -> bool:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return diag.tcp_listener(IPv4Address("127.0.0.1"), sock.getsockname()[1]) == os.fstat(sock.fileno()).st_ino
+
+
+def _finds_unix_socket(diag: SocketDiag) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        return diag.unix_socket(os.fstat(sock.fileno()).st_ino) is not None
+
+
+_TRIALS: dict[str, Callable[[SocketDiag], bool]] = {"tcp_diag": _finds_tcp_listener, "unix_diag": _finds_unix_socket}
+MODULES = tuple(_TRIALS)  # of Linux, by the names of modprobe(8); tcp_diag brings inet_diag along
+
+
+def missing_modules() -> tuple[str, ...]:
+    """Those of MODULES that are neither built in nor loaded, and were not loaded when asked for. Raises HostError."""
+    diag = SocketDiag()
+    try:
+        return tuple(filter(diag.lacks, MODULES))
+    finally:
+        diag.close()

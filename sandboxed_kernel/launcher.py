@@ -74,8 +74,10 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
         plan = _for_kernel(plan, policy, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as broker:
-            from sandboxed_kernel.relay.loop import Relay, RelayOptions
+            from sandboxed_kernel.relay.imports import late_imports
 
+            with late_imports():
+                from sandboxed_kernel.relay.loop import Relay, RelayOptions
             options = RelayOptions(
                 active_content=policy.active_content, on_event=refusals.add, not_enforced=_not_enforced(plan)
             )

@@ -15,7 +15,6 @@ from sandboxed_kernel.relay import markup
 from sandboxed_kernel.relay.messages import Json, Unusable
 from sandboxed_kernel.relay.widgets import Widgets
 
-ALLOW_LINE = markup.ALLOW_LINE
 MAX_MARKUP = 4 << 20  # characters of HTML, Markdown, TeX or SVG; more is not parsed, and not passed
 MAX_DEPTH = 100  # of JSON that is looked into; plotly's has about ten
 
@@ -32,16 +31,17 @@ def _raster(value: str) -> str | None:
 
 
 def _markup(clean: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """``clean`` looks its function up when it is called: ``markup`` is imported late (``relay/imports.py``)."""
     return lambda value: clean(value) if len(value) <= MAX_MARKUP else None
 
 
 # MIME type -> what becomes of its text; None: it is removed.
 _TEXT_TYPES: dict[str, Callable[[str], str | None]] = {
     "text/plain": _text,
-    "text/html": _markup(markup.clean_html),
-    "text/markdown": _markup(markup.clean_markdown),
-    "text/latex": _markup(markup.clean_tex),
-    "image/svg+xml": _markup(markup.clean_svg),
+    "text/html": _markup(lambda value: markup.clean_html(value)),
+    "text/markdown": _markup(lambda value: markup.clean_markdown(value)),
+    "text/latex": _markup(lambda value: markup.clean_tex(value)),
+    "image/svg+xml": _markup(lambda value: markup.clean_svg(value)),
     "image/png": _raster,
     "image/jpeg": _raster,
     "image/gif": _raster,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxed_kernel.relay.content import ALLOW_LINE
+from sandboxed_kernel.relay.markup import ALLOW_LINE
 from tests.browser.outputs import FETCHES, LEAVE, PLOT, PREAMBLE, SCRIPTS
 from tests.support.lab import DEADLINE, Cell, Lab, Notebook
 from tests.support.servers import HttpServer, wait_until

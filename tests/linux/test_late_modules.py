@@ -113,3 +113,13 @@ def test_a_kernel_s_imports_leave_out_what_takes_long() -> None:
     code += f"print(*(name for name in {LEFT_OUT} if type(sys.modules.get(name)).__name__ == 'module'))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stdout + done.stderr
+
+
+def test_the_relay_s_imports_leave_out_what_few_kernels_need() -> None:
+    code = "import sys\nimport sandboxed_kernel.launcher\nfrom sandboxed_kernel.relay.imports import late_imports\n"
+    code += "with late_imports():\n    from sandboxed_kernel.relay import loop\n"
+    left_out = ("_hashlib", "asyncio", "dataclasses", "html", "nh3", "pickle", "platform", "random", "ssl")
+    code += f"print(*(name for name in {left_out} if name in sys.modules))\nfrom sandboxed_kernel.relay import markup\n"
+    code += "print(type(markup).__name__, markup.clean_html('<b onclick=x>b</b>'), type(markup).__name__)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["", "_LateModule <b>b</b> module"], done.stderr

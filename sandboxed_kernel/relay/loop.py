@@ -252,8 +252,8 @@ class Relay:
         if action == "comm":
             self._publish(self._captures.take(message, content))
         header = messages.own_header(message.header, self._front.session)
-        metadata = messages.read_object(message.parts[2])
-        parts: list[messages.Frame] = [write_object(part) for part in (header, message.parent, metadata, content)]
+        parent, metadata = (messages.write_anew(bytes(part)) for part in message.parts[1:3])
+        parts: list[messages.Frame] = [write_object(header), parent, metadata, write_object(content)]
         self._settle(message, content)
         if channel == "iopub":
             self._front.pass_output(message.identities[:1], parts, message.buffers)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from sandboxed_kernel.records import Record
 from sandboxed_kernel.signing import Keyed, compare_digest
 
 Frame = bytes | memoryview
@@ -25,7 +25,6 @@ MAX_IDENTITIES = 16  # a client has one; intermediaries add theirs
 MAX_ID = 256  # characters of msg_id and the like; uuids have 36
 _HEADER_KEYS = ("msg_id", "msg_type", "username", "date", "version", "subshell_id")
 
-_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False)
 
 
 class Unusable(Exception):
@@ -45,26 +44,21 @@ class Signer:
         return compare_digest(bytes(signature), self.sign(parts))
 
 
-class Message(Record, frozen=False):
-    """A message whose header has been read; the rest is as it came. ``parts`` are header, parent, metadata, content."""
+class Message:
+    """A message whose header has been read; the rest is as it came. ``parts`` are header, parent, metadata, content.
 
-    identities: list[Frame]
-    parts: list[Frame]
-    buffers: list[Frame]
-    header: Json
-    parent: Json
+    ``parent`` is shared with other messages: not to be changed.
+    """
 
-    @property
-    def msg_type(self) -> str:
-        return str(self.header["msg_type"])
+    __slots__ = ("buffers", "header", "identities", "msg_id", "msg_type", "parent", "parent_id", "parts")
 
-    @property
-    def msg_id(self) -> str:
-        return str(self.header["msg_id"])
-
-    @property
-    def parent_id(self) -> str:
-        return str(self.parent.get("msg_id", ""))
+    def __init__(self, identities: list[Frame], parts: list[Frame], buffers: list[Frame]) -> None:
+        """Raises Unusable."""
+        self.identities, self.parts, self.buffers = identities, parts, buffers
+        self.header = header = read_object(parts[0])
+        self.parent = parent = _read_shared(bytes(parts[1]))
+        self.msg_id, self.msg_type = _name_in(header, "msg_id"), _name_in(header, "msg_type")
+        self.parent_id = _name_in(parent, "msg_id", "parent's msg_id") if parent else ""
 
     def content(self) -> Json:
         """Raises Unusable."""
@@ -76,50 +70,47 @@ def verify(frames: Sequence[Frame], signer: Signer) -> Message:
     identities, signature, parts, buffers = _split(frames)
     if not signer.verifies(signature, parts):
         raise Unusable("wrong signature")
-    return _read(identities, parts, buffers)
+    return Message(identities, parts, buffers)
 
 
 def read(frames: Sequence[Frame]) -> Message:
     """A message from the sandbox. Its signature says nothing, as all code inside may have the key. Raises Unusable."""
     identities, _, parts, buffers = _split(frames)
-    return _read(identities, parts, buffers)
+    return Message(identities, parts, buffers)
 
 
 def _split(frames: Sequence[Frame]) -> tuple[list[Frame], Frame, list[Frame], list[Frame]]:
-    for end in range(min(len(frames), MAX_IDENTITIES + 1)):
-        if frames[end] == DELIMITER:
-            break
-    else:
-        raise Unusable("no delimiter")
+    try:
+        end = frames.index(DELIMITER, 0, MAX_IDENTITIES + 1)
+    except ValueError:
+        raise Unusable("no delimiter") from None
     if len(frames) < end + 6:
         raise Unusable("too few frames")
-    if any(len(part) > MAX_HEADER_BYTES for part in frames[end + 2 : end + 5]):
+    if max(map(len, frames[end + 2 : end + 5])) > MAX_HEADER_BYTES:
         raise Unusable("a header is too long")
     return list(frames[:end]), frames[end + 1], list(frames[end + 2 : end + 6]), list(frames[end + 6 :])
 
 
-def _read(identities: list[Frame], parts: list[Frame], buffers: list[Frame]) -> Message:
-    header, parent = read_object(parts[0]), read_object(parts[1])
-    for name in ("msg_id", "msg_type"):
-        _check_name(header.get(name), name)
-    if parent:
-        _check_name(parent.get("msg_id"), "parent's msg_id")
-    return Message(identities, parts, buffers, header, parent)
-
-
-def _check_name(value: object, name: str) -> None:
+def _name_in(values: Json, key: str, name: str = "") -> str:
+    value = values.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
-        raise Unusable(f"no usable {name}")
+        raise Unusable(f"no usable {name or key}")
+    return value
 
 
 def _no_constant(name: str) -> None:
     """NaN and the infinities are not JSON (RFC 8259, section 6) and stop the parser of every browser."""
 
 
+# Made once: json.loads() and json.dumps() make one for each text that has options.
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False).encode
+
+
 def read_object(part: Frame) -> Json:
     """JSON that is UTF-8 and an object. Raises Unusable."""
     try:
-        value = json.loads(str(part, "utf-8"), parse_constant=_no_constant)
+        value = _decode(str(part, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise Unusable(f"not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -130,9 +121,22 @@ def read_object(part: Frame) -> Json:
 def write_object(value: Json) -> bytes:
     """Raises Unusable for what is deeper or larger than JSON can say (1e999 was read as infinity)."""
     try:
-        return _encoder.encode(value).encode("ascii")
+        return _encode(value).encode("ascii")
     except (ValueError, RecursionError) as error:
         raise Unusable(f"cannot be written as JSON: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _read_shared(part: bytes) -> Json:
+    return read_object(part)
+
+
+@lru_cache(maxsize=4)
+def write_anew(part: bytes) -> bytes:
+    """Read and written, for what many messages have in common: all of a cell the same parent, nearly all no metadata.
+    Raises Unusable.
+    """
+    return write_object(_read_shared(part))
 
 
 def own_header(header: Json, session: str) -> Json:

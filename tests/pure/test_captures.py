@@ -11,14 +11,15 @@ from sandboxed_kernel.notices.desk import Saying
 from sandboxed_kernel.relay import captures, cells
 from sandboxed_kernel.relay.captures import Captures
 from sandboxed_kernel.relay.cells import Cell, Cells
-from sandboxed_kernel.relay.messages import Json, Message
+from sandboxed_kernel.relay.messages import Json, Message, write_object
 
 CELLS = ("first", "second")
 
 
 def message(msg_type: str, comm: str, parent: str, data: Any) -> tuple[Message, Json]:
     content = {"comm_id": comm, "data": data}
-    return Message([], [], [], {"msg_type": msg_type, "msg_id": "m"}, {"msg_id": parent} if parent else {}), content
+    headers: list[Json] = [{"msg_type": msg_type, "msg_id": "m"}, {"msg_id": parent} if parent else {}]
+    return Message([], [write_object(header) for header in headers], []), content
 
 
 def update(comm: str, msg_id: Any, *, parent: str = "first", method: str = "update") -> tuple[Message, Json]:

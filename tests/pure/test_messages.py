@@ -80,6 +80,17 @@ def test_what_is_written_anew_says_each_thing_once() -> None:
     assert messages.own_header({**message.header, "evil": 1}, "ours") == {**HEADER, "session": "ours"}
 
 
+def test_what_many_messages_have_in_common_is_written_anew_too() -> None:
+    said = b' {"msg_id": "a", "msg_id": "\\u0062", "n": NaN}'
+    assert [messages.write_anew(said) for _ in range(2)] == [b'{"msg_id":"b","n":null}'] * 2
+    first, second = (messages.read([DELIMITER, b"", json.dumps(HEADER).encode(), said, b"{}", b"{}"]) for _ in range(2))
+    assert first.parent_id == second.parent_id == "b"
+    for unusable in (b"[]", b"{", b"\xff", b'{"n": 1e999}'):
+        for _ in range(2):
+            with pytest.raises(Unusable):
+                messages.write_anew(unusable)
+
+
 @pytest.mark.parametrize(
     "content",
     [{"target_name": COMM_TARGET}, {"comm_id": f"{ID_PREFIX}1"}, {"transient": {"display_id": f"{ID_PREFIX}1"}}],

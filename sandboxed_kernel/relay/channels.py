@@ -7,8 +7,9 @@ zmq_setsockopt(3).
 from __future__ import annotations
 
 import os
+import select
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import zmq
 
@@ -24,6 +25,9 @@ FRONT_LINGER = 300  # ms for the last words to a client
 CONNECT = 5000  # ms to connect to a socket of our own; takes microseconds
 PATIENCE = 0.3  # seconds that one slow client may hold up the others; the kernel keeps 1,000 messages meanwhile
 STUCK = 5.0  # seconds for which a client without room is not waited for again
+# Numbers, and no recv_multipart or send_multipart: an `|` of flags takes as long as a frame.
+_NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 _FRONT_TYPES = {
     "shell": zmq.ROUTER,
     "iopub": zmq.XPUB,
@@ -33,12 +37,89 @@ _FRONT_TYPES = {
 }
 
 
-def bind_front(context: zmq.Context[Socket], front: FrontConnection) -> tuple[dict[str, Socket], FrontConnection]:
+class Channel:
+    """A socket, and whether something may be there to receive that its descriptor does not tell of."""
+
+    __slots__ = ("pending", "socket")
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket = socket
+        self.pending = True
+
+    def has_input(self) -> bool:
+        """Cheaper than to receive nothing, which is an exception."""
+        self.pending = bool(self.socket.get(_EVENTS) & _POLLIN)  # type: ignore[operator] # other options are bytes
+        return self.pending
+
+    def receive(self) -> list[Frame] | None:
+        """One message, or None when there is none. Small frames are copied, large ones lent."""
+        self.pending = True
+        receive = self.socket.recv
+        frames: list[Frame] = []
+        try:
+            more = True
+            while more:
+                frame = receive(_NOBLOCK, False)
+                frames.append(frame.bytes if len(frame) < LARGE else frame.buffer)
+                more = frame.more
+        except zmq.Again:
+            return None
+        return frames
+
+    def send(self, frames: Sequence[Frame]) -> bool:
+        """Whether the message was taken. A ROUTER drops what is for a client that is gone."""
+        self.pending = True
+        send = self.socket.send
+        last = len(frames) - 1
+        try:
+            for place, frame in enumerate(frames):
+                send(frame, _NOBLOCK if place == last else _NOBLOCK_MORE, len(frame) < LARGE)
+        except zmq.Again:
+            return False
+        return True
+
+
+class Waiting:
+    """For channels and other descriptors that have something to receive.
+
+    As zmq_poll(3), which asks libzmq about every socket before and after it waits, with two system calls each: of a
+    relay with ten sockets that was a fifth of the work. The descriptor of a socket (ZMQ_FD, zmq_getsockopt(3)) is
+    readable when something may have changed since libzmq last looked, and libzmq looks whenever a socket is used. So it
+    is asked about those that were used, and the others have their descriptors.
+    """
+
+    def __init__(self, sources: Iterable[Channel | int]) -> None:
+        self._epoll = select.epoll()
+        self._sources: dict[int, Channel | int] = {}
+        for source in sources:
+            descriptor = source if isinstance(source, int) else source.socket.fileno()
+            self._sources[descriptor] = source
+            self._epoll.register(descriptor, select.EPOLLIN)
+        self._channels = [source for source in self._sources.values() if isinstance(source, Channel)]
+
+    def ready(self, timeout: float | None, without: Channel | None = None) -> set[Channel | int]:
+        """After at most ``timeout`` seconds; None: any time. A channel may turn out to have nothing after all."""
+        found: set[Channel | int] = {each for each in self._channels if each.pending and each.has_input()}
+        found.discard(without)
+        for descriptor, _ in self._epoll.poll(0 if found else timeout, len(self._sources)):
+            source = self._sources[descriptor]
+            if source is without:
+                without.has_input()  # else its descriptor stays readable
+            else:
+                found.add(source)
+        return found
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+def bind_front(context: zmq.Context[Socket], front: FrontConnection) -> tuple[dict[str, Channel], FrontConnection]:
     """The five bound sockets by channel, and the connection with the ports in use. Raises HostError."""
-    sockets: dict[str, Socket] = {}
+    channels: dict[str, Channel] = {}
     ports: dict[str, int] = {}
     for channel in CHANNELS:
-        sockets[channel] = socket = context.socket(_FRONT_TYPES[channel])
+        socket = context.socket(_FRONT_TYPES[channel])
+        channels[channel] = Channel(socket)
         socket.linger = FRONT_LINGER
         if channel == "iopub":
             # Every subscriber gets a welcome; without it only the first of each topic is reported.
@@ -56,7 +137,7 @@ def bind_front(context: zmq.Context[Socket], front: FrontConnection) -> tuple[di
         ports[channel] = front.ports[channel] or _port_of(socket)
     if ports != front.ports:
         front = rewrite_ports(front, ports)
-    return sockets, front
+    return channels, front
 
 
 def _port_of(socket: Socket) -> int:
@@ -72,11 +153,12 @@ class Back:
     """
 
     def __init__(self, context: zmq.Context[Socket], back: BackConnection) -> None:
-        self.sockets: dict[str, Socket] = {}
+        self.channels: dict[str, Channel] = {}
         self._monitors: dict[str, zmq.Socket[bytes]] = {}
         identity = os.urandom(8).hex().encode()
         for channel in BACK_CHANNELS:
-            self.sockets[channel] = socket = context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
+            socket = context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
+            self.channels[channel] = Channel(socket)
             self._monitors[channel] = socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
             _set_back_options(socket, channel, identity)
             socket.connect(f"ipc://{back.path(channel)}")
@@ -93,10 +175,10 @@ class Back:
         return all(monitor.poll(0) for monitor in self._monitors.values())
 
     def close(self) -> None:
-        for channel, socket in self.sockets.items():
-            socket.disable_monitor()
-            self._monitors[channel].close(linger=0)
-            socket.close()
+        for name, channel in self.channels.items():
+            channel.socket.disable_monitor()
+            self._monitors[name].close(linger=0)
+            channel.socket.close()
 
 
 def _set_back_options(socket: Socket, channel: str, identity: bytes) -> None:
@@ -112,25 +194,6 @@ def _set_back_options(socket: Socket, channel: str, identity: bytes) -> None:
         socket.setsockopt(zmq.SNDHWM, 0)  # only the user's own requests wait here
 
 
-def receive(socket: Socket) -> list[Frame] | None:
-    """One message, or None when there is none. Small frames are copied, large ones lent."""
-    try:
-        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-    except zmq.Again:
-        return None
-    return [frame.bytes if len(frame) < LARGE else frame.buffer for frame in frames]
-
-
-def send(socket: Socket, frames: Sequence[Frame]) -> bool:
-    """Whether the message was taken. A ROUTER drops what is for a client that is gone."""
-    copy = all(len(frame) < LARGE for frame in frames)
-    try:
-        socket.send_multipart(frames, zmq.NOBLOCK, copy=copy)
-    except zmq.Again:
-        return False
-    return True
-
-
 class Outlet:
     """The front's iopub. What the kernel says is dropped for a client that has no room for it, as by ipykernel itself;
     what the supervisor says is not, unless the client is stuck.
@@ -141,8 +204,8 @@ class Outlet:
     while it loses our messages too (only it does), and the others go on.
     """
 
-    def __init__(self, socket: Socket) -> None:
-        self._socket = socket
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._waiting: deque[Sequence[Frame]] = deque()
         self._since = 0.0  # the oldest of them has waited since then
         self._lossy_until = 0.0
@@ -156,7 +219,7 @@ class Outlet:
         if self._waiting:
             self._waiting.append(frames)
         else:
-            send(self._socket, frames)
+            self._channel.send(frames)
 
     def send_own(self, frames: Sequence[Frame], now: float) -> None:
         if not self._waiting:
@@ -169,8 +232,8 @@ class Outlet:
         if self._waiting and now - self._since > PATIENCE:
             self._lossy_until = now + STUCK
         if now >= self._lossy_until:
-            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
-        while self._waiting and send(self._socket, self._waiting[0]):
+            self._channel.socket.setsockopt(zmq.XPUB_NODROP, 1)
+        while self._waiting and self._channel.send(self._waiting[0]):
             self._waiting.popleft()
             self._since = now
-        self._socket.setsockopt(zmq.XPUB_NODROP, 0)
+        self._channel.socket.setsockopt(zmq.XPUB_NODROP, 0)

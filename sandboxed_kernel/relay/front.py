@@ -23,10 +23,10 @@ class Front:
     """The five bound sockets and the front key. Raises HostError when a port is taken."""
 
     def __init__(self, context: zmq.Context[Socket], connection: FrontConnection) -> None:
-        self.sockets, self.connection = channels.bind_front(context, connection)
+        self.channels, self.connection = channels.bind_front(context, connection)
         self.session = os.urandom(16).hex()  # new per start: clients tell a restarted kernel by it
         self._signer = Signer(connection.key, connection.digest)
-        self._outlet = Outlet(self.sockets["iopub"])
+        self._outlet = Outlet(self.channels["iopub"])
         self._count = 0
 
     @property
@@ -43,11 +43,11 @@ class Front:
         while self.blocked and time.monotonic() < deadline:
             time.sleep(0.005)
             self.flush()
-        for socket in self.sockets.values():
-            socket.close()
+        for channel in self.channels.values():
+            channel.socket.close()
 
     def receive(self, channel: str) -> list[Frame] | None:
-        return channels.receive(self.sockets[channel])
+        return self.channels[channel].receive()
 
     def verify(self, frames: Sequence[Frame]) -> Message:
         """Raises Unusable."""
@@ -88,7 +88,7 @@ class Front:
         self._outlet.send_output(messages.frames(topic, parts, buffers, self._signer))
 
     def pass_reply(self, channel: str, to: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame]) -> None:
-        channels.send(self.sockets[channel], messages.frames(to, parts, buffers, self._signer))
+        self.channels[channel].send(messages.frames(to, parts, buffers, self._signer))
 
     def answer(self, channel: str, request: Message, content: Json) -> None:
         """A request answered in the kernel's stead, with the busy and idle that a client waits for."""
@@ -102,8 +102,9 @@ class Front:
 
     def echo_heartbeat(self) -> None:
         """As ipykernel's thread does (heartbeat.py); here it also answers for a kernel that is stuck."""
-        while (beat := self.receive("hb")) is not None:
-            channels.send(self.sockets["hb"], beat)
+        heartbeat = self.channels["hb"]
+        while (beat := heartbeat.receive()) is not None:
+            heartbeat.send(beat)
 
     def welcome_subscribers(self) -> None:
         """JEP 65: each new subscriber is told, so that it knows when output cannot be missed any more."""

@@ -1,6 +1,6 @@
 """Does: receive, verify, rule, re-sign, send. The trusted process between Jupyter clients and the confined kernel.
 
-One thread, one ``zmq.Poller``. The story of a message is ``_from_front`` or ``_from_kernel``; that of a notice is
+One thread, one ``channels.Waiting``. The story of a message is ``_from_front`` or ``_from_kernel``; that of a notice is
 ``_report``; that of the end is ``_finish``. Nothing that the sandbox sends raises out of this module.
 """
 
@@ -25,6 +25,7 @@ from sandboxed_kernel.records import Record, made
 from sandboxed_kernel.relay import answers, channels, endings, messages, rules
 from sandboxed_kernel.relay.captures import Captures
 from sandboxed_kernel.relay.cells import Cell, Cells
+from sandboxed_kernel.relay.channels import Channel, Waiting
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
 from sandboxed_kernel.relay.content import Cleaner
 from sandboxed_kernel.relay.front import Front, installed_versions
@@ -75,7 +76,7 @@ class Relay:
         self._context = zmq.Context[channels.Socket]()
         self._front = Front(self._context, front)
         self._kernel = channels.Back(self._context, back)
-        self._back = self._kernel.sockets
+        self._back = self._kernel.channels
         self._back_signer = Signer(back.key, "sha256")
         self._broker = broker
         # It reads quickly, or is in a state where waiting longer does not help. Receiving never waits.
@@ -97,22 +98,22 @@ class Relay:
         """Until the confined kernel has ended. Gives the exit code to pass on."""
         with Signals() as signals, Watch(self._options.parent_pid) as parent:
             handlers = self._handlers(signals, parent)
-            # While a client has no room the kernel's output waits where it is, see channels.Outlet.
-            without_output = _poller(source for source in handlers if source is not self._back["iopub"])
-            everything = _poller(handlers)
+            waiting = Waiting(handlers)
             while self._exit_code is None:
                 blocked = self._front.blocked
-                ready = (without_output if blocked else everything).poll(self._patience(blocked))
-                self._turn(handlers, dict(ready), blocked)
+                # While a client has no room the kernel's output waits where it is, see channels.Outlet.
+                ready = waiting.ready(self._patience(blocked), without=self._back["iopub"] if blocked else None)
+                self._turn(handlers, ready, blocked)
+            waiting.close()
         if self._failed is not None:
             name = _ERROR_NAMES.get(self._failed.exit_code, "Bug")
             serve(self._front, name, self._failed.message, self._options.parent_pid, self._cells.pending())
         self._close()
         return self._exit_code
 
-    def _handlers(self, signals: Signals, parent: Watch) -> dict[channels.Socket | int, Callable[[], object]]:
+    def _handlers(self, signals: Signals, parent: Watch) -> dict[Channel | int, Callable[[], object]]:
         """In this order: what the kernel answered first, so that an event meets the cell that runs now."""
-        handlers: dict[channels.Socket | int, Callable[[], object]] = {}
+        handlers: dict[Channel | int, Callable[[], object]] = {}
         for name in BACK_CHANNELS:
             handlers[self._back[name]] = lambda name=name: self._from_kernel(name)  # type: ignore[misc]
         handlers[self._broker.fileno()] = self._from_broker
@@ -120,15 +121,15 @@ class Relay:
         if parent.fileno() is not None:
             handlers[parent.fileno()] = lambda: self._end(1)  # type: ignore[index]
         for name in ("control", "shell", "stdin"):
-            handlers[self._front.sockets[name]] = lambda name=name: self._from_front(name)  # type: ignore[misc]
-        handlers[self._front.sockets["hb"]] = self._front.echo_heartbeat
-        handlers[self._front.sockets["iopub"]] = self._front.welcome_subscribers
+            handlers[self._front.channels[name]] = lambda name=name: self._from_front(name)  # type: ignore[misc]
+        handlers[self._front.channels["hb"]] = self._front.echo_heartbeat
+        handlers[self._front.channels["iopub"]] = self._front.welcome_subscribers
         return handlers
 
     def _turn(
         self,
-        handlers: dict[channels.Socket | int, Callable[[], object]],
-        ready: dict[channels.Socket | int, int],
+        handlers: dict[Channel | int, Callable[[], object]],
+        ready: set[Channel | int],
         blocked: bool,
     ) -> None:
         for source, handle in handlers.items():
@@ -142,25 +143,28 @@ class Relay:
             self._end_at = None
             self._tell_broker(words.End())
 
-    def _patience(self, blocked: bool) -> int | None:
-        """Milliseconds until something is due without a message; None: nothing is, so nothing wakes us."""
+    def _patience(self, blocked: bool) -> float | None:
+        """Seconds until something is due without a message; None: nothing is, so nothing wakes us."""
         now = time.monotonic()
         waits = [self._desk.due(now), RETRY if blocked else None, None if self._end_at is None else self._end_at - now]
         due = min((wait for wait in waits if wait is not None), default=None)
-        return None if due is None else int(max(0.0, due) * 1000) + 1
+        return None if due is None else max(0.0, due) + 0.001
 
     # --- front to kernel ---------------------------------------------------------------------------------------------
 
-    def _from_front(self, channel: str) -> None:
+    def _from_front(self, name: str) -> None:
+        channel = self._front.channels[name]
         for _ in range(BATCH):
-            frames = self._front.receive(channel)
+            frames = channel.receive()
             if frames is None or self._exit_code is not None:
                 return
             try:
                 message = self._front.verify(frames)
-                self._handle_request(channel, message)
+                self._handle_request(name, message)
             except Unusable:
                 self.messages_refused += 1
+            if not channel.has_input():
+                return
 
     def _handle_request(self, channel: str, message: Message) -> None:
         action = rules.FROM_FRONT[channel].get(message.msg_type)
@@ -179,7 +183,7 @@ class Relay:
 
     def _to_kernel(self, channel: str, message: Message) -> None:
         frames = messages.frames(message.identities, message.parts, message.buffers, self._back_signer)
-        channels.send(self._back[channel], frames)
+        self._back[channel].send(frames)
 
     def _answer(self, channel: str, request: Message) -> None:
         if request.msg_type == "interrupt_request":
@@ -223,19 +227,22 @@ class Relay:
 
     # --- kernel to front ---------------------------------------------------------------------------------------------
 
-    def _from_kernel(self, channel: str) -> None:
+    def _from_kernel(self, name: str) -> None:
+        channel = self._back[name]
         end = time.monotonic() + TURN
         for _ in range(BATCH):
-            if time.monotonic() > end or (channel == "iopub" and self._front.blocked):
+            if name == "iopub" and self._front.blocked:
                 return
-            frames = channels.receive(self._back[channel])
+            frames = channel.receive()
             if frames is None:
                 return
             self._alive = True
             try:
-                self._pass_on(channel, messages.read(frames))
+                self._pass_on(name, messages.read(frames))
             except Exception:  # noqa: BLE001 - whatever the sandbox provoked: that message is dropped, and we live on
                 self.messages_refused += 1
+            if not channel.has_input() or time.monotonic() > end:
+                return
 
     def _pass_on(self, channel: str, message: Message) -> None:
         action = rules.judge(channel, message)
@@ -393,7 +400,7 @@ class Relay:
         while not last and time.monotonic() < deadline:
             last = self._kernel.ended()  # asked first: then one more round gets all there is
             for name in BACK_CHANNELS:
-                while self._back[name].poll(0) and time.monotonic() < deadline:
+                while self._back[name].has_input() and time.monotonic() < deadline:
                     self._from_kernel(name)
                     if self._front.blocked:
                         time.sleep(RETRY)
@@ -406,10 +413,3 @@ class Relay:
         self._kernel.close()
         self._front.close()
         self._context.term()
-
-
-def _poller(sources: Iterable[channels.Socket | int]) -> zmq.Poller:
-    poller = zmq.Poller()
-    for source in sources:
-        poller.register(source, zmq.POLLIN)
-    return poller

@@ -14,7 +14,7 @@ import zmq
 from sandboxed_kernel.errors import SandboxError
 from sandboxed_kernel.relay import answers
 from sandboxed_kernel.relay.cells import Cell
-from sandboxed_kernel.relay.channels import Socket
+from sandboxed_kernel.relay.channels import Channel, Socket, Waiting
 from sandboxed_kernel.relay.connection import FrontConnection
 from sandboxed_kernel.relay.front import Front, installed_versions
 from sandboxed_kernel.relay.messages import Frame, Json, Message, Unusable
@@ -39,24 +39,23 @@ def serve(front: Front, name: str, message: str, parent: int | None, waiting: It
     for cell in waiting:
         refusal.refuse(cell.channel, cell.header, cell.identities, silent=cell.silent)
     with Signals() as signals, Watch(parent) as watch:
-        handlers: dict[Socket | int, Callable[[], object]] = {
-            front.sockets["hb"]: front.echo_heartbeat,
-            front.sockets["iopub"]: front.welcome_subscribers,
-            front.sockets["shell"]: lambda: refusal.take("shell"),
-            front.sockets["control"]: lambda: refusal.take("control"),
-            front.sockets["stdin"]: lambda: front.receive("stdin"),
+        handlers: dict[Channel | int, Callable[[], object]] = {
+            front.channels["hb"]: front.echo_heartbeat,
+            front.channels["iopub"]: front.welcome_subscribers,
+            front.channels["shell"]: lambda: refusal.take("shell"),
+            front.channels["control"]: lambda: refusal.take("control"),
+            front.channels["stdin"]: lambda: front.receive("stdin"),
             signals.fileno(): lambda: refusal.signalled(signals.read()),
         }
         descriptor = watch.fileno()
         if descriptor is not None:
             handlers[descriptor] = refusal.stop
-        poller = zmq.Poller()
-        for source in handlers:
-            poller.register(source, zmq.POLLIN)
+        sources = Waiting(handlers)
         while not refusal.over:
-            for source, _ in poller.poll(20 if front.blocked else None):
+            for source in sources.ready(0.02 if front.blocked else None):
                 handlers[source]()
             front.flush()
+        sources.close()
 
 
 class _Refusal:

@@ -6,6 +6,7 @@ ipykernel 7.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from sandboxed_kernel.notices.desk import COMM_TARGET, ID_PREFIX
@@ -91,6 +92,7 @@ LISTED = frozenset({"stream", "display_data", "execute_result", "error"})
 _NAME = "vnd.sandboxed-kernel"
 _NAME_BYTES = _NAME.encode()
 _STEP = 1 << 20  # bytes
+_FEW = 1000  # values
 
 
 def judge(channel: str, message: Message) -> KernelAction:
@@ -132,14 +134,28 @@ def _may_name_us(part: Frame) -> bool:
 
 def drop_our_mime(content: Json, part: Frame) -> None:
     """Deletes our MIME type wherever it is a key, at any depth: only we may speak under it."""
-    if not _may_name_us(part):
-        return
-    todo: list[Any] = [content]
+    if not (len(part) > _STEP and _has_few_values(content)) and not _may_name_us(part):
+        return  # the text says so sooner than all its keys, unless it is a large one with few of them
+    for container in _containers(content):
+        if isinstance(container, dict):
+            for name in [name for name in container if _NAME in name.lower()]:
+                del container[name]
+
+
+def _has_few_values(content: Json) -> bool:
+    count = 0
+    for container in _containers(content):
+        count += len(container)
+        if count > _FEW:
+            return False
+    return True
+
+
+def _containers(content: Json) -> Iterator[Json | list[Any]]:
+    """Each object and array, the outer first."""
+    todo: list[Json | list[Any]] = [content]
     while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            for name in [name for name in value if _NAME in name.lower()]:
-                del value[name]
-            todo.extend(value.values())
-        elif isinstance(value, list):
-            todo.extend(value)
+        container = todo.pop()
+        yield container
+        values = container.values() if isinstance(container, dict) else container
+        todo += [value for value in values if isinstance(value, (dict, list))]

@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from sandboxed_kernel.relay.channels import LARGE, Channel, Waiting
+from sandboxed_kernel.relay.messages import Frame
 
 DEADLINE = 10.0
 MOMENT = 0.05  # seconds in which libzmq's own thread has certainly passed a message on
@@ -35,7 +36,7 @@ def channels(count: int) -> Iterator[list[tuple[Channel, Channel]]]:
         context.term()
 
 
-def emptied(channel: Channel) -> list[list[bytes | memoryview]]:
+def emptied(channel: Channel) -> list[list[Frame]]:
     found = []
     while (frames := channel.receive()) is not None:
         found.append(frames)
@@ -134,7 +135,7 @@ def test_descriptors_are_heard_beside_channels() -> None:
 
 
 def test_frames_of_every_size_arrive() -> None:
-    frames = [b"", b"small", b"x" * (LARGE - 1), b"y" * LARGE, memoryview(b"z" * (LARGE + 1)), b"end"]
+    frames: list[Frame] = [b"", b"small", b"x" * (LARGE - 1), b"y" * LARGE, memoryview(b"z" * (LARGE + 1)), b"end"]
     with channels(1) as [(ours, theirs)]:
         assert theirs.send(frames)
         waiting = Waiting([ours])

@@ -107,10 +107,11 @@ def test_our_type_is_dropped_at_every_depth() -> None:
 
 
 @pytest.mark.parametrize("before", range(rules._STEP - len(MIME) - 30, rules._STEP + 3, 3))
-def test_our_type_is_dropped_wherever_in_a_large_output_it_stands(before: int) -> None:
-    content = {"data": {"text/plain": "x" * before, MIME: 1, "text/html": "x" * rules._STEP}}
-    rules.drop_our_mime(content, memoryview(json.dumps(content).encode()))
-    assert MIME not in content["data"]
+@pytest.mark.parametrize("values", [0, rules._FEW])
+def test_our_type_is_dropped_wherever_in_a_large_output_it_stands(before: int, values: int) -> None:
+    data: Json = {"text/plain": "x" * before, MIME: 1, "text/html": "x" * rules._STEP, "application/json": [0] * values}
+    rules.drop_our_mime({"data": data}, memoryview(json.dumps({"data": data}).encode()))
+    assert MIME not in data
 
 
 @pytest.mark.parametrize("letter", range(len(MIME)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,9 @@ def test_an_interrupt_ends_whatever_a_cell_waits_for(short_path: Path) -> None:
             for what, code in INTERRUPTED.items():
                 msg_id = kernel.begin(code.replace("PORT", str(port)))
                 kernel.until_iopub(lambda m: m["msg_type"] == "stream" and "ready" in m["content"]["text"])
+                # Until it waits. Python does not look for a signal between the connect() and the poll() of a connection
+                # with a time limit: what comes there is a KeyboardInterrupt after that time (socketmodule.c).
+                time.sleep(0.1)
                 kernel.request("control", "interrupt_request", {})
                 assert kernel.finish(msg_id).reply["content"].get("ename") == "KeyboardInterrupt", what
                 assert kernel.run("6 * 7").status == "ok"

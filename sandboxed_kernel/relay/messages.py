@@ -26,7 +26,6 @@ MAX_ID = 256  # characters of msg_id and the like; uuids have 36
 _HEADER_KEYS = ("msg_id", "msg_type", "username", "date", "version", "subshell_id")
 
 
-
 class Unusable(Exception):
     """A message that is not passed on; ``str()`` says why, for the log."""
 

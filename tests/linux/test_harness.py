@@ -64,6 +64,16 @@ def test_a_unix_listener_records_what_comes(kind: UnixKind, abstract: bool, tmp_
         assert [contact.data for contact in server.received()] == [b"hello"]
 
 
+@pytest.mark.parametrize("kind", ["stream", "seqpacket"])
+def test_what_was_said_before_a_reset_is_recorded(kind: UnixKind, tmp_path: Path) -> None:
+    with unix_listener(tmp_path / "s", kind) as server:
+        with socket.socket(socket.AF_UNIX, server.sock.type) as client:
+            client.connect(str(tmp_path / "s"))
+            assert client.recv(1, socket.MSG_PEEK)  # the reply is there, and stays unread
+            client.sendall(b"hello")
+        assert [contact.data for contact in server.received()] == [b"hello"]
+
+
 def test_an_http_server_records_requests_and_bare_connections() -> None:
     with HttpServer({"/": b"the page"}) as server:
         with urllib.request.urlopen(server.url(), timeout=5) as response:

@@ -196,7 +196,7 @@ def test_an_error_of_the_launcher_becomes_its_exit_code(
         (
             [("connect", True, "refused"), ("signals", False, "Landlock ABI 4")],
             69,
-            ["holds    connect  refused", "MISSING  signals  Landlock ABI 4", "1 of 2 do not hold on this host; "],
+            ["holds    connect  refused", "MISSING  signals  Landlock ABI 4", "1 of 2 do not hold", "Ask somebody."],
         ),
     ],
 )
@@ -207,7 +207,7 @@ def test_check_says_what_holds(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    found = [SimpleNamespace(name=name, holds=holds, detail=detail) for name, holds, detail in results]
+    found = [check.CheckResult(name, holds, detail, remedy="Ask somebody.") for name, holds, detail in results]
     monkeypatch.setattr(check, "check", lambda: found)
     assert main(["check"]) == code
     said = capsys.readouterr().out.splitlines()

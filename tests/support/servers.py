@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -161,11 +162,13 @@ class _StreamReceiver(_Receiver):
                 connection.sendall(self.reply)
             except OSError:
                 pass  # a peer that is gone already may have said something before
-            try:
-                while data := connection.recv(65536):
-                    contact.data += data
-            except OSError:
-                pass  # a peer that resets the connection has still been here
+            # A peer that resets the connection has still been here, and what it said may be there: of a unix socket
+            # that was closed with our reply unread, Linux tells ECONNRESET first, once, and gives the data afterwards.
+            for _ in range(2):
+                with suppress(OSError):
+                    while data := connection.recv(65536):
+                        contact.data += data
+                    break
         contact.finished = True
 
 

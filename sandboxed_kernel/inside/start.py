@@ -4,8 +4,9 @@ BACK_CONNECTION_FILE``.
 To user code it looks like plain ipykernel. What differs, and why:
 
 - the four sockets are inherited, already listening (``relay/connection.py``), and the heartbeat is the relay's;
-- the debugger, the client half of jupyter_client and what else takes long are imported when first used
-  (``imports.py``): together half of ipykernel's start;
+- the debuggers, the client half of jupyter_client and what else takes long are imported when first used
+  (``imports.py``), and the database of inputs is made when somebody asks for it (``history.py``): together more than
+  half of ipykernel's start;
 - the pipe for output of forked children is a unix socket: ipykernel's own is a TCP port, and without it their output
   is lost;
 - pip installs into a private environment laid over this Python's, which is read-only here.
@@ -35,7 +36,6 @@ from sandboxed_kernel.late import late
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
 gc.disable()
-
 
 with late_imports():
     import asyncio

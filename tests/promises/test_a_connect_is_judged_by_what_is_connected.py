@@ -22,6 +22,7 @@ from tests.support.servers import TcpListener
 RACER = r"""
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -84,10 +85,11 @@ static void count(int fd, int counts[3])
 
 int main(int argc, char **argv)
 {
-    int counts[3] = {0}, connects = atoi(argv[3]), tries = 0;
+    int counts[3] = {0}, connects = atoi(argv[3]), tries = 0, refused = 0;
     pthread_t threads[2];
     void *(*flips[])(void *) = {flip_port, flip_address, flip_family, flip_descriptor};
     int which = atoi(argv[4]);
+    if (which == 2) refused = 1;  /* no family is refused with EACCES */
     allowed = htons(atoi(argv[1]));
     forbidden = htons(atoi(argv[2]));
     to.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = allowed};
@@ -96,13 +98,13 @@ int main(int argc, char **argv)
     if (which == 3 && connect(spare, (struct sockaddr *)&to, 16)) perror("spare");
     pthread_create(threads, 0, flips[which], 0);
     if (which == 3) pthread_create(threads + 1, 0, flip_port, 0);
-    /* On a busy machine the flipping threads may rest for long in one place: then more tries, until some have met. */
-    for (; tries < connects || (counts[0] < 5 && tries < 50 * connects); tries++) {
+    /* On a busy machine the flipping threads may rest for long in one place: then more tries, until both were met. */
+    for (; tries < connects || ((counts[0] < 5 || !refused) && tries < 50 * connects); tries++) {
         struct linger at_once = {1, 0};  /* no TIME_WAIT: the machine has only so many ports */
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), old = mine;
         mine = fd;
         if (which == 3) close(old);
-        connect(which == 3 ? slot : fd, (struct sockaddr *)&to, 16 + tries % 3);
+        if (connect(which == 3 ? slot : fd, (struct sockaddr *)&to, 16 + tries % 3) && errno == EACCES) refused++;
         count(fd, counts);
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
         if (which != 3) close(fd);

@@ -165,9 +165,10 @@ class SandboxedKernelApp(kernelapp.IPKernelApp):
         return port
 
     def start(self) -> None:
-        """Until the kernel is told to end. The control thread was told so too, and still flushes the output; what follows
-        ends the output's thread first. The one would wait for that for 10 s (OutStream.flush_timeout), and this thread
-        for the one.
+        """Until the kernel is told to end.
+
+        The control thread was told so too, and still flushes the output; what follows ends the output's thread first.
+        The one would wait for that for 10 s (OutStream.flush_timeout), and this thread for the one.
         """
         super().start()
         if self.control_thread is not None and self.control_thread.is_alive():

@@ -98,7 +98,11 @@ def standing_in(*modules: ModuleType) -> Iterator[None]:
 
 
 class Real(ModuleType):
-    """Has what the real module has, which is imported when the first of it is asked for."""
+    """Has what the real module has, which is imported when the first of it is asked for that is not ``known``."""
+
+    def __init__(self, name: str, known: dict[str, Any] | None = None) -> None:
+        super().__init__(name)
+        self.__dict__.update(known or {})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__") and name not in ("__path__", "__all__", "__version__"):
@@ -106,6 +110,11 @@ class Real(ModuleType):
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """A function or class of a module that is imported when it is called."""
+    return lambda *arguments, **options: getattr(importlib.import_module(module), name)(*arguments, **options)
 
 
 def import_with(name: str, stand_ins: dict[str, dict[str, Any]]) -> None:

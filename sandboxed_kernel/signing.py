@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 # Not in each Python (a distribution may leave it out, for FIPS 140-3's sake); `random` looks for SHA-512 like this.
-_OwnSha256 = Callable[[bytes], Any] | None
-_own_sha256: _OwnSha256
+_own_sha256: Callable[[bytes], Any] | None
 try:
     from _sha2 import sha256 as _own_sha256  # type: ignore[import-not-found, no-redef] # Python 3.12
 except ImportError:

@@ -13,7 +13,7 @@ from datetime import datetime
 from types import ModuleType
 from typing import Any
 
-from sandboxed_kernel.late import Real, import_with, late, standing_in
+from sandboxed_kernel.late import Real, import_with, late, later, standing_in
 from sandboxed_kernel.signing import Keyed, compare_digest
 
 # Imported by the modules named, and not used by them in a kernel's start. Where the second name does not exist, this
@@ -32,6 +32,9 @@ _UNUSED_AT_START = {
 }
 
 
+_sha256 = later("hashlib", "sha256")  # a session names it, and has it called by ``SessionHmac``
+
+
 @contextmanager
 def late_imports() -> Iterator[None]:
     """What is imported within is ipykernel with its own; afterwards `import` means what it means anywhere."""
@@ -42,7 +45,8 @@ def late_imports() -> Iterator[None]:
         # It asks at start only whether there is a debugger.
         late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
         # It compares versions of macOS.
-        import_with("ipykernel.eventloops", {"packaging": {"__path__": []}, "packaging.version": {"Version": _version}})
+        version = {"Version": later("packaging.version", "Version")}
+        import_with("ipykernel.eventloops", {"packaging": {"__path__": []}, "packaging.version": version})
         yield
 
 
@@ -63,17 +67,16 @@ def _import_jupyter_client() -> None:
     """ipykernel needs session, connect and jsonutil of it, but importing any of them runs its ``__init__``, which
     imports every manager and client. ipykernel.connect takes one function from there by name, not to call it at start.
     """
-    late("jupyter_client", {"write_connection_file": _write_connection_file})
+    late("jupyter_client", {"write_connection_file": later("jupyter_client.connect", "write_connection_file")})
     # It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms.
     iso = {"parse": datetime.fromisoformat, "isoparse": datetime.fromisoformat}
     dateutil: dict[str, dict[str, Any]] = {
         "dateutil": {"__path__": []},
         "dateutil.parser": iso,
-        "dateutil.tz": {"tzlocal": _tzlocal},
+        "dateutil.tz": {"tzlocal": later("dateutil.tz", "tzlocal")},
     }
     import_with("jupyter_client.jsonutil", dateutil)
-    hashlib = Real("hashlib")
-    hashlib.__dict__["sha256"] = _sha256
+    hashlib = Real("hashlib", {"sha256": _sha256})
     hmac = ModuleType("hmac")
     hmac.__dict__.update(HMAC=SessionHmac, compare_digest=compare_digest)
     with standing_in(hashlib, hmac):
@@ -82,36 +85,11 @@ def _import_jupyter_client() -> None:
     import_with("jupyter_client.connect", {**dateutil, "typing_extensions": {"TypedDict": _KindOfDict}})
 
 
-def _write_connection_file(*arguments: Any, **options: Any) -> Any:
-    from jupyter_client.connect import write_connection_file
-
-    return write_connection_file(*arguments, **options)
-
-
-def _tzlocal() -> Any:
-    from dateutil.tz import tzlocal  # type: ignore[import-untyped]
-
-    return tzlocal()
-
-
-def _version(text: str) -> Any:
-    from packaging.version import Version
-
-    return Version(text)
-
-
 class _KindOfDict(dict[str, Any]):
     """Base for a class that describes a dictionary (PEP 589), as far as it matters when nobody checks types."""
 
     def __init_subclass__(cls, **_options: Any) -> None:
         super().__init_subclass__()
-
-
-def _sha256(data: bytes = b"") -> Any:
-    """``hashlib.sha256``: a session names it, and has it called by ``SessionHmac``."""
-    import hashlib
-
-    return hashlib.sha256(data)
 
 
 class SessionHmac:

@@ -14,9 +14,8 @@ from sandboxed_kernel.late import Real, late, standing_in
 def late_imports() -> Iterator[None]:
     """For the import of ``relay.loop``, beside which the kernel starts: it saves a tenth of the launcher's time."""
     # zmq sends objects with pickle and binds to random ports, for those who ask it to, and knows PyPy by its name.
-    platform, pickle = Real("platform"), Real("pickle")
-    platform.__dict__["python_implementation"] = lambda: sys.implementation.name
-    pickle.__dict__["DEFAULT_PROTOCOL"] = -1  # the highest
+    platform = Real("platform", {"python_implementation": lambda: sys.implementation.name})
+    pickle = Real("pickle", {"DEFAULT_PROTOCOL": -1})  # the highest
     late(f"{relay.__name__}.markup", {})  # two dozen patterns, for the first output with HTML
     with standing_in(platform, pickle, Real("random")):
         yield

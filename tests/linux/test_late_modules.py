@@ -20,13 +20,18 @@ LEFT_OUT = (
     "ipykernel.debugger", "lzma", "ntpath", "packaging", "pdb", "platformdirs", "psutil", "sqlite3", "ssl",
     "typing_extensions",
 )  # fmt: skip
+START = Path(__file__).parents[2] / "sandboxed_kernel/inside/start.py"
 HEAD = "import sys\nfrom sandboxed_kernel.late import Real, import_with, late, standing_in\n"
 
 
 def say(folder: Path, code: str) -> list[str]:
     for name, text in MODULES.items():
         (folder / name).write_text(text)
-    done = subprocess.run([sys.executable, "-c", HEAD + code], cwd=folder, capture_output=True, text=True)
+    return lines_of(HEAD + code, cwd=folder)
+
+
+def lines_of(code: str, *options: str, cwd: Path | None = None) -> list[str]:
+    done = subprocess.run([sys.executable, *options, "-c", code], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -98,21 +103,17 @@ def test_a_stand_in_for_a_package_has_its_modules(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_debugger_that_can_be_interrupted_is_in_place_whatever_is_imported_first(first: str) -> None:
-    start = Path(__file__).parents[2] / "sandboxed_kernel/inside/start.py"
-    code = f"import runpy, sys\nmade = runpy.run_path({str(start)!r})\nmade['SandboxedKernelApp']().init_pdb()\n"
+    code = f"import runpy, sys\nmade = runpy.run_path({str(START)!r})\nmade['SandboxedKernelApp']().init_pdb()\n"
     code += f"print('bdb' in sys.modules)\n{first}\nimport pdb\nimport IPython.core.debugger as own\n"
     code += "print(pdb.Pdb.__name__, pdb.Pdb is own.InterruptiblePdb is own.Pdb, pdb.set_trace is own.set_trace)"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["False", "InterruptiblePdb True True"], done.stderr
+    assert lines_of(code, "-I") == ["False", "InterruptiblePdb True True"]
 
 
 def test_a_kernel_s_imports_leave_out_what_takes_long() -> None:
     """And leave no stand-in: a name is absent, or late."""
-    start = Path(__file__).parents[2] / "sandboxed_kernel/inside/start.py"
-    code = f"import runpy, sys\nrunpy.run_path({str(start)!r})\n"
+    code = f"import runpy, sys\nrunpy.run_path({str(START)!r})\n"
     code += f"print(*(name for name in {LEFT_OUT} if type(sys.modules.get(name)).__name__ == 'module'))"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.split()) == (0, []), done.stdout + done.stderr
+    assert lines_of(code, "-I") == [""]
 
 
 def test_the_relay_s_imports_leave_out_what_few_kernels_need() -> None:
@@ -121,5 +122,4 @@ def test_the_relay_s_imports_leave_out_what_few_kernels_need() -> None:
     left_out = ("_hashlib", "asyncio", "dataclasses", "html", "nh3", "pickle", "platform", "random", "ssl")
     code += f"print(*(name for name in {left_out} if name in sys.modules))\nfrom sandboxed_kernel.relay import markup\n"
     code += "print(type(markup).__name__, markup.clean_html('<b onclick=x>b</b>'), type(markup).__name__)"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["", "_LateModule <b>b</b> module"], done.stderr
+    assert lines_of(code, "-I") == ["", "_LateModule <b>b</b> module"]

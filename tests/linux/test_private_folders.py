@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,14 +103,6 @@ def test_an_interrupted_removal_keeps_the_last_file_and_is_taken_up_again(
     assert not tree.exists()
 
 
-@pytest.fixture
-def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    yield folder
-    shutil.rmtree(folder)
-
-
 def in_children(number: int, action: Callable[[], object]) -> None:
     """``action`` in this many processes at once; each ends without cleaning up after itself."""
     pids = []
@@ -135,10 +125,10 @@ def make_and_leave() -> None:
     Path(folder.path, "h", "file").touch()
 
 
-def test_launchers_that_end_at_once_remove_what_is_abandoned_and_nothing_else(parent: Path) -> None:
+def test_launchers_that_end_at_once_remove_what_is_abandoned_and_nothing_else(own_tmpdir: Path) -> None:
     living = PrivateFolder()
     in_children(8, make_and_leave)
-    assert len(os.listdir(parent)) == 9
+    assert len(os.listdir(own_tmpdir)) == 9
 
     def live() -> None:
         for _ in range(50):
@@ -150,26 +140,26 @@ def test_launchers_that_end_at_once_remove_what_is_abandoned_and_nothing_else(pa
             assert not os.path.exists(folder.path)
 
     in_children(4, live)
-    assert os.listdir(parent) == [os.path.basename(living.path)]
+    assert os.listdir(own_tmpdir) == [os.path.basename(living.path)]
     living.end()
-    assert os.listdir(parent) == []
+    assert os.listdir(own_tmpdir) == []
 
 
-def test_the_exit_code_does_not_wait_for_a_large_one(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_does_not_wait_for_a_large_one(own_tmpdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left then is for those who end later."""
     monkeypatch.setattr(private_folder, "_FOR_OTHERS", 0.0)
     in_children(1, make_and_leave)
     PrivateFolder().end()
-    (left,) = parent.iterdir()
+    (left,) = own_tmpdir.iterdir()
     assert (left / "h" / "file").exists()
     monkeypatch.undo()
-    monkeypatch.setenv("TMPDIR", str(parent))
+    monkeypatch.setenv("TMPDIR", str(own_tmpdir))
     PrivateFolder().end()
-    assert os.listdir(parent) == []
+    assert os.listdir(own_tmpdir) == []
 
 
 def test_without_locks_or_a_name_of_this_boot_a_folder_is_its_makers_alone(
-    parent: Path, monkeypatch: pytest.MonkeyPatch
+    own_tmpdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(_descriptor: int, _how: int) -> None:
         raise OSError(95, "Operation not supported")
@@ -186,4 +176,4 @@ def test_without_locks_or_a_name_of_this_boot_a_folder_is_its_makers_alone(
         in_children(1, leave_unmarked)
         PrivateFolder().end()
     PrivateFolder().end()
-    assert len(os.listdir(parent)) == 2
+    assert len(os.listdir(own_tmpdir)) == 2

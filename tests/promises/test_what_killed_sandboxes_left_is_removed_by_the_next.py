@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import signal
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,15 +31,6 @@ signal.pause()
 """
 
 
-@pytest.fixture
-def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the launchers of this test make their private folders, and nobody else. Its path is short."""
-    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    yield folder
-    shutil.rmtree(folder)
-
-
 def kill_both(program: Living) -> None:
     both = (program.launcher.pid, program.broker)
     for number in (signal.SIGSTOP, signal.SIGKILL):
@@ -55,10 +44,10 @@ def end_another(workspace: Path) -> Result:
     return run_inside("print('done')", workspace=workspace).check()
 
 
-def test_the_end_of_another_sandbox_removes_it(workspace: Path, parent: Path) -> None:
+def test_the_end_of_another_sandbox_removes_it(workspace: Path, own_tmpdir: Path) -> None:
     with Living(WAIT, workspace=workspace) as running, Living(WAIT, workspace=workspace) as killed:
         kept, left = Path(running.line()).parent, Path(killed.line()).parent
-        assert (left.parent, kept.parent) == (parent, parent)
+        assert (left.parent, kept.parent) == (own_tmpdir, own_tmpdir)
         kill_both(killed)
         assert (left / "h" / "deep" / "er").is_dir(), "nobody is there to remove it"
         end_another(workspace)
@@ -76,38 +65,38 @@ def make(folder: Path, marker: str = MARKER, mode: int = 0o700) -> Path:
     return folder
 
 
-def test_what_only_looks_like_one_stays(workspace: Path, parent: Path, tmp_path: Path) -> None:
+def test_what_only_looks_like_one_stays(workspace: Path, own_tmpdir: Path, tmp_path: Path) -> None:
     elsewhere = make(tmp_path / "elsewhere")
-    linked_marker = make(parent / "sbk-00000001", marker="")
+    linked_marker = make(own_tmpdir / "sbk-00000001", marker="")
     (linked_marker / MARKER).symlink_to(elsewhere / "kept")
-    folder_as_marker = make(parent / "sbk-00000002", marker="")
+    folder_as_marker = make(own_tmpdir / "sbk-00000002", marker="")
     (folder_as_marker / MARKER).mkdir()
-    fifo_as_marker = make(parent / "sbk-00000003", marker="")
+    fifo_as_marker = make(own_tmpdir / "sbk-00000003", marker="")
     os.mkfifo(fifo_as_marker / MARKER)
-    in_use = make(parent / "sbk-00000004")
+    in_use = make(own_tmpdir / "sbk-00000004")
     stay = [
         elsewhere,
         linked_marker,
         folder_as_marker,
         fifo_as_marker,
         in_use,
-        make(parent / "sbk-00000005", marker=""),  # somebody's own, or one that is being made
-        make(parent / "sbk-00000006", marker=".in-use-00000000-0000-0000-0000-000000000000"),  # another machine's
-        make(parent / "sbk-00000007", mode=0o755),
-        make(parent / "sbk-0000000G"),
-        make(parent / "sbk-0000000A"),
-        make(parent / "sbk-000000008"),
-        make(parent / "sbk-check-9"),
-        make(parent / "kernel-00000"),
+        make(own_tmpdir / "sbk-00000005", marker=""),  # somebody's own, or one that is being made
+        make(own_tmpdir / "sbk-00000006", marker=".in-use-00000000-0000-0000-0000-000000000000"),  # another machine's
+        make(own_tmpdir / "sbk-00000007", mode=0o755),
+        make(own_tmpdir / "sbk-0000000G"),
+        make(own_tmpdir / "sbk-0000000A"),
+        make(own_tmpdir / "sbk-000000008"),
+        make(own_tmpdir / "sbk-check-9"),
+        make(own_tmpdir / "kernel-00000"),
     ]
-    (parent / "sbk-0000000b").symlink_to(elsewhere)
-    (parent / "sbk-0000000c").write_text("kept")
+    (own_tmpdir / "sbk-0000000b").symlink_to(elsewhere)
+    (own_tmpdir / "sbk-0000000c").write_text("kept")
     if os.geteuid() == 0:
-        stay.append(make(parent / "sbk-0000000d"))
+        stay.append(make(own_tmpdir / "sbk-0000000d"))
         os.chown(stay[-1], 65534, 65534)
-        stay.append(make(parent / "sbk-0000000e"))
+        stay.append(make(own_tmpdir / "sbk-0000000e"))
         os.chown(stay[-1] / MARKER, 65534, 65534)
-    abandoned = make(parent / "sbk-0000000f")
+    abandoned = make(own_tmpdir / "sbk-0000000f")
 
     lock = os.open(in_use, os.O_RDONLY)
     try:
@@ -117,8 +106,8 @@ def test_what_only_looks_like_one_stays(workspace: Path, parent: Path, tmp_path:
         os.close(lock)
     assert not abandoned.exists()
     assert [folder for folder in stay if (folder / "kept").read_text() != "kept"] == []
-    assert (parent / "sbk-0000000b").is_symlink()
-    assert (parent / "sbk-0000000c").read_text() == "kept"
+    assert (own_tmpdir / "sbk-0000000b").is_symlink()
+    assert (own_tmpdir / "sbk-0000000c").read_text() == "kept"
     end_another(workspace)
     assert not in_use.exists(), "its lock was all that kept it"
 
@@ -173,8 +162,8 @@ WAIT
 REFUSED = {"EACCES", "EPERM", "EXDEV", "EROFS"}
 
 
-def test_nothing_inside_makes_its_folder_look_abandoned(workspace: Path, parent: Path) -> None:
-    alike = make(parent / "sbk-00000000")
+def test_nothing_inside_makes_its_folder_look_abandoned(workspace: Path, own_tmpdir: Path) -> None:
+    alike = make(own_tmpdir / "sbk-00000000")
     env = {"HOME": str(alike / "h"), "TMPDIR": str(alike / "t")}
     for folder in env.values():
         os.mkdir(folder)
@@ -231,7 +220,7 @@ while time.monotonic() < end:
 """
 
 
-def test_survivors_do_not_lead_the_removal_outside(workspace: Path, parent: Path, tmp_path: Path) -> None:
+def test_survivors_do_not_lead_the_removal_outside(workspace: Path, own_tmpdir: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (outside / "inner").mkdir(parents=True)
     (outside / "inner" / "kept").write_text("kept")

@@ -8,7 +8,7 @@
 #                as root: as an ordinary user and in a runc container, like `make test`)
 #   make test-vm LINUX=VMLINUZ   limits by control group, in an emulated machine (a few minutes)
 #   make test-peers   the tests of nbclient, ipykernel and jupyter_client, with our kernel and with ipykernel's
-#   make lint    ruff, mypy --strict, the import table
+#   make lint    ruff (check, format), mypy --strict, the import table
 #   make lock    requirements.lock and requirements-*.lock anew
 #   make clean   remove what the above made
 

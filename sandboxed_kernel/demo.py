@@ -26,11 +26,7 @@ from sandboxed_kernel.records import Record, made
 
 CELL_TIMEOUT = 120  # seconds; importing pandas and matplotlib for the first time can take a while
 CONTENTS = "this line was never meant for a notebook"
-PAGE = (
-    "day,morning,noon\n"
-    + "\n".join(f"2026-05-{day:02},{8 + day % 5},{17 + day % 7}" for day in range(1, 31))
-    + "\n"
-)
+PAGE = "day,morning,noon\n" + "\n".join(f"2026-05-{day:02},{8 + day % 5},{17 + day % 7}" for day in range(1, 31)) + "\n"
 NEEDED = ("matplotlib", "nbclient", "nbformat", "pandas")
 
 POLICY = """\

@@ -94,6 +94,7 @@ def lint(run: Run) -> int:
     tools = run.own.python.parent
     commands = (
         [str(tools / "ruff"), "check", "--no-cache", "."],
+        [str(tools / "ruff"), "format", "--no-cache", "--check", "--quiet", "."],
         [str(tools / "mypy")],
         [str(run.own.python), "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/test_architecture.py"],
     )

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 _Run = tuple[int, str]  # the number of the first name, then names in the order of their numbers
 
+# The tables are kept in columns by hand.
+# fmt: off
 # Since Linux 5.1 new calls get the same number on every machine.
 _COMMON: _Run = (424, """
     pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig fsmount
@@ -92,6 +94,7 @@ _AARCH64: tuple[_Run, ...] = (
     """),
     _COMMON,
 )
+# fmt: on
 
 
 def _numbered(runs: Iterable[_Run]) -> dict[str, int]:

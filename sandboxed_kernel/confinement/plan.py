@@ -158,11 +158,13 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
     )
     _check_interpreters(surroundings, protected)
     roots = {name: join(surroundings.private, short) for name, short in _FOLDERS}
-    baseline = file_rules({
-        "prefix": surroundings.prefixes,
-        "imports": surroundings.import_paths,
-        **{name: (path,) for name, path in roots.items()},
-    })
+    baseline = file_rules(
+        {
+            "prefix": surroundings.prefixes,
+            "imports": surroundings.import_paths,
+            **{name: (path,) for name, path in roots.items()},
+        }
+    )
     path_rules = (
         *baseline,
         *_certificates(surroundings, protected),

@@ -85,6 +85,8 @@ class Row(Record):
 
 # --- calls answered without looking at arguments -------------------------------------------------------------------
 
+# The tables are kept in columns by hand.
+# fmt: off
 _WHOLE: tuple[tuple[Action, str, str], ...] = (
     (ALLOW, "data on descriptors that are already open", """
         read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile splice tee vmsplice
@@ -401,9 +403,15 @@ _SETSOCKOPT: tuple[Row, ...] = (
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
+# fmt: on
 TABLE: tuple[Row, ...] = (
     *(Row(name, action, (), reason) for action, reason, names in _WHOLE for name in names.split()),
-    *_PROCESSES, *_FILES, *_SENDING, *_PRCTL, *_IOCTL, *_SETSOCKOPT,
+    *_PROCESSES,
+    *_FILES,
+    *_SENDING,
+    *_PRCTL,
+    *_IOCTL,
+    *_SETSOCKOPT,
 )
 
 

@@ -192,9 +192,7 @@ class Relay:
         elif request.msg_type == "connect_request":
             content = answers.connect(self._front.connection.ports)
         else:
-            content = answers.kernel_info(
-                self._options.versions or installed_versions(), self._options.not_enforced
-            )
+            content = answers.kernel_info(self._options.versions or installed_versions(), self._options.not_enforced)
         self._front.answer(channel, request, content)
 
     def _begin(self, channel: str, message: Message) -> None:

@@ -39,9 +39,7 @@ def test_the_first_failing_stage_ends_the_run_with_its_exit_code(monkeypatch: py
 
 
 @pytest.mark.usefixtures("programs")
-def test_what_needs_root_is_left_out_aloud(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_needs_root_is_left_out_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     ran: list[str] = []
     monkeypatch.setattr(run_suite, "STAGES", (stage("high", 0, ran, needs_root=True), stage("low", 0, ran)))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

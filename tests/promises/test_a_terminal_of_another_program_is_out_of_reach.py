@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.support.programs import REPORT
 from tests.support.sandbox import run_inside, run_outside
 
-CODE = """
+CODE = (
+    """
 import errno, json, os, select
 name, number, told = {name!r}, {number}, {{}}
 
@@ -27,7 +28,9 @@ WAYS = {{
     "mode": lambda: str(os.chmod(name, 0o622)),
     "times": lambda: str(os.utime(name)),
 }}
-""" + REPORT
+"""
+    + REPORT
+)
 
 # Masters come and go in one thread; another asks for the other end of whatever has the descriptor's number just now.
 RACE = """

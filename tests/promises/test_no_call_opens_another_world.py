@@ -12,12 +12,15 @@ from sandboxed_kernel.confinement.numbers import NUMBERS
 from tests.support.programs import RAW
 from tests.support.sandbox import IN_CONTAINER, run_inside, run_outside
 
-CODE = """
+CODE = (
+    """
 import ctypes, errno, json, mmap, os, stat, struct, sys
 NR, AT_FDCWD, told = {numbers!r}, -100, {{}}
 libc = ctypes.CDLL(None, use_errno=True)
 
-""" + RAW + """
+"""
+    + RAW
+    + """
 def cloned(flags):
     pid = raw("clone", flags | 17, None, None, None, None)  # SIGCHLD
     if pid == 0:
@@ -116,6 +119,7 @@ def attempt(go):
 
 print(json.dumps({{way: attempt(go) for way, go in WAYS.items()}}))
 """
+)
 
 # Built without it, or switched off by the administrator: then Linux itself says so.
 MAY_BE_MISSING = {

@@ -10,13 +10,16 @@ from sandboxed_kernel.confinement.numbers import NUMBERS
 from tests.support.programs import RAW
 from tests.support.sandbox import run_inside, run_outside
 
-CODE = """
+CODE = (
+    """
 import ctypes, errno, json, os, struct, subprocess
 NR, AT_FDCWD, told = {numbers!r}, -100, {{}}
 libc = ctypes.CDLL(None, use_errno=True)
 os.umask(0)
 
-""" + RAW + """
+"""
+    + RAW
+    + """
 def plain(name):
     open(name, "w").close()
     return name
@@ -58,6 +61,7 @@ for way, go in WAYS.items():
         told[way] = "no such call on this machine"
 print(json.dumps(told))
 """
+)
 
 
 def modes(folder: Path) -> dict[str, int]:

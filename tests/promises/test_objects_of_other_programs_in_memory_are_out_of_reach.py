@@ -12,13 +12,16 @@ from sandboxed_kernel.confinement.numbers import NUMBERS
 from tests.support.programs import RAW, REPORT
 from tests.support.sandbox import run_inside, run_outside
 
-PRELUDE = """
+PRELUDE = (
+    """
 import ctypes, errno, json, os, struct
 NR = {numbers!r}
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
-""" + RAW + """
+"""
+    + RAW
+    + """
 KEY, NAME = {key}, b"{name}"
 
 def attached(fill=None):
@@ -40,6 +43,7 @@ def queued():
     size = raw("mq_timedreceive", raw("mq_open", NAME, os.O_RDWR | os.O_NONBLOCK, 0, None), buffer, 8192, None, None)
     return buffer.raw[:size].decode()
 """
+)
 
 MAKE = """
 raw("shmget", KEY, 4096, 0o1600)
@@ -67,7 +71,8 @@ for go in (
         pass  # taken away by the attack already
 """
 
-ATTACK = """
+ATTACK = (
+    """
 WAYS = {
     "shared memory": attached,
     "semaphore": lambda: str(raw("semctl", raw("semget", KEY, 0, 0), 0, 12, 0)),  # GETVAL
@@ -81,7 +86,9 @@ WAYS = {
     "queue removed": lambda: str(raw("mq_unlink", NAME)),
 }
 told = {}
-""" + REPORT
+"""
+    + REPORT
+)
 
 
 def test_objects_of_other_programs_in_memory_are_out_of_reach(workspace: Path) -> None:

@@ -33,7 +33,8 @@ while True:
     signal.pause()
 """
 
-CODE = """
+CODE = (
+    """
 import ctypes, errno, fcntl, json, os, resource, select, signal, socket, struct, sys
 NR, AT_FDCWD = {numbers!r}, -100
 target, address, opened, log = {target}, {address}, {opened}, {log!r}
@@ -44,7 +45,9 @@ if target < 0:  # inside: the broker, which is the parent, or its parent, the la
     target = parent if target == -1 else launcher
 first = signal.SIGRTMIN
 
-""" + RAW + """
+"""
+    + RAW
+    + """
 def info(number):
     fields = struct.pack("=iiiiii", number, 0, -1, 0, os.getpid(), os.getuid())  # siginfo_t, SI_QUEUE
     return ctypes.create_string_buffer(fields.ljust(128, b"\\0"))
@@ -173,6 +176,7 @@ open("proof", "w").close()
 os.chmod("proof", 0o640)  # the broker still answers
 print(json.dumps(told))
 """
+)
 
 # Those that come back with an answer of Linux's own, although nothing came of them.
 QUIET = {"signal: owner", "signal: owner group", "signal: owner thread", "signal: ioctl", "signal: ioctl, socket"}

@@ -101,10 +101,13 @@ def test_what_never_enters_by_itself(name: str) -> None:
     assert "outside" not in outside.values()
 
 
-@pytest.mark.parametrize("name", words("""
+@pytest.mark.parametrize(
+    "name",
+    words("""
     PATH LANG LC_ALL LC_CTYPE TZ TERM COLUMNS SSL_CERT_FILE REQUESTS_CA_BUNDLE OMP_NUM_THREADS MKL_NUM_THREADS
     OPENBLAS_NUM_THREADS NUMEXPR_MAX_THREADS VIRTUAL_ENV CONDA_PREFIX PYTHONHASHSEED CUDA_VISIBLE_DEVICES
-    MPLBACKEND"""))
+    MPLBACKEND"""),
+)
 def test_what_enters(name: str) -> None:
     assert enters(name)
 
@@ -143,18 +146,24 @@ def test_refused_for_writing_whatever_it_is(path: str) -> None:
     assert refused(path, writable=True)
 
 
-@pytest.mark.parametrize("path", words("""
+@pytest.mark.parametrize(
+    "path",
+    words("""
     / /home /home/ana /etc /proc /dev /run /var /tmp /var/tmp /home/ana/.ssh /home/ana/.ssh/id_ed25519 /home/ana/.local
     /home/ana/.local/share /home/ana/.local/share/jupyter/runtime /home/ana/.config /home/ana/.cache
-    /home/ana/.git-credentials /home/ana/logs /srv/jupyter-runtime/kernel-2.json /srv/k /dev/pts /dev/input"""))
+    /home/ana/.git-credentials /home/ana/logs /srv/jupyter-runtime/kernel-2.json /srv/k /dev/pts /dev/input"""),
+)
 def test_refused_for_reading_too(path: str) -> None:
     assert refused(path, writable=False)
 
 
-@pytest.mark.parametrize("path", words("""
+@pytest.mark.parametrize(
+    "path",
+    words("""
     /usr /usr/lib /usr/local/bin /etc/cron.d /sys /sys/fs/cgroup /proc/self /run/user/1000 /home/ana/project
     /home/ana/project/.venv /home/ana/project/.venv/lib/python3.11/site-packages /home/ana/.pyenv/versions/3.11.7/lib
-    /opt/sandboxed /opt/sandboxed/src/pkg /home/ana/policies /home/ana/.config/app /home/ana/.local/bin"""))
+    /opt/sandboxed /opt/sandboxed/src/pkg /home/ana/policies /home/ana/.config/app /home/ana/.local/bin"""),
+)
 def test_refused_for_writing_only(path: str) -> None:
     assert refused(path, writable=True)
     assert not refused(path, writable=False)

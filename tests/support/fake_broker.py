@@ -39,9 +39,7 @@ class FakeBroker:
         environment = {**os.environ, "TMPDIR": private, "IPYTHONDIR": f"{private}/ipython"}
         environment["SANDBOXED_KERNEL_POLICY_TEXT"] = "[network]\nallow = []"
         fds = tuple(back.listeners.values())
-        self.child = subprocess.Popen(
-            command, pass_fds=fds, env=environment, process_group=0, stdin=subprocess.DEVNULL
-        )
+        self.child = subprocess.Popen(command, pass_fds=fds, env=environment, process_group=0, stdin=subprocess.DEVNULL)
         back.close_listeners()
         self.cell: str | None = None  # that began last
 
@@ -122,9 +120,12 @@ def main() -> int:
                 pass
             os._exit(0)
         theirs.close()
-        return Relay(front, back, ours, options=RelayOptions(
-            active_content=args.active_content, not_enforced=tuple(args.not_enforced)
-        )).run()
+        return Relay(
+            front,
+            back,
+            ours,
+            options=RelayOptions(active_content=args.active_content, not_enforced=tuple(args.not_enforced)),
+        ).run()
     except SandboxError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -1,9 +1,9 @@
 """Does: a sandboxed program that the test watches, stops and kills while it runs.
 
-    with Living(code, workspace=workspace) as program:
-        program.line()                  # what it printed
-        os.kill(program.broker, signal.SIGKILL)
-        wait_until(program.is_gone, "the end of everything inside")
+with Living(code, workspace=workspace) as program:
+    program.line()                  # what it printed
+    os.kill(program.broker, signal.SIGKILL)
+    wait_until(program.is_gone, "the end of everything inside")
 """
 
 from __future__ import annotations

@@ -123,9 +123,7 @@ def run_outside(
     return _run([sys.executable, "-c", code], workspace, env, timeout, stdin)
 
 
-def _run(
-    command: Sequence[str], cwd: Path, env: Mapping[str, str] | None, timeout: float, stdin: str | None
-) -> Result:
+def _run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None, timeout: float, stdin: str | None) -> Result:
     process = subprocess.Popen(
         command,
         cwd=cwd,

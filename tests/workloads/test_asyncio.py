@@ -10,7 +10,8 @@ pytestmark = pytest.mark.container
 
 
 def test_await_and_tasks(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 import asyncio
 async def later(n):
     await asyncio.sleep(0.01 * (3 - n))
@@ -20,18 +21,23 @@ woken = asyncio.Event()
 await asyncio.to_thread(loop.call_soon_threadsafe, woken.set)
 await asyncio.wait_for(woken.wait(), 10)
 print(await asyncio.gather(*map(later, range(3))), "woken")
-""") == "[0, 1, 2] woken"
+""")
+        == "[0, 1, 2] woken"
+    )
 
 
 def test_subprocesses(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 import asyncio
 from asyncio.subprocess import PIPE
 process = await asyncio.create_subprocess_exec("tr", "a-z", "A-Z", stdin=PIPE, stdout=PIPE)
 told, _ = await process.communicate(b"hello\\n")
 shell = await asyncio.create_subprocess_shell("exit 7")
 print(told, process.returncode, await shell.wait())
-""") == "b'HELLO\\n' 0 7"
+""")
+        == "b'HELLO\\n' 0 7"
+    )
 
 
 def test_servers_and_streams_over_tcp_and_unix(both: Both) -> None:

@@ -65,10 +65,13 @@ git -C clone ls-files --stage | cut -c1-6
 
 
 def test_a_virtual_environment_in_the_folder(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 %%bash
 python3 -m venv --without-pip own && own/bin/python -c 'import sys; print(sys.prefix.endswith("/own"))'
-""") == "True"
+""")
+        == "True"
+    )
 
 
 def test_an_archive_keeps_modes_and_times(both: Both) -> None:

@@ -47,14 +47,17 @@ plt.show()
 
 
 def test_sqlite(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 import sqlite3
 with sqlite3.connect("numbers.db") as db:
     mode = db.execute("pragma journal_mode = wal").fetchone()[0]
     db.execute("create table if not exists n (i integer)"), db.execute("delete from n")
     db.executemany("insert into n values (?)", [(i,) for i in range(100)])
 print(mode, sqlite3.connect("numbers.db").execute("select sum(i) from n").fetchall())
-""") == "wal [(4950,)]"
+""")
+        == "wal [(4950,)]"
+    )
 
 
 def test_tqdm(both: Both) -> None:
@@ -80,8 +83,10 @@ def test_tqdm_as_a_widget(both: Both) -> None:
 
 def test_a_widget_takes_a_value_from_the_frontend_and_answers(both: Both) -> None:
     for kernel in (both.plain, both.inside):
-        opened = kernel.run("import ipywidgets; slider = ipywidgets.IntSlider(5, 0, 9); doubled = []\n"
-                            "slider.observe(lambda change: doubled.append(change.new * 2), 'value'); slider")
+        opened = kernel.run(
+            "import ipywidgets; slider = ipywidgets.IntSlider(5, 0, 9); doubled = []\n"
+            "slider.observe(lambda change: doubled.append(change.new * 2), 'value'); slider"
+        )
         view = opened.displays[-1]["content"]["data"]["application/vnd.jupyter.widget-view+json"]
         update = {"comm_id": view["model_id"], "data": {"method": "update", "state": {"value": 8}, "buffer_paths": []}}
         kernel.client.shell_channel.send(kernel.client.session.msg("comm_msg", update))

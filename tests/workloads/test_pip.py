@@ -66,11 +66,14 @@ def test_a_package_comes_is_replaced_and_goes(both: Both, site: Site) -> None:
     # What it needs was there already, outside, and was not fetched once more.
     assert not [request for request in site.https.requests[asked:] if "/tqdm-" in request.path]
     # From code, as many notebooks do it; nothing says which version, but there is a newer one.
-    tell(both, """
+    tell(
+        both,
+        """
 import subprocess, sys
 options = ["-q", "--upgrade", "--index-url", HTTPS + "/simple"]
 subprocess.check_call([sys.executable, "-m", "pip", "install", *options, "--no-deps", "greeter"])
-""")
+""",
+    )
     assert tell(both, "!greeter") == "greeter 2.0"
     both.inside.run("%pip uninstall --yes --quiet greeter")
     assert "No module named 'greeter'" in tell(both, FRESH + "'import greeter'")
@@ -85,11 +88,14 @@ def test_a_package_of_the_environment_can_be_replaced_inside_only(both: Both) ->
 
 
 def test_an_environment_that_the_notebook_made_is_left_its_own_pip(both: Both) -> None:
-    told = tell(both, """
+    told = tell(
+        both,
+        """
 %%bash -s {HTTPS}
 set -e
 rm -rf env && /usr/bin/python3 -m venv env
 env/bin/pip install -q --index-url "$1/simple" --no-deps greeter
 env/bin/python -c 'import greeter, sys; print(greeter.__file__.startswith(sys.prefix))'
-""")
+""",
+    )
     assert told == "True"

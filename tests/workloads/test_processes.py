@@ -98,13 +98,16 @@ with SharedMemoryManager(ctx=context) as manager:
 
 
 def test_concurrent_futures(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 import work
 from concurrent.futures import ProcessPoolExecutor
 with ProcessPoolExecutor(2) as pool:
     failed = pool.submit(int, "no number").exception()
     print(list(pool.map(work.square, range(3))), type(failed).__name__)
-""") == "[0, 1, 4] ValueError"
+""")
+        == "[0, 1, 4] ValueError"
+    )
 
 
 def test_output_of_forked_children(both: Both) -> None:
@@ -121,10 +124,13 @@ import time; time.sleep(0.3)  # it travels by another way than ours
 
 
 def test_a_child_that_fails_is_seen_to_fail(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 import os, signal, subprocess, sys
 code = subprocess.run([sys.executable, "-c", "raise SystemExit(3)"]).returncode
 child = subprocess.Popen(["sleep", "60"])
 child.send_signal(signal.SIGKILL)
 print(code, child.wait())
-""") == "3 -9"
+""")
+        == "3 -9"
+    )

@@ -28,12 +28,15 @@ for url in (HTTP + "/hello", HTTPS + "/hello"):
 
 
 def test_httpx_in_asyncio(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 import asyncio, httpx
 async with httpx.AsyncClient() as client:
     answers = await asyncio.gather(*(client.get(HTTPS + "/hello") for _ in range(20)))
 print(len(answers), {answer.text for answer in answers})
-""") == "20 {'hello from the site\\n'}"
+""")
+        == "20 {'hello from the site\\n'}"
+    )
 
 
 def test_pandas_reads_from_there(both: Both) -> None:
@@ -45,7 +48,8 @@ def test_curl(both: Both) -> None:
 
 
 def test_http_server_of_its_own(both: Both) -> None:
-    assert both.say("""
+    assert (
+        both.say("""
 import http.server, threading, pathlib, requests, functools
 pathlib.Path("index.html").write_text("own page")
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -55,7 +59,9 @@ with http.server.ThreadingHTTPServer(("", 0), Quiet) as server:
     answer = requests.get(f"http://localhost:{server.server_port}/index.html", timeout=20)
     server.shutdown()
 print(answer.status_code, answer.text)
-""") == "200 own page"
+""")
+        == "200 own page"
+    )
 
 
 def test_flask(both: Both) -> None:
@@ -70,7 +76,8 @@ def double():
     return {"twice": request.json["n"] * 2}
 app.run(port=int(sys.argv[1]))
 """)
-    assert both.say("""
+    assert (
+        both.say("""
 import requests, socket, subprocess, sys, time
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
@@ -87,4 +94,6 @@ while True:
         time.sleep(0.05)
 server.terminate(), server.wait()
 print(answer.json())
-""") == "{'twice': 42}"
+""")
+        == "{'twice': 42}"
+    )

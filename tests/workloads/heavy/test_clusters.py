@@ -98,7 +98,8 @@ def test_ray(both: Both) -> None:
     """Only where it is told not to use /tmp, and not to look into /dev/shm: docs/compatibility.md. Whether it runs in a
     cloud it asks in any case.
     """
-    told = both.say("""
+    told = both.say(
+        """
 import logging, os, tempfile
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", GRPC_VERBOSITY="NONE")
 import ray
@@ -122,5 +123,7 @@ try:
     print(ray.get([square.remote(n) for n in range(5)]), ray.get([counter.add.remote() for _ in range(3)])[-1])
 finally:
     ray.shutdown()
-""", refused=["169.254.169.254", "metadata.google.internal"])
+""",
+        refused=["169.254.169.254", "metadata.google.internal"],
+    )
     assert told == "[0, 1, 4, 9, 16] 3"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from sandboxed_kernel.notices.desk import COMM_TARGET
+from sandboxed_kernel.notices.board import COMM_TARGET
 from sandboxed_kernel.notices.events import SCHEMA_VERSION, Event, Kind
 from sandboxed_kernel.notices.render import MIME, text
 

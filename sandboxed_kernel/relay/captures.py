@@ -2,9 +2,9 @@
 
 A page gives the outputs of the request that an Output widget names in ``msg_id`` to that widget, and to nobody else
 (``OutputModel.reset_msg_id`` of @jupyter-widgets/jupyterlab-manager, ``nbclient/output_widget.py``). The widget may be
-shown in another place, in none, or be closed, and would keep a notice there. So ``msg_id`` is not the kernel's to say:
-it is taken out of the kernel's messages and said by the relay, one change to a message, which takes it back for as long
-as a notice needs. What a page was told is then exactly what is remembered here.
+shown in another place, in none, or be closed, and would keep a notice there. The relay therefore
+strips ``msg_id`` from the kernel's messages and sends it itself, one change to a message, so that it can release the
+capture around each notice. What a page was sent is then exactly what is remembered here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sandboxed_kernel.notices.desk import Saying
-from sandboxed_kernel.relay.messages import Json, Message
+from sandboxed_kernel.notices.board import IopubMessage
+from sandboxed_kernel.relay.messages import Json
 
 MAX_CAPTURES = 32  # at a time; each costs two messages per notice. Beyond them, outputs stay in their cell
 
@@ -24,52 +24,52 @@ class Captures:
     def __init__(self) -> None:
         self._parents: dict[str, Json] = {}  # comm -> header of the request whose outputs it takes; oldest first
 
-    def take(self, message: Message, content: Json) -> list[Saying]:
-        """Takes ``msg_id`` out of a comm message of the kernel's. Gives what to say before that message, which may turn
-        out to be one that is not passed on.
+    def take(self, msg_type: str, content: Json, parent: Json) -> list[IopubMessage]:
+        """Takes ``msg_id`` out of a comm message of the kernel's. Gives what to publish before that message, which may
+        turn out to be one that is not passed on.
         """
         data = content.get("data")
         if not isinstance(data, dict):
             return []
-        wanted, said = _without_msg_id(data)
+        wanted, was_there = _without_msg_id(data)
         comm = str(content.get("comm_id"))
-        if message.msg_type != "comm_msg":
+        if msg_type != "comm_msg":
             # Opened: pages heed no msg_id then, and a widget that had this id before is out of reach from now on.
             # Closed: out of reach too.
             return self._leave(comm)
-        if not said or data.get("method") != "update" or wanted == self._captured(comm):
+        if not was_there or data.get("method") != "update" or wanted == self._captured(comm):
             return []
-        return self._leave(comm) + self._begin(comm, wanted, message.parent)
+        return self._leave(comm) + self._begin(comm, wanted, parent)
 
     def _captured(self, comm: str) -> str:
         return str(self._parents[comm]["msg_id"]) if comm in self._parents else ""
 
-    def _begin(self, comm: str, wanted: Any, parent: Json) -> list[Saying]:
+    def _begin(self, comm: str, wanted: Any, parent: Json) -> list[IopubMessage]:
         # nbclient hears a capture only if its parent is the cell, which with ipywidgets it is. With another parent one
         # client would believe in the capture and another would not.
         if not wanted or parent.get("msg_id") != wanted or len(self._parents) >= MAX_CAPTURES:
             return []
         self._parents[comm] = parent
-        return [_saying(comm, parent, wanted)]
+        return [_change(comm, parent, wanted)]
 
-    def _leave(self, comm: str) -> list[Saying]:
+    def _leave(self, comm: str) -> list[IopubMessage]:
         if comm not in self._parents:
             return []
         before, after = self.around([self._captured(comm)])
         del self._parents[comm]
-        return before + [saying for saying in after if saying.content["comm_id"] != comm]
+        return before + [message for message in after if message.content["comm_id"] != comm]
 
-    def around(self, cells: Iterable[Any]) -> tuple[list[Saying], list[Saying]]:
-        """What to say before and after something that must be seen in these cells (``msg_id``)."""
+    def around(self, cells: Iterable[Any]) -> tuple[list[IopubMessage], list[IopubMessage]]:
+        """What to publish before and after something that must be seen in these cells (``msg_id``)."""
         wanted = set(cells)
         taken = [(comm, parent) for comm, parent in self._parents.items() if parent["msg_id"] in wanted]
         # The last first: nbclient keeps a stack of them for each cell, and insists.
-        before = [_saying(comm, parent, "") for comm, parent in reversed(taken)]
-        return before, [_saying(comm, parent, str(parent["msg_id"])) for comm, parent in taken]
+        before = [_change(comm, parent, "") for comm, parent in reversed(taken)]
+        return before, [_change(comm, parent, str(parent["msg_id"])) for comm, parent in taken]
 
 
 def _without_msg_id(data: Json) -> tuple[Any, bool]:
-    """What ``msg_id`` was said, and whether one was. Also from the answer to a page that asks for all states."""
+    """The ``msg_id`` taken out, and whether there was one. Also from the answer to a page that asks for all states."""
     states = data.get("states")
     for described in states.values() if isinstance(states, dict) else ():
         state = described.get("state") if isinstance(described, dict) else None
@@ -81,6 +81,6 @@ def _without_msg_id(data: Json) -> tuple[Any, bool]:
     return state.pop("msg_id"), True
 
 
-def _saying(comm: str, parent: Json, msg_id: str) -> Saying:
+def _change(comm: str, parent: Json, msg_id: str) -> IopubMessage:
     data = {"method": "update", "state": {"msg_id": msg_id}, "buffer_paths": []}
-    return Saying("comm_msg", {"comm_id": comm, "data": data}, parent)
+    return IopubMessage("comm_msg", {"comm_id": comm, "data": data}, parent)

@@ -16,7 +16,8 @@ import zmq
 from sandboxed_kernel.relay import answers, channels, messages
 from sandboxed_kernel.relay.channels import Outlet, Socket
 from sandboxed_kernel.relay.connection import FrontConnection
-from sandboxed_kernel.relay.messages import Frame, Json, Message, Signer, write_object
+from sandboxed_kernel.relay.messages import Frame, Json, Signer, Verified, write_object
+from sandboxed_kernel.relay.schema import Checked
 
 
 class Front:
@@ -49,9 +50,9 @@ class Front:
     def receive(self, channel: str) -> list[Frame] | None:
         return self.channels[channel].receive()
 
-    def verify(self, frames: Sequence[Frame]) -> Message:
+    def verify(self, frames: Sequence[Frame]) -> Verified:
         """Raises Unusable."""
-        return messages.verify(frames, self._signer)
+        return Verified(frames, self._signer)
 
     def header(self, msg_type: str) -> Json:
         self._count += 1
@@ -68,7 +69,7 @@ class Front:
 
     def publish(self, msg_type: str, content: Json, parent: Json) -> None:
         """One message of our own on iopub."""
-        self._publish([msg_type.encode()], self._parts(msg_type, content, parent))
+        self._publish([msg_type.encode()], self._parts(msg_type, content, parent, {}))
 
     def _publish(self, topic: Sequence[Frame], parts: list[Frame]) -> None:
         self._outlet.send_own(messages.frames(topic, parts, [], self._signer), time.monotonic())
@@ -82,23 +83,31 @@ class Front:
 
     def reply(self, channel: str, msg_type: str, content: Json, identities: Sequence[Frame], parent: Json) -> None:
         """One message of our own to one client."""
-        self.pass_reply(channel, identities, self._parts(msg_type, content, parent), [])
+        self._send(channel, identities, self._parts(msg_type, content, parent, {}))
 
-    def pass_output(self, topic: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame]) -> None:
-        self._outlet.send_output(messages.frames(topic, parts, buffers, self._signer))
+    def pass_output(self, message: Checked) -> None:
+        """To every client that has room, under a header of ours: ids, dates and sessions are not the sandbox's."""
+        parts = self._parts(message.msg_type, message.content, message.parent, message.metadata)
+        topic = [message.msg_type.encode()]
+        self._outlet.send_output(messages.frames(topic, parts, message.buffers, self._signer))
 
-    def pass_reply(self, channel: str, to: Sequence[Frame], parts: list[Frame], buffers: Sequence[Frame]) -> None:
-        self.channels[channel].send(messages.frames(to, parts, buffers, self._signer))
+    def pass_reply(self, channel: str, message: Checked, identities: Sequence[Frame]) -> None:
+        """Likewise, to the client that asked."""
+        parts = self._parts(message.msg_type, message.content, message.parent, message.metadata)
+        self._send(channel, identities, parts)
 
-    def answer(self, channel: str, request: Message, content: Json) -> None:
+    def _send(self, channel: str, identities: Sequence[Frame], parts: list[Frame]) -> None:
+        self.channels[channel].send(messages.frames(identities, parts, [], self._signer))
+
+    def answer(self, channel: str, request: Verified, content: Json) -> None:
         """A request answered in the kernel's stead, with the busy and idle that a client waits for."""
         self.publish("status", {"execution_state": "busy"}, request.header)
         reply = request.msg_type.removesuffix("request") + "reply"
         self.reply(channel, reply, content, request.identities, request.header)
         self.publish("status", {"execution_state": "idle"}, request.header)
 
-    def _parts(self, msg_type: str, content: Json, parent: Json) -> list[Frame]:
-        return [write_object(self.header(msg_type)), write_object(parent), b"{}", write_object(content)]
+    def _parts(self, msg_type: str, content: Json, parent: Json, metadata: Json) -> list[Frame]:
+        return [write_object(part) for part in (self.header(msg_type), parent, metadata, content)]
 
     def echo_heartbeat(self) -> None:
         """As ipykernel's thread does (heartbeat.py); here it also answers for a kernel that is stuck."""
@@ -116,7 +125,7 @@ class Front:
                 name = topic.decode()
             except UnicodeDecodeError:
                 continue
-            parts = self._parts("iopub_welcome", {"subscription": name}, {})
+            parts = self._parts("iopub_welcome", {"subscription": name}, {}, {})
             self._publish([topic] if topic else [], parts)
 
 

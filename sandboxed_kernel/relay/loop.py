@@ -19,18 +19,20 @@ import zmq
 
 from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.notices import channel as words
-from sandboxed_kernel.notices.desk import Desk, Saying
+from sandboxed_kernel.notices.board import IopubMessage, NoticeBoard
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.records import Record, made
-from sandboxed_kernel.relay import answers, channels, endings, messages, rules
+from sandboxed_kernel.relay import answers, channels, endings, messages, rules, schema
 from sandboxed_kernel.relay.captures import Captures
 from sandboxed_kernel.relay.cells import Cell, Cells
 from sandboxed_kernel.relay.channels import Channel, Waiting
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
 from sandboxed_kernel.relay.content import Cleaner
 from sandboxed_kernel.relay.front import Front, installed_versions
-from sandboxed_kernel.relay.messages import Message, Signer, Unusable, write_object
+from sandboxed_kernel.relay.messages import Claimed, Json, Signer, Unusable, Verified
 from sandboxed_kernel.relay.refusal import serve
+from sandboxed_kernel.relay.requests import Request, Requests
+from sandboxed_kernel.relay.schema import Checked
 from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
 
 BATCH = 64  # messages of one socket before the others have their turn
@@ -39,7 +41,7 @@ RETRY = 0.005  # seconds between attempts while a client has no room
 DRAIN = 2.0  # seconds at most for what the kernel said before it ended
 SIGNALLED = 0.1  # seconds at most for the broker to pass a signal on
 SHUTDOWN = 4.0  # seconds between a shutdown_request and the end of a kernel that does not heed it
-SILENT_CHECK_BYTES = 1 << 20  # a larger request is taken for a visible cell without being parsed twice
+DROPS_SHOWN = 5  # outputs of one cell whose loss is shown in it
 
 _ERROR_NAMES = {error.exit_code: error.__name__ for error in (PolicyError, HostError)}
 
@@ -82,8 +84,10 @@ class Relay:
         # It reads quickly, or is in a state where waiting longer does not help. Receiving never waits.
         self._broker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
         self._cells = Cells()
+        self._requests = Requests()
+        self._drops: tuple[str, int] = ("", 0)  # of the cell that lost an output last: how many
         self._unsaid = self._options.not_enforced
-        self._desk = Desk(lambda: os.urandom(16).hex())
+        self._board = NoticeBoard(lambda: os.urandom(16).hex())
         self._cleaner = Cleaner(self._options.active_content)
         self._captures = Captures()
         self._alive = False  # the kernel has said something
@@ -92,7 +96,15 @@ class Relay:
         self._exit_code: int | None = None
         self._signals_on_the_way = 0
         self._failed: words.Failed | None = None
-        self.messages_refused = 0  # of the kernel, for the log and the tests
+        self.messages_refused = 0  # for the log and the tests
+        # Beside the message itself, by its type: before it, since clients that stop listening at the end of a cell must
+        # have been told everything by then; and after it, when the cell's outputs are as a page has them.
+        self._before: dict[str, Callable[[Checked], None]] = {"execute_reply": self._settle}
+        self._after: dict[str, Callable[[Checked], None]] = {
+            "execute_reply": self._cell_answered,
+            "clear_output": self._cell_cleared,
+            **dict.fromkeys(rules.LISTED, self._output_listed),
+        }
 
     def run(self) -> int:
         """Until the confined kernel has ended. Gives the exit code to pass on."""
@@ -138,7 +150,7 @@ class Relay:
         if blocked:
             self._front.flush()
         now = time.monotonic()
-        self._say(self._desk.update(now))
+        self._say(self._board.update(now))
         if self._end_at is not None and now > self._end_at:
             self._end_at = None
             self._tell_broker(words.End())
@@ -146,7 +158,7 @@ class Relay:
     def _patience(self, blocked: bool) -> float | None:
         """Seconds until something is due without a message; None: nothing is, so nothing wakes us."""
         now = time.monotonic()
-        waits = [self._desk.due(now), RETRY if blocked else None, None if self._end_at is None else self._end_at - now]
+        waits = [self._board.due(now), RETRY if blocked else None, None if self._end_at is None else self._end_at - now]
         due = min((wait for wait in waits if wait is not None), default=None)
         return None if due is None else max(0.0, due) + 0.001
 
@@ -166,10 +178,10 @@ class Relay:
             if not channel.has_input():
                 return
 
-    def _handle_request(self, channel: str, message: Message) -> None:
+    def _handle_request(self, channel: str, message: Verified) -> None:
         action = rules.FROM_FRONT[channel].get(message.msg_type)
         if action is None:
-            raise Unusable(f"{message.msg_type[:64]!r} does not go over {channel}")
+            raise Unusable("of a type that does not go over this channel")
         if action == "answer":
             self._answer(channel, message)
             return
@@ -177,33 +189,33 @@ class Relay:
             return  # a client that has no handler for our target closes the comm; the kernel knows none of it
         if message.msg_type == "shutdown_request":
             self._ending, self._end_at = -1, time.monotonic() + SHUTDOWN
+        if channel != "stdin":
+            self._requests.forwarded(_request(channel, message))
         if action == "cell":
             self._begin(channel, message)
         self._to_kernel(channel, message)
 
-    def _to_kernel(self, channel: str, message: Message) -> None:
+    def _to_kernel(self, channel: str, message: Verified) -> None:
         frames = messages.frames(message.identities, message.parts, message.buffers, self._back_signer)
         self._back[channel].send(frames)
 
-    def _answer(self, channel: str, request: Message) -> None:
+    def _answer(self, channel: str, request: Verified) -> None:
         if request.msg_type == "interrupt_request":
             self._interrupt()
-            content: messages.Json = {"status": "ok"}
+            content: Json = {"status": "ok"}
         elif request.msg_type == "connect_request":
             content = answers.connect(self._front.connection.ports)
         else:
             content = answers.kernel_info(self._options.versions or installed_versions(), self._options.not_enforced)
         self._front.answer(channel, request, content)
 
-    def _begin(self, channel: str, message: Message) -> None:
-        # A request that is large enough to matter is a cell, not an extension's silent probe.
-        small = len(message.parts[3]) <= SILENT_CHECK_BYTES
-        silent = small and message.content().get("silent") is True
+    def _begin(self, channel: str, message: Verified) -> None:
         subshell = message.header.get("subshell_id")
         name = subshell if isinstance(subshell, str) else None
         running = self._cells.running_visible()
         # Requests on control run beside those on shell, so they are a queue of their own.
         queue = name if channel == "shell" else f"control {name}"
+        silent = message.content().get("silent") is True
         self._cells.forwarded(Cell(message.msg_id, message.header, tuple(message.identities), queue, silent))
         if running is None:
             self._announce()
@@ -214,13 +226,13 @@ class Relay:
         if cell is not None:
             self._tell_broker(words.CellBegan(cell.msg_id))
             self._say_what_is_not_enforced(cell)
-            self._say(self._desk.cell_began(cell.header))
+            self._say(self._board.cell_began(cell.header))
 
     def _say_what_is_not_enforced(self, cell: Cell) -> None:
         """In the first cell: few people see a kernel's banner."""
         for sentence in self._unsaid:
             text = f"[sandbox] NOT ENFORCED, as the policy's best_effort says: {sentence}\n"
-            self._say([Saying("stream", {"name": "stderr", "text": text}, cell.header)])
+            self._say([IopubMessage("stream", {"name": "stderr", "text": text}, cell.header)])
         self._unsaid = ()
 
     # --- kernel to front ---------------------------------------------------------------------------------------------
@@ -236,57 +248,134 @@ class Relay:
                 return
             self._alive = True
             try:
-                self._pass_on(name, messages.read(frames))
-            except Exception:  # noqa: BLE001 - whatever the sandbox provoked: that message is dropped, and we live on
+                message = Claimed(frames)
+            except Unusable:
                 self.messages_refused += 1
+            else:
+                self._pass_on_or_drop(name, message)
             if not channel.has_input() or time.monotonic() > end:
                 return
 
-    def _pass_on(self, channel: str, message: Message) -> None:
-        action = rules.judge(channel, message)
-        if action == "swallow":
-            return
+    def _pass_on_or_drop(self, channel: str, message: Claimed) -> None:
+        try:
+            self._pass_on(channel, message)
+        except Unusable as error:
+            self._drop(channel, message, str(error))
+        except Exception:  # noqa: BLE001 - whatever the sandbox provoked: that message is dropped, and we live on
+            self._drop(channel, message, "of a form that is not understood")
+
+    def _pass_on(self, channel: str, message: Claimed) -> None:
+        match rules.judge(channel, message):
+            case "swallow":
+                pass
+            case "status":
+                self._pass_state(schema.state(message.content()), message.parent_id)
+            case "shutdown":
+                self._pass_output(self._checked(message, self._requests.shutdown()))
+            case "ask":
+                self._ask(message)
+            case "reply" | "clean reply" as action:
+                request = self._requests.waiting(channel, message.msg_type, message.parent_id)
+                checked = self._checked(message, request.header, clean=action == "clean reply")
+                self._pass_reply(request, checked)
+            case action:
+                parent = self._requests.header(message.parent_id) or schema.check_parent(message.parent)
+                checked = self._checked(message, parent, clean=action != "pass")
+                if action == "comm":
+                    self._publish(self._captures.take(checked.msg_type, checked.content, parent))
+                self._pass_output(checked)
+
+    def _checked(self, message: Claimed, parent: Json, *, clean: bool = False) -> Checked:
+        """What of a message may reach a client. Raises Unusable."""
         content = message.content()
-        if rules.is_late(message, content):
-            return
         if rules.is_forged(content):
             raise Unusable("speaks for the supervisor")
-        if action != "pass":
-            rules.drop_our_mime(content, message.parts[3])
-            self._cleaner.clean(message.msg_type, content)
-        if action == "comm":
-            self._publish(self._captures.take(message, content))
-        header = messages.own_header(message.header, self._front.session)
-        parent, metadata = (messages.write_anew(bytes(part)) for part in message.parts[1:3])
-        parts: list[messages.Frame] = [write_object(header), parent, metadata, write_object(content)]
-        self._settle(message, content)
-        if channel == "iopub":
-            self._front.pass_output(message.identities[:1], parts, message.buffers)
-        else:
-            self._front.pass_reply(channel, message.identities, parts, message.buffers)
-        self._after(message, content)
+        checked = schema.check(message.msg_type, content, parent, message.metadata(), message.buffers)
+        if clean:
+            rules.drop_our_mime(checked.content, message.parts[3])
+            self._cleaner.clean(checked.msg_type, checked.content)
+        return checked
 
-    def _settle(self, message: Message, content: messages.Json) -> None:
-        """Clients that stop listening at the end of a cell must have heard everything by then."""
-        if message.msg_type == "execute_reply" or content.get("execution_state") == "idle":
-            self._say(self._desk.settle(message.parent_id))
+    def _pass_output(self, message: Checked) -> None:
+        self._front.pass_output(message)
+        if message.msg_type in self._after:
+            self._after[message.msg_type](message)
 
-    def _after(self, message: Message, content: messages.Json) -> None:
-        if message.msg_type == "execute_reply":
-            before = self._cells.running_visible()
-            self._cells.answered(message.parent_id)
-            if self._cells.running_visible() is not before:
-                self._announce()
-        elif content.get("execution_state") == "idle" and message.msg_type == "status":
-            self._cells.idle(message.parent_id)
-        elif message.msg_type == "clear_output":
-            if not self._captures.around([message.parent_id])[0]:  # else a widget is cleared, not the cell
-                self._cells.cleared(message.parent_id)
-            self._say(self._desk.cleared(message.parent_id, time.monotonic()))
-        elif message.msg_type in rules.LISTED:
-            stream = str(content.get("name")) if message.msg_type == "stream" else None
-            cell = self._cells.listed(message.parent_id, stream)
-            self._say(self._desk.keep_place(cell.header) if cell else ())
+    def _pass_reply(self, request: Request, message: Checked) -> None:
+        if message.msg_type in self._before:
+            self._before[message.msg_type](message)
+        if not request.allows_replacing:
+            for item in message.content.get("payload", ()):
+                item.pop("replace", None)  # then what it writes is a cell of its own, below
+        self._front.pass_reply(request.channel, message, request.identities)
+        is_idle = self._requests.replied(request)
+        if message.msg_type in self._after:
+            self._after[message.msg_type](message)
+        if is_idle:
+            self._publish_idle(request.header)
+
+    def _ask(self, message: Claimed) -> None:
+        """The running cell asks the user who runs it for input."""
+        request = self._requests.input_for(message.parent_id)
+        if all(cell.msg_id != request.msg_id for cell in self._cells.running()):
+            raise Unusable("asks for input before its turn")
+        self._front.pass_reply("stdin", self._checked(message, request.header), request.identities)
+
+    def _pass_state(self, state: str, msg_id: str) -> None:
+        """Said by us, so that no client with little room misses it."""
+        header = self._requests.header(msg_id)
+        for each in self._requests.states(state, msg_id):
+            if header is not None and each == "idle":
+                self._publish_idle(header)
+            elif header is not None:
+                self._front.publish("status", {"execution_state": each}, header)
+
+    def _publish_idle(self, parent: Json) -> None:
+        msg_id = str(parent.get("msg_id"))
+        self._say(self._board.settle(msg_id))
+        self._front.publish("status", {"execution_state": "idle"}, parent)
+        self._cells.idle(msg_id)
+
+    def _drop(self, channel: str, message: Claimed, reason: str) -> None:
+        """Nothing of a message can be passed on: who waits for it, or would see it, is told why."""
+        self.messages_refused += 1
+        if message.msg_type in rules.FROM_KERNEL[channel] and message.msg_type.endswith("_reply"):
+            self._reply_instead(channel, message, reason)
+        elif channel == "iopub" and message.msg_type in rules.LISTED:
+            header = self._requests.header(message.parent_id)
+            cell, dropped = self._drops
+            self._drops = (message.parent_id, dropped + 1 if cell == message.parent_id else 1)
+            if header is not None and self._drops[1] <= DROPS_SHOWN:
+                text = f"[sandbox] An output of this cell is not shown: {reason}.\n"
+                self._front.publish("stream", {"name": "stderr", "text": text}, header)
+
+    def _reply_instead(self, channel: str, message: Claimed, reason: str) -> None:
+        try:
+            request = self._requests.waiting(channel, message.msg_type, message.parent_id)
+        except Unusable:
+            return
+        content = schema.unreadable_reply(message.msg_type, reason)
+        self._pass_reply(request, schema.check(message.msg_type, content, request.header, {}, []))
+
+    def _settle(self, message: Checked) -> None:
+        self._say(self._board.settle(str(message.parent.get("msg_id"))))
+
+    def _cell_answered(self, message: Checked) -> None:
+        before = self._cells.running_visible()
+        self._cells.answered(str(message.parent.get("msg_id")))
+        if self._cells.running_visible() is not before:
+            self._announce()
+
+    def _cell_cleared(self, message: Checked) -> None:
+        msg_id = str(message.parent.get("msg_id"))
+        if not self._captures.around([msg_id])[0]:  # else a widget is cleared, not the cell
+            self._cells.cleared(msg_id)
+        self._say(self._board.cleared(msg_id, time.monotonic()))
+
+    def _output_listed(self, message: Checked) -> None:
+        stream = message.content["name"] if message.msg_type == "stream" else None
+        cell = self._cells.listed(str(message.parent.get("msg_id")), stream)
+        self._say(self._board.keep_place(cell.header) if cell else ())
 
     # --- broker ------------------------------------------------------------------------------------------------------
 
@@ -324,11 +413,11 @@ class Relay:
         self._options.on_event(word.event)
         cell = self._cells.attributed()
         heard = cell is not None and self._cells.is_heard(cell)
-        self._say(self._desk.report(word.event, cell.header if cell else None, heard=heard, now=time.monotonic()))
+        self._say(self._board.report(word.event, cell.header if cell else None, heard=heard, now=time.monotonic()))
         if word.number is not None:
             self._tell_broker(words.Published(word.number))
 
-    def _say(self, sayings: Iterable[Saying]) -> None:
+    def _say(self, sayings: Iterable[IopubMessage]) -> None:
         """What must be seen: neither given to a widget nor dropped as one output too many."""
         said = list(sayings)
         if said:
@@ -336,7 +425,7 @@ class Relay:
             self._front.reset_rate_limit()
             self._publish([*before, *said, *after])
 
-    def _publish(self, sayings: Iterable[Saying]) -> None:
+    def _publish(self, sayings: Iterable[IopubMessage]) -> None:
         for saying in sayings:
             self._front.publish(saying.msg_type, saying.content, saying.parent)
 
@@ -377,7 +466,7 @@ class Relay:
         self._drain()
         if self._ending is None:
             for cell in self._cells.running():
-                self._say(self._desk.settle(cell.msg_id))
+                self._say(self._board.settle(cell.msg_id))
             heads = {cell.msg_id for cell in self._cells.running()}
             for cell in self._cells.pending():
                 self._explain(cell, ending, ran=cell.msg_id in heads)
@@ -386,7 +475,7 @@ class Relay:
 
     def _explain(self, cell: Cell, ending: endings.Ending, *, ran: bool) -> None:
         if ran:
-            self._say([Saying("error", endings.error(ending), cell.header)])
+            self._say([IopubMessage("error", endings.error(ending), cell.header)])
         content = endings.reply(ending) if ran else {"status": "aborted"}
         self._front.reply(cell.channel, "execute_reply", content, cell.identities, cell.header)
         self._front.publish("status", {"execution_state": "idle"}, cell.header)
@@ -411,3 +500,15 @@ class Relay:
         self._kernel.close()
         self._front.close()
         self._context.term()
+
+
+def _request(channel: str, message: Verified) -> Request:
+    """Raises Unusable for a cell without code, which ipykernel drops."""
+    request = Request(message.msg_id, message.msg_type, channel, message.header, tuple(message.identities))
+    if message.msg_type == "execute_request":
+        code = message.content().get("code")
+        if not isinstance(code, str):
+            raise Unusable("a cell without code")
+        request.allows_input = message.content().get("allow_stdin") is True
+        request.allows_replacing = schema.asks_to_replace(code)
+    return request

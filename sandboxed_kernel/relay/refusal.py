@@ -17,7 +17,7 @@ from sandboxed_kernel.relay.cells import Cell
 from sandboxed_kernel.relay.channels import Channel, Socket, Waiting
 from sandboxed_kernel.relay.connection import FrontConnection
 from sandboxed_kernel.relay.front import Front, installed_versions
-from sandboxed_kernel.relay.messages import Frame, Json, Message, Unusable
+from sandboxed_kernel.relay.messages import Frame, Json, Unusable, Verified
 from sandboxed_kernel.relay.watch import Signals, Watch, parent_pid
 
 
@@ -81,7 +81,7 @@ class _Refusal:
             except Unusable:
                 continue
 
-    def _answer(self, channel: str, request: Message) -> None:
+    def _answer(self, channel: str, request: Verified) -> None:
         kind = request.msg_type
         if kind == "execute_request":
             silent = request.content().get("silent") is True

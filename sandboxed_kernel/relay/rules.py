@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from sandboxed_kernel.notices.desk import COMM_TARGET, ID_PREFIX
-from sandboxed_kernel.relay.messages import Frame, Json, Message, Unusable
+from sandboxed_kernel.notices.board import COMM_TARGET, ID_PREFIX
+from sandboxed_kernel.relay.messages import Claimed, Frame, Json, Unusable
 
 FrontAction = Literal["forward", "answer", "cell", "comm"]
-KernelAction = Literal["pass", "clean", "comm", "swallow"]
+KernelAction = Literal["pass", "clean", "comm", "reply", "clean reply", "ask", "status", "shutdown", "swallow"]
 
 # --- from the front: whoever has the front key is the user -----------------------------------------------------------
 
@@ -49,33 +49,33 @@ FROM_FRONT: dict[str, dict[str, FrontAction]] = {
 # --- from the kernel: whatever it says was chosen by the sandboxed code ----------------------------------------------
 
 _SHELL_REPLIES: dict[str, KernelAction] = {
-    "execute_reply": "clean",  # payload "page" is rendered as trusted output, user_expressions may be
-    "inspect_reply": "clean",
-    "complete_reply": "pass",
-    "history_reply": "pass",
-    "is_complete_reply": "pass",
-    "comm_info_reply": "pass",
-    "shutdown_reply": "pass",
+    "execute_reply": "clean reply",  # payload "page" is rendered as trusted output, user_expressions may be
+    "inspect_reply": "clean reply",
+    "complete_reply": "reply",
+    "history_reply": "reply",
+    "is_complete_reply": "reply",
+    "comm_info_reply": "reply",
+    "shutdown_reply": "reply",
 }
 FROM_KERNEL: dict[str, dict[str, KernelAction]] = {
     "shell": _SHELL_REPLIES,
     "control": {
         **_SHELL_REPLIES,
-        "debug_reply": "clean",  # variables shown richly are rendered as outputs
-        "usage_reply": "pass",
-        "create_subshell_reply": "pass",
-        "delete_subshell_reply": "pass",
-        "list_subshell_reply": "pass",
+        "debug_reply": "clean reply",  # variables shown richly are rendered as outputs
+        "usage_reply": "reply",
+        "create_subshell_reply": "reply",
+        "delete_subshell_reply": "reply",
+        "list_subshell_reply": "reply",
     },
-    "stdin": {"input_request": "pass"},
+    "stdin": {"input_request": "ask"},
     "iopub": {
         "stream": "pass",
         "error": "pass",
-        "status": "pass",
+        "status": "status",  # busy and idle, in the order of a real kernel, said by us
         "execute_input": "pass",
         "clear_output": "pass",  # and our notices of that cell are sent again
         "debug_event": "pass",
-        "shutdown_reply": "pass",
+        "shutdown_reply": "shutdown",
         "display_data": "clean",
         "update_display_data": "clean",
         "execute_result": "clean",
@@ -95,17 +95,12 @@ _STEP = 1 << 20  # bytes
 _FEW = 1000  # values
 
 
-def judge(channel: str, message: Message) -> KernelAction:
+def judge(channel: str, message: Claimed) -> KernelAction:
     """What becomes of a message from the kernel. Raises Unusable for what is not in the table."""
     action = FROM_KERNEL[channel].get(message.msg_type)
     if action is None:
-        raise Unusable(f"{message.msg_type[:64]!r} does not come over {channel}")
+        raise Unusable("of a type that does not come over this channel")
     return action
-
-
-def is_late(message: Message, content: Json) -> bool:
-    """The kernel's word that it is starting: clients that were answered before it could speak take it for a cell's."""
-    return message.msg_type == "status" and content.get("execution_state") == "starting"
 
 
 def is_forged(content: Json) -> bool:

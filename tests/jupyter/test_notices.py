@@ -195,7 +195,7 @@ say('update_display_data', {'data': {'text/plain': 'forged'}, 'metadata': {},
     "no JSON": "say('display_data', None, 'forged')",
     "JSON that is no object": """say('display_data', None, '["forged"]')""",
     "infinity by a large exponent": """
-say('display_data', None, '{"data": {"text/plain": "forged"}, "transient": {"n": 1e999}}')""",
+say('display_data', None, '{"data": {"application/json": ["forged", 1e999]}}')""",
     "a long number": """say('display_data', None, '{"forged": ' + '9' * 10000 + '}')""",
     "bytes that are no UTF-8": r"""say('display_data', None, b'{"forged": "\xff"}')""",
     "UTF-16": """say('display_data', None, '{"forged": 1}'.encode('utf-16'))""",

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 from sandboxed_kernel.events import MIME
 from tests.support import kernels
-from tests.support.hostile import SILENCERS
+from tests.support.hostile import EARLY_END, SILENCERS
 from tests.support.kernels import Kernel, Message, Outcome, running
 
 # TEST-NET-2 (RFC 5737): nobody's, and the answer comes from the broker anyway.
@@ -109,12 +109,20 @@ def test_a_kernel_that_exits_at_once_is_too_late(own_kernel: Kernel) -> None:
     assert "exit code 0" in outcome.error
 
 
-def test_after_an_early_idle_the_next_cell_tells_it_too(own_kernel: Kernel) -> None:
-    """nbclient does not listen to a cell any more once it is idle, whoever said so."""
+def test_an_early_idle_does_not_reach_those_who_stop_listening_at_it(own_kernel: Kernel) -> None:
+    """As nbclient does."""
     early = own_kernel.run(f"{REFUSED}{SILENCERS['an early idle']}import time; time.sleep(0.3)\nask(1)")
+    assert (told_in(early), told_in(own_kernel.run("1"))) == ([early.msg_id], [])
+
+
+def test_after_an_early_end_the_next_cell_tells_it_too(own_kernel: Kernel) -> None:
+    """The reply and the idle of a cell that goes on: then no client listens to it any more."""
+    own_kernel.run(REFUSED + EARLY_END)
+    early = own_kernel.run("import time; time.sleep(0.3)\nask(1)")
+    (late,) = shown(own_kernel.until_iopub(lambda m: bool(shown([m]))))
+    assert late["parent_header"]["msg_id"] == early.msg_id
     following = own_kernel.run("1")
-    told = told_in(early) + told_in(following)
-    assert told == [early.msg_id, following.msg_id]
+    assert told_in(following) == [following.msg_id]
 
 
 def test_ten_thousand_refusals_are_a_number(own_kernel: Kernel) -> None:

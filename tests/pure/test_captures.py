@@ -7,22 +7,21 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxed_kernel.notices.desk import Saying
+from sandboxed_kernel.notices.board import IopubMessage
 from sandboxed_kernel.relay import captures, cells
 from sandboxed_kernel.relay.captures import Captures
 from sandboxed_kernel.relay.cells import Cell, Cells
-from sandboxed_kernel.relay.messages import Json, Message, write_object
+from sandboxed_kernel.relay.messages import Json
 
 CELLS = ("first", "second")
 
 
-def message(msg_type: str, comm: str, parent: str, data: Any) -> tuple[Message, Json]:
-    content = {"comm_id": comm, "data": data}
-    headers: list[Json] = [{"msg_type": msg_type, "msg_id": "m"}, {"msg_id": parent} if parent else {}]
-    return Message([], [write_object(header) for header in headers], []), content
+def message(msg_type: str, comm: str, parent: str, data: Any) -> tuple[str, Json, Json]:
+    """Type, content and parent header."""
+    return msg_type, {"comm_id": comm, "data": data}, {"msg_id": parent} if parent else {}
 
 
-def update(comm: str, msg_id: Any, *, parent: str = "first", method: str = "update") -> tuple[Message, Json]:
+def update(comm: str, msg_id: Any, *, parent: str = "first", method: str = "update") -> tuple[str, Json, Json]:
     return message("comm_msg", comm, parent, {"method": method, "state": {"msg_id": msg_id}, "buffer_paths": []})
 
 
@@ -77,7 +76,7 @@ class Nbclient:
 Client = JupyterLab | Nbclient
 
 
-def tell(clients: list[Client], sayings: list[Saying]) -> None:
+def tell(clients: list[Client], sayings: list[IopubMessage]) -> None:
     for saying in sayings:
         for client in clients:
             client.hears(saying.msg_type, saying.content, saying.parent["msg_id"])
@@ -106,12 +105,12 @@ def test_no_client_keeps_a_notice_for_a_widget_and_every_widget_goes_on(steps: l
         for client in clients:
             client.hears("comm_open", {"comm_id": comm, "data": {}}, running)
     for step in steps:
-        said, content = message(*step)
-        if (said.msg_type, said.parent_id) == ("comm_open", "second" if running == "first" else "first"):
+        msg_type, content, parent = message(*step)
+        if (msg_type, parent["msg_id"]) == ("comm_open", "second" if running == "first" else "first"):
             continue  # nbclient would not know the widget, and JupyterLab would
-        tell(clients, taken.take(said, content))
+        tell(clients, taken.take(msg_type, content, parent))
         assert "msg_id" not in content["data"].get("state", {})
-        tell(clients, [Saying(said.msg_type, content, said.parent)])
+        tell(clients, [IopubMessage(msg_type, content, parent)])
         for cell in CELLS:
             before, after = taken.around([cell])
             had = [client.captured(cell) for client in clients]

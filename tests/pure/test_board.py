@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxed_kernel.notices import desk
-from sandboxed_kernel.notices.desk import Desk, Saying
+from sandboxed_kernel.notices import board
+from sandboxed_kernel.notices.board import IopubMessage, NoticeBoard
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.notices.render import MIME
 
@@ -20,32 +20,32 @@ EVENT = Event(
 FIRST, SECOND = {"msg_id": "first"}, {"msg_id": "second"}
 
 
-def new_desk() -> Desk:
+def new_board() -> NoticeBoard:
     numbers = itertools.count()
-    return Desk(lambda: str(next(numbers)))
+    return NoticeBoard(lambda: str(next(numbers)))
 
 
 def of(cell: str | None, count: int = 1, **fields: Any) -> Event:
     return replace(EVENT, cell=cell, count=count, **fields)
 
 
-def displays(sayings: list[Saying]) -> list[Saying]:
+def displays(sayings: list[IopubMessage]) -> list[IopubMessage]:
     return [saying for saying in sayings if saying.msg_type != "comm_open"]
 
 
-def counts(sayings: list[Saying]) -> list[int]:
+def counts(sayings: list[IopubMessage]) -> list[int]:
     return [saying.content["data"][MIME]["count"] for saying in displays(sayings)]
 
 
 def test_the_first_is_a_comm_and_a_display_at_once() -> None:
-    comm, display = new_desk().report(of("first"), FIRST, heard=True, now=0.0)
+    comm, display = new_board().report(of("first"), FIRST, heard=True, now=0.0)
     assert (comm.msg_type, display.msg_type) == ("comm_open", "display_data")
     assert comm.parent == display.parent == FIRST
     assert comm.content["data"] == display.content["data"][MIME] == of("first").to_json()
 
 
 def test_a_count_changes_the_display_that_there_is() -> None:
-    notices = new_desk()
+    notices = new_board()
     first = displays(notices.report(of("first"), FIRST, heard=True, now=0.0))
     (changed,) = displays(notices.report(of("first", 9), FIRST, heard=True, now=1.0))
     assert changed.msg_type == "update_display_data"
@@ -55,7 +55,7 @@ def test_a_count_changes_the_display_that_there_is() -> None:
 
 def test_a_count_that_comes_after_its_cell_makes_no_notice_in_the_next() -> None:
     """The broker says counts every 0.2 s; by then the cell may be over, and even the next one may run."""
-    notices = new_desk()
+    notices = new_board()
     notices.report(of("first"), FIRST, heard=True, now=0.0)
     between = notices.report(of("first", 2), FIRST, heard=False, now=1.0)
     assert notices.cell_began(SECOND) == []
@@ -66,7 +66,7 @@ def test_a_count_that_comes_after_its_cell_makes_no_notice_in_the_next() -> None
 
 
 def test_what_nobody_may_have_heard_is_told_by_the_next_cell_with_its_last_count() -> None:
-    notices = new_desk()
+    notices = new_board()
     assert len(displays(notices.report(of("first"), FIRST, heard=False, now=0.0))) == 1
     notices.report(of("first", 5), FIRST, heard=False, now=1.0)
     (late,) = notices.cell_began(SECOND)
@@ -82,7 +82,7 @@ def test_what_nobody_may_have_heard_is_told_by_the_next_cell_with_its_last_count
 
 
 def test_before_the_first_cell_there_is_nowhere_to_show_it() -> None:
-    notices = new_desk()
+    notices = new_board()
     assert displays(notices.report(of(None), None, heard=False, now=0.0)) == []
     assert displays(notices.report(of(None, 2), None, heard=False, now=1.0)) == []
     assert counts(notices.cell_began(FIRST)) == [2]
@@ -91,24 +91,24 @@ def test_before_the_first_cell_there_is_nowhere_to_show_it() -> None:
 
 
 def test_an_allowed_destination_is_a_comm_only() -> None:
-    (saying,) = new_desk().report(of("first", verdict="allowed"), FIRST, heard=False, now=0.0)
+    (saying,) = new_board().report(of("first", verdict="allowed"), FIRST, heard=False, now=0.0)
     assert saying.msg_type == "comm_open"
 
 
 def test_a_flood_of_destinations_is_a_number() -> None:
-    notices = new_desk()
+    notices = new_board()
     said = []
     for number in range(1000):
         for count in (1, 2):
             said += notices.report(of("first", count, host=f"h{number}"), FIRST, heard=True, now=number / 1000)
     said += notices.settle("first")
-    assert len([saying for saying in said if saying.msg_type == "display_data"]) <= desk.SHOWN_PER_CELL + 1
-    assert len([saying for saying in said if saying.msg_type == "comm_open"]) == desk.COMMS_PER_CELL
+    assert len([saying for saying in said if saying.msg_type == "display_data"]) <= board.SHOWN_PER_CELL + 1
+    assert len([saying for saying in said if saying.msg_type == "comm_open"]) == board.COMMS_PER_CELL
     assert "980 more refusals of other destinations" in displays(said)[-1].content["data"]["text/plain"]
 
 
 def test_cleared_outputs_come_back() -> None:
-    notices = new_desk()
+    notices = new_board()
     (_, shown) = notices.report(of("first"), FIRST, heard=True, now=0.0)
     (again,) = notices.cleared("first", 1.0)
     assert again == shown
@@ -116,7 +116,7 @@ def test_cleared_outputs_come_back() -> None:
 
 
 def test_nothing_is_due_when_nothing_changed() -> None:
-    notices = new_desk()
+    notices = new_board()
     assert notices.due(0.0) is None
     notices.report(of("first"), FIRST, heard=True, now=0.0)
     notices.report(of("first", 2), FIRST, heard=True, now=0.1)
@@ -138,7 +138,7 @@ def test_every_destination_is_displayed_in_its_cell_and_told_again_where_it_was_
     steps: list[tuple[str, bool, str]],
 ) -> None:
     """Against a model: the destinations of each cell, and those that the next one has to repeat."""
-    notices, now = new_desk(), itertools.count()
+    notices, now = new_board(), itertools.count()
     cell, seen, unheard = 0, dict[tuple[int, str], int](), set[str]()
     notices.cell_began({"msg_id": "0"})
     for host, heard, step in steps:
@@ -163,7 +163,7 @@ def test_every_destination_is_displayed_in_its_cell_and_told_again_where_it_was_
 
 
 def test_the_first_notice_takes_the_place_that_was_kept() -> None:
-    notices = new_desk()
+    notices = new_board()
     (empty,) = notices.keep_place(FIRST)
     assert (empty.msg_type, empty.content["data"]) == ("display_data", {})
     (shown,) = displays(notices.report(of("first"), FIRST, heard=True, now=0.0))

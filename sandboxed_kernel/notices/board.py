@@ -29,7 +29,7 @@ Destination = tuple[str, str, str | None, int | None]
 Counter = tuple[str | None, Destination]  # what the broker counts: a destination in the cell that began last
 
 
-class Saying(Record):
+class IopubMessage(Record):
     """One message for iopub, to be signed and sent by the relay."""
 
     msg_type: str
@@ -58,7 +58,7 @@ class _Page(Record, frozen=False):
     kept: str = ""  # display id of a place among the first outputs, for the first notice
 
 
-class Desk:
+class NoticeBoard:
     """Takes events, gives sayings. ``new_id`` gives unguessable text."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
@@ -70,7 +70,7 @@ class Desk:
         self._last_update = float("-inf")
         self._due = False
 
-    def report(self, event: Event, parent: Json | None, *, heard: bool, now: float) -> list[Saying]:
+    def report(self, event: Event, parent: Json | None, *, heard: bool, now: float) -> list[IopubMessage]:
         """``event.cell`` is the cell it was counted in. ``parent`` is the header of the cell to show it in, None before
         the first; ``heard``: clients still listen to that cell.
         """
@@ -92,7 +92,7 @@ class Desk:
         if len(self._counters) > COUNTERS_KEPT:
             del self._counters[next(iter(self._counters))]
 
-    def _count_up(self, counter: Counter, event: Event, now: float) -> list[Saying]:
+    def _count_up(self, counter: Counter, event: Event, now: float) -> list[IopubMessage]:
         """Once more the same: what shows it changes, at most every ``PAUSE`` seconds."""
         if counter in self._backlog:
             self._backlog[counter] = event
@@ -109,7 +109,7 @@ class Desk:
             del self._pages[next(iter(self._pages))]
         return page
 
-    def _show(self, page: _Page, event: Event) -> list[Saying]:
+    def _show(self, page: _Page, event: Event) -> list[IopubMessage]:
         if len(page.notices) >= SHOWN_PER_CELL:
             page.overflow += 1
             page.overflow_changed = True
@@ -124,13 +124,13 @@ class Desk:
         self._counters.setdefault((event.cell, event.destination), []).append(notice)
         return notice
 
-    def _comm(self, page: _Page, event: Event) -> list[Saying]:
+    def _comm(self, page: _Page, event: Event) -> list[IopubMessage]:
         if page.comms >= COMMS_PER_CELL:
             return []
         page.comms += 1
         # nbclient takes data with the keys "state" or "buffer_paths" for a widget's (client.py); an event has neither.
         content = {"comm_id": ID_PREFIX + self._new_id(), "target_name": COMM_TARGET, "data": event.to_json()}
-        return [Saying("comm_open", content, page.parent)]
+        return [IopubMessage("comm_open", content, page.parent)]
 
     def _keep_for_next_cell(self, counter: Counter, event: Event) -> None:
         if len(self._backlog) >= SHOWN_PER_CELL:
@@ -138,7 +138,7 @@ class Desk:
         else:
             self._backlog[counter] = event
 
-    def cell_began(self, parent: Json) -> list[Saying]:
+    def cell_began(self, parent: Json) -> list[IopubMessage]:
         """A visible cell begins to run: it shows what was refused while none ran."""
         backlog, self._backlog = self._backlog, {}
         overflow, self._backlog_overflow = self._backlog_overflow, 0
@@ -150,7 +150,7 @@ class Desk:
         notices = [self._new_notice(page, event, late=True) for event in backlog.values()]
         return [_display(page, notice, "display_data") for notice in notices] + self._update_page(page)
 
-    def keep_place(self, parent: Json) -> list[Saying]:
+    def keep_place(self, parent: Json) -> list[IopubMessage]:
         """This cell has so many outputs that a page may hide those to come: an empty display, which shows nothing. The
         cell's first notice gets its id, so that it is seen there and, as every notice, where it happened.
         """
@@ -158,9 +158,9 @@ class Desk:
         if page.notices:
             return []
         page.kept = ID_PREFIX + self._new_id()
-        return [Saying("display_data", _content(page.kept, {}), page.parent)]
+        return [IopubMessage("display_data", _content(page.kept, {}), page.parent)]
 
-    def cleared(self, cell: str, now: float) -> list[Saying]:
+    def cleared(self, cell: str, now: float) -> list[IopubMessage]:
         """The kernel cleared the outputs of a cell: its notices come back, at most every ``PAUSE`` seconds."""
         page = self._pages.get(cell)
         if page is None:
@@ -168,7 +168,7 @@ class Desk:
         page.cleared = True
         return self._update_unless_early(now)
 
-    def settle(self, cell: str) -> list[Saying]:
+    def settle(self, cell: str) -> list[IopubMessage]:
         """Before the end of a cell is passed on: everything it has not been told yet, as some clients stop
         listening.
         """
@@ -179,11 +179,11 @@ class Desk:
         """Seconds until ``update`` has something to do; None: nothing waits."""
         return max(0.0, self._last_update + PAUSE - now) if self._due else None
 
-    def update(self, now: float) -> list[Saying]:
+    def update(self, now: float) -> list[IopubMessage]:
         """What waited for its time."""
         return self._update_unless_early(now) if self._due else []
 
-    def _update_unless_early(self, now: float) -> list[Saying]:
+    def _update_unless_early(self, now: float) -> list[IopubMessage]:
         if now - self._last_update < PAUSE:
             self._due = True
             return []
@@ -193,8 +193,8 @@ class Desk:
         self._due = False
         return said
 
-    def _update_page(self, page: _Page) -> list[Saying]:
-        said: list[Saying] = []
+    def _update_page(self, page: _Page) -> list[IopubMessage]:
+        said: list[IopubMessage] = []
         for notice in page.notices:
             if page.cleared:
                 said.append(_display(page, notice, "display_data"))
@@ -207,18 +207,20 @@ class Desk:
         page.cleared = False
         return said
 
-    def _overflow(self, page: _Page) -> list[Saying]:
+    def _overflow(self, page: _Page) -> list[IopubMessage]:
         if not page.overflow or not (page.overflow_changed or page.cleared):
             return []
         msg_type = "display_data" if page.cleared or not page.overflow_id else "update_display_data"
         page.overflow_id = page.overflow_id or ID_PREFIX + self._new_id()
         page.overflow_changed = False
         content = _content(page.overflow_id, render.overflow_bundle(page.overflow))
-        return [Saying(msg_type, content, page.parent)]
+        return [IopubMessage(msg_type, content, page.parent)]
 
 
-def _display(page: _Page, notice: _Notice, msg_type: str) -> Saying:
-    return Saying(msg_type, _content(notice.display_id, render.bundle(notice.event, late=notice.late)), page.parent)
+def _display(page: _Page, notice: _Notice, msg_type: str) -> IopubMessage:
+    return IopubMessage(
+        msg_type, _content(notice.display_id, render.bundle(notice.event, late=notice.late)), page.parent
+    )
 
 
 def _content(display_id: str, data: Json) -> Json:

@@ -6,7 +6,7 @@
 #   make test-browser   JupyterLab in Chromium (a minute of downloads, a few minutes)
 #   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes;
 #                as root: as an ordinary user and in a runc container, like `make test`)
-#   make test-vm LINUX=VMLINUZ   limits by control group, in an emulated machine (a few minutes)
+#   make test-vm   limits by control group and the newest Landlock, in an emulated machine (a few minutes; LINUX=VMLINUZ)
 #   make test-peers   the tests of nbclient, ipykernel and jupyter_client, with our kernel and with ipykernel's
 #   make lint    ruff (check, format), mypy --strict, the import table
 #   make lock    requirements.lock and requirements-*.lock anew
@@ -52,11 +52,11 @@ $(HEAVY_STAMP): requirements.lock requirements-workloads.lock pyproject.toml | w
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-# Needs qemu-system-x86, and the vmlinuz of a Linux 6.12 or newer, such as Debian's linux-image-cloud-amd64 has.
+# Needs qemu-system-x86. LINUX is the vmlinuz of a Linux 6.12 or newer; without, the newest of Debian's is fetched.
 QEMU ?= qemu-system-x86_64
 test-vm: $(STAMP)
-	@test -n "$(LINUX)" || { echo "which Linux? make test-vm LINUX=/boot/vmlinuz-..."; exit 1; }
-	$(RUN) tests/vm/run.py --linux $(LINUX) --qemu $(QEMU) $(ARGS)
+	linux="$(LINUX)"; linux=$${linux:-$$(bash tests/vm/newest_linux.sh .build/vm)} && \
+	$(RUN) tests/vm/run.py --linux "$$linux" $(if $(LINUX),,--modules .build/vm/root) --qemu $(QEMU) $(ARGS)
 
 # In an environment of its own, with the system's Chromium, as an ordinary user (uid 1000 when called as root). The
 # screenshots stay with ARGS="--basetemp FOLDER", a folder that this user can make. As root all the same:

@@ -13,7 +13,7 @@ import time
 
 from sandboxed_kernel.confinement.group import make_group
 from sandboxed_kernel.confinement.host import find_features
-from sandboxed_kernel.confinement.plan import describe_missing, missing_features
+from sandboxed_kernel.confinement.plan import describe_missing, missing_features, second_fences
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.linux.diag import MODULES, missing_modules
 from sandboxed_kernel.policy.model import Limits
@@ -51,6 +51,7 @@ def _features() -> list[CheckResult]:
         CheckResult(
             "Landlock, every right", bool(abi) and not missing, words or "files, TCP, devices, scopes", _BEST_EFFORT
         ),
+        CheckResult("Landlock, second fences", True, second_fences(abi)),
         CheckResult("seccomp user notification", found.seccomp_notify, "a filter with a listener can be loaded"),
         CheckResult("sockets handed in", found.addfd, "SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND"),
         _questions_about_sockets(),

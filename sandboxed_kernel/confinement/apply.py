@@ -10,7 +10,7 @@ import resource
 import stat
 from collections.abc import Callable, Iterable
 
-from sandboxed_kernel.confinement.filesystem import PathRule, rights_for
+from sandboxed_kernel.confinement.filesystem import PathRule, restrict_flags, rights_for
 from sandboxed_kernel.confinement.plan import Plan
 from sandboxed_kernel.linux import landlock, processes, seccomp
 from sandboxed_kernel.records import Record
@@ -55,7 +55,7 @@ def restrict_thread(plan: Plan, *, files_only: bool) -> None:
     try:
         for rule in plan.path_rules:
             _add(ruleset, rule, plan.abi)
-        landlock.restrict_self(ruleset)
+        landlock.restrict_self(ruleset, restrict_flags(plan.abi))
     finally:
         os.close(ruleset)
 

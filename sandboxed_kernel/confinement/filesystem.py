@@ -29,6 +29,7 @@ class Fs(IntFlag):
     REFER = 1 << 13
     TRUNCATE = 1 << 14
     IOCTL_DEV = 1 << 15
+    RESOLVE_UNIX = 1 << 16
 
 
 class Net(IntFlag):
@@ -36,6 +37,8 @@ class Net(IntFlag):
 
     BIND_TCP = 1 << 0
     CONNECT_TCP = 1 << 1
+    BIND_UDP = 1 << 2
+    CONNECT_SEND_UDP = 1 << 3
 
 
 class Scope(IntFlag):
@@ -45,15 +48,26 @@ class Scope(IntFlag):
     SIGNAL = 1 << 1
 
 
-# The ABI that brought each right: landlock(7), VERSIONS.
+class Restrict(IntFlag):
+    """LANDLOCK_RESTRICT_SELF_*."""
+
+    LOG_SUBDOMAINS_OFF = 1 << 2
+
+
+# The ABI that brought each right: landlock(7), VERSIONS; Documentation/userspace-api/landlock.rst.
 _FS_SINCE: tuple[tuple[int, Fs], ...] = (
     (1, Fs(Fs.REFER - 1)),  # everything before REFER
     (2, Fs.REFER),
     (3, Fs.TRUNCATE),
     (5, Fs.IOCTL_DEV),
+    (9, Fs.RESOLVE_UNIX),
 )
-_NET_SINCE = 4
+_NET_SINCE: tuple[tuple[int, Net], ...] = (
+    (4, Net.BIND_TCP | Net.CONNECT_TCP),
+    (10, Net.BIND_UDP | Net.CONNECT_SEND_UDP),
+)
 _SCOPE_SINCE = 6
+_LOG_SINCE = 7
 
 # What may be asked of a path that is no folder; Linux answers EINVAL to a rule with more (security/landlock/fs.c).
 ON_FILES = Fs.EXECUTE | Fs.WRITE_FILE | Fs.READ_FILE | Fs.TRUNCATE | Fs.IOCTL_DEV
@@ -102,9 +116,19 @@ def handled_fs(abi: int) -> Fs:
 
 
 def handled_net(abi: int) -> Net:
-    """Every TCP right that it can refuse; no rule of ours ever allows a port."""
-    return Net.BIND_TCP | Net.CONNECT_TCP if abi >= _NET_SINCE else Net(0)
+    """Every TCP and UDP right that it can refuse; no rule of ours ever allows a port."""
+    rights = Net(0)
+    for since, added in _NET_SINCE:
+        if abi >= since:
+            rights |= added
+    return rights
 
 
 def scoped(abi: int) -> Scope:
     return Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL if abi >= _SCOPE_SINCE else Scope(0)
+
+
+def restrict_flags(abi: int) -> Restrict:
+    """Flags for landlock_restrict_self: code inside may sandbox itself once more, and what such a nested sandbox
+    refuses must not fill this machine's audit log (by default Linux logs it)."""
+    return Restrict.LOG_SUBDOMAINS_OFF if abi >= _LOG_SINCE else Restrict(0)

@@ -113,6 +113,18 @@ def describe_missing(name: str, abi: int) -> str:
     return f"this host has Landlock ABI {abi}; {feature.lost} before ABI {feature.abi} (Linux {feature.linux})."
 
 
+# What holds without Landlock, by the broker and the filter, and what newer versions of it refuse a second time:
+# (ABI, what). No policy needs to do without it.
+_SECOND_FENCES = ((7, "the audit log of nested sandboxes"), (9, "unix sockets by path"), (10, "UDP"))
+
+
+def second_fences(abi: int) -> str:
+    """For people: which of them this Linux has, and which a newer one would add."""
+    there = ", ".join(what for since, what in _SECOND_FENCES if abi >= since) or "none"
+    later = ", ".join(f"{what} (ABI {since})" for since, what in _SECOND_FENCES if abi < since)
+    return f"{there}; a newer Linux adds {later}" if later else there
+
+
 def require(features: HostFeatures, best_effort: frozenset[str]) -> tuple[str, ...]:
     """The missing features that the policy does without. Raises HostError for any other."""
     host = f"this host (Linux {features.kernel_release})"

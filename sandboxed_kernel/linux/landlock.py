@@ -44,6 +44,9 @@ def add_path(ruleset: int, parent: int, access: int) -> None:
     libc.syscall(libc.LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
 
 
-def restrict_self(ruleset: int) -> None:
-    """Put the calling *thread* under ``ruleset``, for good. Needs no_new_privs. Raises OSError."""
-    libc.syscall(libc.LANDLOCK_RESTRICT_SELF, ruleset, 0)
+def restrict_self(ruleset: int, flags: int = 0) -> None:
+    """Put the calling *thread* under ``ruleset``, for good. ``flags``: LANDLOCK_RESTRICT_SELF_*, ABI 7.
+
+    Needs no_new_privs. Raises OSError.
+    """
+    libc.syscall(libc.LANDLOCK_RESTRICT_SELF, ruleset, flags)

@@ -21,7 +21,7 @@ def _fenced() -> tuple[bool, bool]:
 
 
 def _with_a_fence_that_does_nothing() -> bool:
-    landlock.restrict_self = lambda ruleset: None
+    landlock.restrict_self = lambda ruleset, flags=0: None
     return processes.fence_signals()
 
 

@@ -19,6 +19,7 @@ from sandboxed_kernel.confinement.filesystem import (
     Scope,
     handled_fs,
     handled_net,
+    restrict_flags,
     rights_for,
     scoped,
 )
@@ -37,27 +38,35 @@ ALL = (READ, READ_EXECUTE, WRITE, DEVICE, SHARED_MEMORY)
         (5, 0xFFFF, 3, 0),
         (6, 0xFFFF, 3, 3),
         (7, 0xFFFF, 3, 3),
-        (99, 0xFFFF, 3, 3),
+        (8, 0xFFFF, 3, 3),
+        (9, 0x1FFFF, 3, 3),
+        (10, 0x1FFFF, 15, 3),
+        (99, 0x1FFFF, 15, 3),
     ],
 )
 def test_what_each_version_handles(abi: int, fs: int, net: int, scopes: int) -> None:
     assert (handled_fs(abi), handled_net(abi), scoped(abi)) == (Fs(fs), Net(net), Scope(scopes))
 
 
-@pytest.mark.parametrize(("access", "abi", "is_folder"), list(product(ALL, range(8), (True, False))))
+@pytest.mark.parametrize(("access", "abi", "is_folder"), list(product(ALL, range(12), (True, False))))
 def test_a_rule_asks_for_nothing_that_linux_would_refuse(access: Fs, abi: int, is_folder: bool) -> None:
     rights = rights_for(PathRule("/x", access, ""), abi=abi, is_folder=is_folder)
     assert rights & ~handled_fs(abi) == 0
     assert rights & ~access == 0
     if not is_folder:
         assert rights & ~ON_FILES == 0
-    if abi == 7 and is_folder:
+    if abi >= 7 and is_folder:
         assert rights == access
 
 
-def test_no_grant_makes_devices() -> None:
+def test_no_grant_makes_devices_or_reaches_servers_outside() -> None:
     for access in ALL:
-        assert not access & (Fs.MAKE_CHAR | Fs.MAKE_BLOCK)
+        assert not access & (Fs.MAKE_CHAR | Fs.MAKE_BLOCK | Fs.RESOLVE_UNIX)
+
+
+@pytest.mark.parametrize("abi", range(12))
+def test_nested_sandboxes_fill_no_audit_log_where_linux_can_keep_them_from_it(abi: int) -> None:
+    assert restrict_flags(abi) == (4 if abi >= 7 else 0)
 
 
 def test_writing_is_everything_else_that_changes_a_folder() -> None:

@@ -17,6 +17,7 @@ from sandboxed_kernel.confinement.plan import (
     effective_grants,
     make_plan,
     missing_features,
+    second_fences,
 )
 from sandboxed_kernel.errors import HostError, PolicyError
 from sandboxed_kernel.policy.model import BEST_EFFORT_NAMES, Limits, PathGrant, Policy
@@ -89,6 +90,13 @@ def test_missing_features_are_the_policys_words() -> None:
     assert set(missing_features(1)) == set(BEST_EFFORT_NAMES)
     for abi, lacking in LACKS.items():
         assert set(missing_features(abi)) == lacking
+
+
+@pytest.mark.parametrize("abi", range(12))
+def test_second_fences_are_named_once_each(abi: int) -> None:
+    words = second_fences(abi)
+    assert all(words.count(what) == 1 for what in ("audit log", "unix sockets by path", "UDP"))
+    assert ("newer Linux" in words) == (abi < 10)
 
 
 def test_the_refusal_names_the_word_that_would_allow_it() -> None:

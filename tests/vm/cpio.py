@@ -47,10 +47,10 @@ class Archive:
             self._paths.add(name)
             self.folder(os.path.realpath(name))
 
-    def text(self, name: str, text: str) -> None:
+    def file(self, name: str, data: bytes) -> None:
         self.folder(os.path.dirname(name))
         self._paths.add(name)
-        self._entry(name, 0o100755, text.encode())
+        self._entry(name, 0o100755, data)
 
     def close(self) -> None:
         self._entry("TRAILER!!!", 0, b"")

@@ -1,15 +1,17 @@
-"""Does: `make test-vm`. The limits by control group, in a virtual machine whose Linux has them for certain.
+"""Does: `make test-vm`. The limits by control group, and the newest rights of Landlock, in a virtual machine.
 
     python tests/vm/run.py --linux VMLINUZ [--qemu PROGRAM] [PYTEST ARGUMENTS]
 
-The machine at hand may keep memory and pids in version 1, or delegate nothing. The virtual one is emulated, so it needs
-no rights; its files are this machine's Python, this virtual environment without its largest packages, and this tree.
-Needs Debian's qemu-system-x86, and the vmlinuz of a Linux with Landlock (linux-image-cloud-amd64, 6.12 or newer).
+The machine at hand may keep memory and pids in version 1, or delegate nothing, or have an older Linux. The virtual one
+is emulated, so it needs no rights; its files are this machine's Python, this virtual environment without its largest
+packages, and this tree.
+Needs Debian's qemu-system-x86, and the vmlinuz of a Linux with Landlock (6.12 or newer; newest_linux.sh fetches one).
 """
 
 from __future__ import annotations
 
 import argparse
+import lzma
 import os
 import re
 import shlex
@@ -33,19 +35,21 @@ LEFT_OUT = re.compile(
     r"^(numpy|pandas|matplotlib|fontTools|fonttools|PIL|pillow|contourpy|kiwisolver|mypy|ruff|sandlock|pip|setuptools"
     r"|\w+__mypyc)\b"
 )
-PROGRAMS = ("sh", "env", "cat", "true", "sleep", "bash")
+PROGRAMS = ("sh", "env", "cat", "true", "sleep", "bash", "ip")
+MODULES = ("inet_diag", "tcp_diag", "unix_diag")  # in this order; the product asks them whose a socket is
 SETTINGS = ("passwd", "group", "hosts", "nsswitch.conf", "ld.so.cache", "localtime")
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--linux", required=True, type=Path, help="a vmlinuz")
+    parser.add_argument("--modules", type=Path, help="a folder with its modules, at any depth; else they are built in")
     parser.add_argument("--qemu", default="qemu-system-x86_64", help="the emulator")
     options, extra = parser.parse_known_args(arguments)
     with tempfile.TemporaryDirectory(prefix="sbk-vm-") as folder:
         image = Path(folder, "initramfs")
         with image.open("wb") as file:
-            write_image(Archive(file), extra)
+            write_image(Archive(file), options.modules, extra)
         command = [options.qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY, "-nographic"]
         command += ["-no-reboot", "-nic", "none", "-kernel", str(options.linux), "-initrd", str(image)]
         command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]
@@ -66,7 +70,7 @@ def boot(command: list[str]) -> int:
     return code
 
 
-def write_image(archive: Archive, extra: list[str]) -> None:
+def write_image(archive: Archive, modules: Path | None, extra: list[str]) -> None:
     python = Path(sys.executable)
     binaries = [Path(os.path.realpath(python))]
     for path in (*tree_files(), *environment_files(), *library_files()):
@@ -81,8 +85,12 @@ def write_image(archive: Archive, extra: list[str]) -> None:
         add_with_links(archive, path)
     for folder in ("/bin", "/lib64", "/sbin", "/dev", "/proc", "/sys", "/tmp", "/var", "/run"):
         archive.folder(folder)
+    if modules is not None:
+        for index, name in enumerate(MODULES):
+            packed = next(modules.rglob(f"{name}.ko.xz"))
+            archive.file(f"{init.MODULE}{index}", lzma.decompress(packed.read_bytes()))
     command = shlex.join([str(python), str(TREE / "tests/vm/init.py"), str(TREE), str(python), *extra])
-    archive.text("/init", f"#!/bin/sh\nexec {command}\n")
+    archive.file("/init", f"#!/bin/sh\nexec {command}\n".encode())
     archive.close()
 
 

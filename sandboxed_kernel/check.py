@@ -16,6 +16,7 @@ from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.plan import describe_missing, missing_features, second_fences
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.linux.diag import MODULES, missing_modules
+from sandboxed_kernel.linux.sockets import DEFAULT_TTL, HIGHEST_TTL, default_ttl
 from sandboxed_kernel.policy.model import Limits
 from sandboxed_kernel.records import Record
 
@@ -55,6 +56,7 @@ def _features() -> list[CheckResult]:
         CheckResult("seccomp user notification", found.seccomp_notify, "a filter with a listener can be loaded"),
         CheckResult("sockets handed in", found.addfd, "SECCOMP_IOCTL_NOTIF_ADDFD with SECCOMP_ADDFD_FLAG_SEND"),
         _questions_about_sockets(),
+        _token_of_own_listeners(),
         CheckResult("limits", True, _how_limits_are_kept()),
     ]
 
@@ -70,6 +72,16 @@ def _questions_about_sockets() -> CheckResult:
         detail = f"Linux's {missing} cannot be loaded: nothing inside reaches own servers or unix sockets that need it"
         return CheckResult(name, False, detail, _LOAD_MODULES)
     return CheckResult(name, True, f"sock_diag answers ({', '.join(MODULES)})")
+
+
+def _token_of_own_listeners() -> CheckResult:
+    """Without it a connect to an own server is only checked before and after, by a broker that may be made to wait."""
+    name = "own servers by TTL"
+    without = [settings for settings in DEFAULT_TTL.values() if (default_ttl(settings) or 0) >= HIGHEST_TTL]
+    if without:
+        detail = f"{' and '.join(without)}: {HIGHEST_TTL}, as own servers send, so Linux cannot tell others from them"
+        return CheckResult(name, False, detail, "An administrator can set it to 64, Linux's own default: sysctl(8).")
+    return CheckResult(name, True, f"packets of other servers of this machine start with less than {HIGHEST_TTL}")
 
 
 def _how_limits_are_kept() -> str:

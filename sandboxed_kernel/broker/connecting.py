@@ -20,23 +20,36 @@ from sandboxed_kernel.linux import sockets as linux_sockets
 from sandboxed_kernel.linux.seccomp import Notification
 from sandboxed_kernel.records import Record, made
 
-# Where ``still_right`` matters nobody may be met later than at once: Linux repeats the first packet after 1 s (RFC 6298
-# section 2), and by then the port may be somebody else's, whom a waiting send() would reach before we could ask again.
-_MEET_WITHIN = 0.25  # seconds
+# A connection to a listener of this machine stands when connect(2) returns, unless Linux has put off the packets, as it
+# may under load before 6.4. Within this time they have come, or were dropped: then the next one is sent after 1 s (RFC
+# 6298 section 2), and nobody waits for it.
+_PACKETS_MAY_WAIT = 5  # ms
 _MAX_WAITING_THREADS = 64  # unix connects to full backlogs, which cannot be polled
 
 Target = tuple[str | int, ...] | str
 Check = Callable[[], bool]
 
 
-def always_right() -> bool:
-    """For a target that needs no second look; known by identity, so there is only this one."""
+def yes() -> bool:
+    """For what needs no look."""
     return True
+
+
+class Near(Record):
+    """A listener of this machine that the sandbox may talk with: its own, or the broker's for DNS over TCP.
+
+    ``version``: of the IP that is spoken, 4 or 6. ``is_right`` is asked once connected; ``has_room``, where nobody
+    answered, whether the queue of the listener has any.
+    """
+
+    target: Target
+    version: int
+    is_right: Check
+    has_room: Check = yes
 
 
 class _UnderWay(Record, frozen=False):
     reference: Reference
-    still_right: Check  # asked again once connected
     waiters: list[Notification] = made(default_factory=list)
     timer: Timer | None = None
 
@@ -48,21 +61,55 @@ class Connecting:
         self._threads = 0
         linux_sockets.expect_interrupts()
 
-    def connect(
-        self, call: Notification, reference: Reference, target: Target, still_right: Check = always_right
-    ) -> None:
-        """Connect to ``target`` and answer ``call``. ``still_right`` is asked after connecting; no means EACCES."""
+    def connect(self, call: Notification, reference: Reference, target: Target) -> None:
+        """Connect a TCP socket to ``target``, whoever listens there, and answer ``call``."""
         if self.join(call, reference):
             return
         error, caller_polls = linux_sockets.connect_now(reference.sock, target)
-        if error == errno.EINPROGRESS:
-            if not (caller_polls and linux_sockets.is_connected(reference.sock)):
-                self._wait(call, reference, still_right, caller_polls)
-                return
-        elif error == errno.EAGAIN and not caller_polls and isinstance(target, str):
-            self._connect_in_thread(call, reference, target, still_right)
+        if error == errno.EINPROGRESS and not (caller_polls and linux_sockets.is_connected(reference.sock)):
+            self._wait(call, reference, caller_polls)
             return
-        self._finish(call, reference, error, still_right)
+        self._finish(call, reference, error)
+
+    def connect_near(self, call: Notification, reference: Reference, near: Near) -> None:
+        """Connect a TCP socket to a listener of this machine, now or not at all, and answer ``call``.
+
+        While the socket waits for an answer it demands the token of own listeners, so that Linux keeps everybody else
+        from answering, however long this thread takes from one line to the next. The port may become somebody else's
+        meanwhile, and a send(2) that waits in the sandbox would reach them.
+        """
+        sock = reference.sock
+        linux_sockets.demand_token(sock, near.version)
+        error, _ = linux_sockets.connect_now(sock, near.target)
+        if error == errno.EINPROGRESS and not self._is_met(sock, near):
+            linux_sockets.dissolve(sock)
+            error = errno.ECONNREFUSED
+        if error in (0, errno.EINPROGRESS) and not near.is_right():
+            linux_sockets.cut_off(sock)
+            error = errno.EACCES
+        linux_sockets.demand_no_token(sock, near.version)
+        self._finish(call, reference, error)
+
+    @staticmethod
+    def _is_met(sock: socket.socket, near: Near) -> bool:
+        if linux_sockets.is_connected(sock):
+            return True
+        if near.has_room():
+            linux_sockets.is_settled(sock, within=_PACKETS_MAY_WAIT)
+        return linux_sockets.is_connected(sock)
+
+    def connect_unix(self, call: Notification, reference: Reference, target: str, is_right: Check) -> None:
+        """Connect to a path or an abstract name. ``is_right`` is asked once connected; no means EACCES."""
+        if self.join(call, reference):
+            return
+        error, caller_polls = linux_sockets.connect_now(reference.sock, target)
+        if error == errno.EAGAIN and not caller_polls:
+            self._connect_in_thread(call, reference, target, is_right)
+            return
+        if error == 0 and not is_right():
+            linux_sockets.cut_off(reference.sock)
+            error = errno.EACCES
+        self._finish(call, reference, error)
 
     def join(self, call: Notification, reference: Reference) -> bool:
         """Whether a connect of this socket is under way; ``call`` then waits for it too, or has EALREADY."""
@@ -81,28 +128,23 @@ class Connecting:
             under_way.waiters.append(call)
         return True
 
-    def _finish(self, call: Notification, reference: Reference, error: int, still_right: Check) -> None:
+    def _finish(self, call: Notification, reference: Reference, error: int) -> None:
         """Answer a connect that is over; a reference that is connected is let go once the caller knows."""
-        if error in (0, errno.EINPROGRESS) and not still_right():
-            linux_sockets.cut_off(reference.sock)
-            error = errno.EACCES
         self._replies.answer(call, error=error, inode=reference.inode)
         if error in (0, errno.EINPROGRESS):
             self._sockets.drop(reference)
 
-    def _wait(self, call: Notification, reference: Reference, still_right: Check, caller_polls: bool) -> None:
+    def _wait(self, call: Notification, reference: Reference, caller_polls: bool) -> None:
         reference.busy = True
-        under_way = _UnderWay(reference, still_right)
+        under_way = _UnderWay(reference)
         self._under_way[reference.inode] = under_way
         self._reactor.watch(reference.sock.fileno(), loop.OUT, lambda _events: self._over(under_way))
-        if still_right is not always_right:
-            under_way.timer = self._reactor.call_later(_MEET_WITHIN, lambda: self._give_up(under_way))
         if caller_polls:
             self._replies.answer(call, error=errno.EINPROGRESS, inode=reference.inode)
             return
         under_way.waiters.append(call)
         limit = linux_sockets.send_timeout(reference.sock)
-        if limit is not None and under_way.timer is None:
+        if limit is not None:
             under_way.timer = self._reactor.call_later(limit, lambda: self._timed_out(under_way))
 
     def _timed_out(self, under_way: _UnderWay) -> None:
@@ -111,20 +153,10 @@ class Connecting:
         for call in waiters:
             self._replies.answer(call, error=errno.EINPROGRESS)
 
-    def _give_up(self, under_way: _UnderWay) -> None:
-        """The listener's queue is full: refused, as where net.ipv4.tcp_abort_on_overflow is set."""
-        self._forget(under_way)
-        linux_sockets.disconnect(under_way.reference.sock)
-        self._answer_all(under_way, errno.ECONNREFUSED)
-
     def _over(self, under_way: _UnderWay) -> None:
         reference = under_way.reference
         self._forget(under_way)
         connected = linux_sockets.is_connected(reference.sock)
-        if connected and not under_way.still_right():
-            linux_sockets.cut_off(reference.sock)
-            self._answer_all(under_way, errno.EACCES)
-            return
         if under_way.waiters:
             error = 0 if connected else self._outcome(reference)
             self._answer_all(under_way, error)
@@ -134,9 +166,7 @@ class Connecting:
     @staticmethod
     def _outcome(reference: Reference) -> int:
         """What connect(2) returns at its end: the error, taken from the socket, which can be connected again then."""
-        error = reference.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        linux_sockets.disconnect(reference.sock)
-        return error or errno.ECONNABORTED
+        return linux_sockets.dissolve(reference.sock) or errno.ECONNABORTED
 
     def _answer_all(self, under_way: _UnderWay, error: int) -> None:
         unheard: dict[int, Notification] = {}
@@ -169,7 +199,7 @@ class Connecting:
             self._answer_all(under_way, errno.ECONNABORTED)
         self._replies.answer(call, error=error, inode=reference.inode)
 
-    def _connect_in_thread(self, call: Notification, reference: Reference, target: str, still_right: Check) -> None:
+    def _connect_in_thread(self, call: Notification, reference: Reference, target: str, is_right: Check) -> None:
         """A full backlog of a unix socket cannot be polled: one thread waits for this one call."""
         if self._threads >= _MAX_WAITING_THREADS:
             self._replies.answer(call, error=errno.EAGAIN)
@@ -182,7 +212,7 @@ class Connecting:
         goal = path_of(kept) if kept >= 0 else target
         self._threads += 1
         reference.busy = True
-        under_way = _UnderWay(reference, still_right, [call])
+        under_way = _UnderWay(reference, [call])
         self._under_way[reference.inode] = under_way
 
         def work() -> None:
@@ -194,7 +224,7 @@ class Connecting:
             close_quietly(kept)
             reference.busy = False
             self._under_way.pop(reference.inode, None)
-            if error == 0 and not still_right():
+            if error == 0 and not is_right():
                 linux_sockets.cut_off(reference.sock)
                 error = errno.EACCES
             self._answer_all(under_way, error)

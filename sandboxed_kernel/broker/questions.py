@@ -12,6 +12,7 @@ from sandboxed_kernel.broker import reactor as loop
 from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.hostnames.answers import answer
+from sandboxed_kernel.linux.sockets import show_token
 
 _MAX_STREAMS = 256
 _LENGTH = struct.Struct("!H")  # before each message over TCP, RFC 1035 section 4.2.2
@@ -75,6 +76,7 @@ class QuestionStreams:
         """Where to connect the caller's socket. Raises OSError."""
         if self._listener is None:
             self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+            show_token(self._listener, 4)
             self._listener.setblocking(False)
             listener = self._listener
             self._reactor.watch(listener.fileno(), loop.IN, lambda _events: self._accept(listener))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from sandboxed_kernel.broker.decisions import CreateSocket
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux import sockets as linux_sockets
 
 _SWEEP_SLACK = 64  # dead references are looked for when the table has grown to this + 2 x the live ones
 _RESERVED = 128  # descriptors the broker needs for itself
@@ -77,6 +78,8 @@ class Sockets:
         if self._by_inode.get(reference.inode) is reference:
             del self._by_inode[reference.inode]
         try:
+            if reference.family in (socket.AF_INET, socket.AF_INET6):
+                linux_sockets.stop_lingering(reference.sock)  # the sandbox may have closed its copies already
             reference.sock.close()
         except OSError:
             pass

@@ -12,7 +12,7 @@ from math import inf
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.broker.calls import AF_INET6, InetAddress
-from sandboxed_kernel.broker.connecting import Connecting, Target
+from sandboxed_kernel.broker.connecting import Connecting, Near, Target
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
@@ -20,6 +20,7 @@ from sandboxed_kernel.broker.questions import QuestionStreams
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.broker.telling import Telling
+from sandboxed_kernel.linux import sockets as linux_sockets
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Notification
 
@@ -85,8 +86,8 @@ class TcpCalls:
         elif isinstance(verdict, decisions.AnswerNames):
             host, port = self._streams.address()
             names = InetAddress(IPv4Address(host), port)
-            expect = self._expect(reference, call.tid)
-            self._connecting.connect(call, reference, self._target(reference, names, names.address), expect)
+            target = self._target(reference, names, names.address)
+            self._connecting.connect_near(call, reference, Near(target, 4, self._expect(reference, call.tid)))
         elif isinstance(verdict, decisions.ConnectToOwn):
             self._connect_own(call, reference, to, verdict.address, again)
         elif self._names.launching:
@@ -111,8 +112,8 @@ class TcpCalls:
         for candidate in candidates:
             found = self._diag.tcp_listener(candidate, to.port)
             if found is not None and found == self._listening.get((candidate, to.port)):
-                still = self._still_listens(candidate, to.port, found)
-                self._connecting.connect(call, reference, self._target(reference, to, candidate), still)
+                target = self._target(reference, to, candidate)
+                self._connecting.connect_near(call, reference, self._near(target, candidate, to.port, found))
                 return
             occupied = occupied or found is not None
         itself = decisions.normalise(to.address)
@@ -129,8 +130,10 @@ class TcpCalls:
         else:
             self._replies.answer(call, error=errno.ECONNREFUSED, inode=reference.inode)
 
-    def _still_listens(self, address: decisions.IpAddress, port: int, inode: int) -> Callable[[], bool]:
-        return lambda: self._diag.tcp_listener(address, port) == inode
+    def _near(self, target: Target, address: decisions.IpAddress, port: int, inode: int) -> Near:
+        diag = self._diag
+        still_listens = lambda: diag.tcp_listener(address, port) == inode  # noqa: E731
+        return Near(target, address.version, still_listens, lambda: diag.has_room(address, port))
 
     def _expect(self, reference: Reference, tid: int) -> Callable[[], bool]:
         return lambda: self._streams.expect(reference.sock, tid)
@@ -199,7 +202,8 @@ class TcpCalls:
             if error:
                 self._replies.answer(call, error=error, inode=reference.inode)
                 return
-        # Room for all who come: a connect that finds the queue full cannot wait (Connecting._give_up).
+        linux_sockets.show_token(reference.sock, _version(reference))
+        # Room for all who come: a connect that finds the queue full cannot wait (Connecting.connect_near).
         reference.sock.listen(socket.SOMAXCONN)
         self._remember_listener(reference)
         self._replies.answer(call, inode=reference.inode)
@@ -227,6 +231,11 @@ def _is_v6_only(reference: Reference) -> bool:
     if reference.family != AF_INET6:
         return False
     return bool(reference.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+
+
+def _version(reference: Reference) -> int:
+    """Of the IP that a bound socket speaks: 4 also for an IPv6 socket that is bound to a mapped address."""
+    return _parse_host(reference.sock.getsockname()[0]).version
 
 
 def _is_on_loopback(sock: socket.socket) -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from sandboxed_kernel.broker.calls import Address, UnixAbstract, UnixPath, UnixUnnamed, as_int
-from sandboxed_kernel.broker.connecting import Connecting, always_right, path_of
+from sandboxed_kernel.broker.connecting import Connecting, path_of, yes
 from sandboxed_kernel.broker.decisions import Refuse, unknowable
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
@@ -44,7 +44,7 @@ class UnixCalls:
         if isinstance(address, UnixAbstract):
             if unix.owns_abstract(address):
                 name = "\0" + os.fsdecode(address.name[1:])
-                connecting.connect(call, reference, name, self._listener_is_own(reference))
+                connecting.connect_unix(call, reference, name, self._listener_is_own(reference))
             else:
                 shown = "@" + address.name[1:].decode(errors="replace")
                 refusal = self._not_ours(errno.ECONNREFUSED, "this abstract socket was not bound inside the sandbox")
@@ -67,8 +67,8 @@ class UnixCalls:
             self._telling.refuse(call, refusal, "connect", shown, protocol="unix", inode=reference.inode)
             return
         try:
-            still_right = self._listener_is_own(reference) if is_own else always_right
-            connecting.connect(call, reference, path_of(found), still_right)
+            is_right = self._listener_is_own(reference) if is_own else yes
+            connecting.connect_unix(call, reference, path_of(found), is_right)
         finally:
             os.close(found)
 

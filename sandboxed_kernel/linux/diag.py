@@ -22,6 +22,7 @@ _NLMSG_ERROR = 2
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _NO_COOKIE = 0xFFFFFFFF
 _TCP_LISTEN = 10
+_INET_DIAG_FIELDS = 4 + 48 + 4  # struct inet_diag_msg: idiag_rqueue and what follows
 _UNIX_LISTEN = 10  # unix_diag reports TCP_LISTEN too
 _SHOW_NAME, _SHOW_VFS = 1, 2
 _ATTRIBUTE_NAME, _ATTRIBUTE_VFS = 0, 1
@@ -89,15 +90,24 @@ class SocketDiag:
 
         An IPv6 socket that serves IPv4 too is found under the IPv4 address.
         """
+        found = self._ask_listener(address, port)
+        return None if found is None else found[3]
+
+    def has_room(self, address: IPv4Address | IPv6Address, port: int) -> bool:
+        """Whether that socket can take a further connection into its queue."""
+        found = self._ask_listener(address, port)
+        return found is not None and found[0] <= found[1]  # as sk_acceptq_is_full, include/net/sock.h
+
+    def _ask_listener(self, address: IPv4Address | IPv6Address, port: int) -> tuple[int, int, int, int] | None:
+        """Length of the queue, its limit, user and inode: the last four fields of struct inet_diag_msg."""
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         source = address.packed.ljust(16, b"\0")
         identity = struct.pack("!HH", port, 0) + source + bytes(16) + struct.pack("=III", 0, _NO_COOKIE, _NO_COOKIE)
         reply = self._ask(struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 1 << _TCP_LISTEN) + identity)
-        if reply is None:
+        if reply is None or reply[1] != _TCP_LISTEN:
             return None
-        state = reply[1]
-        (inode,) = struct.unpack_from("=I", reply, 4 + 48 + 16)
-        return inode if state == _TCP_LISTEN else None
+        queue, limit, user, inode = struct.unpack_from("=IIII", reply, _INET_DIAG_FIELDS)
+        return queue, limit, user, inode
 
     def unix_socket(self, inode: int) -> UnixSocket | None:
         """What the unix socket with this sockfs inode is bound to, or None when there is none any more."""

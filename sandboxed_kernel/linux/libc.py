@@ -59,6 +59,21 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return result
 
 
+_setsockopt = _libc.setsockopt
+_setsockopt.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+
+
+def set_option(descriptor: int, level: int, option: int, value: bytes) -> None:
+    """setsockopt(2); OSError with its errno.
+
+    The setsockopt of Python's sockets keeps the interpreter lock while it waits for the lock of a socket, which whoever
+    shares the socket can hold for long. This one lets other threads run.
+    """
+    if _setsockopt(descriptor, level, option, value, len(value)) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 _set_mask = _libc.pthread_sigmask
 _set_mask.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from sandboxed_kernel.linux import libc
 
 _CONNECT = {"x86_64": 42, "aarch64": 203}
+_LINGER = struct.Struct("=ii")  # struct linger
+_NO_LINGER = _LINGER.pack(0, 0)
 _STUCK = 0.01  # seconds after which a connect that should not wait is interrupted
 
 
@@ -28,6 +30,14 @@ def disconnect(sock: socket.socket) -> int:
     return 0
 
 
+def dissolve(sock: socket.socket) -> int:
+    """End a connect that failed or is to fail, so that the socket can be connected again; its error, 0 for none."""
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    disconnect(sock)
+    sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # ECONNRESET, where the connect was still under way
+    return error
+
+
 def cut_off(sock: socket.socket) -> None:
     """Let nothing more pass over a connection that should not be; a unix socket cannot be disconnected, unix(7)."""
     if disconnect(sock):
@@ -35,6 +45,53 @@ def cut_off(sock: socket.socket) -> None:
             sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+
+def stop_lingering(sock: socket.socket) -> None:
+    """Let close(2) of a TCP socket return at once; SO_LINGER of more than 0 seconds makes the last close(2) wait for
+    what was not sent yet, socket(7). Of 0 seconds it waits for nothing, and stays: it asks for a reset.
+    """
+    on, seconds = _LINGER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size))
+    if on and seconds:
+        libc.set_option(sock.fileno(), socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+
+
+# --- the token of own listeners ------------------------------------------------------------------------------------
+
+# A packet that comes from an own listener starts with the highest TTL there is, anybody else's with the default of this
+# machine; a socket that connects to an own listener takes nothing lower (RFC 5082; ip(7) has IP_TTL, and linux/in.h
+# IP_MINTTL). So Linux itself drops the answer of a listener that has taken the port meanwhile, whenever it comes.
+HIGHEST_TTL = 255
+_HIGHEST, _ANY = struct.pack("=i", HIGHEST_TTL), struct.pack("=i", 0)
+_OWN_TTL = {4: (socket.IPPROTO_IP, socket.IP_TTL), 6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
+_LOWEST_TTL = {4: (socket.IPPROTO_IP, 21), 6: (socket.IPPROTO_IPV6, 73)}  # IP_MINTTL, IPV6_MINHOPCOUNT: linux/in6.h
+DEFAULT_TTL = {4: "/proc/sys/net/ipv4/ip_default_ttl", 6: "/proc/sys/net/ipv6/conf/lo/hop_limit"}
+
+
+def show_token(sock: socket.socket, version: int) -> None:
+    """Before listen(2): what this listener sends over IPv4 or IPv6 (``version`` 4 or 6) bears the token."""
+    libc.set_option(sock.fileno(), *_OWN_TTL[version], _HIGHEST)
+
+
+def demand_token(sock: socket.socket, version: int) -> None:
+    """Before connect(2): this socket takes only packets that bear the token."""
+    libc.set_option(sock.fileno(), *_LOWEST_TTL[version], _HIGHEST)
+
+
+def demand_no_token(sock: socket.socket, version: int) -> None:
+    """Once connected, for the reset of a peer that is gone: Linux sends it with the default."""
+    libc.set_option(sock.fileno(), *_LOWEST_TTL[version], _ANY)
+
+
+def default_ttl(setting: str) -> int | None:
+    """What is said in a file of DEFAULT_TTL, or None where this Linux does not speak that IP. At HIGHEST_TTL the token
+    says nothing.
+    """
+    try:
+        with open(setting, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def peer_process(sock: socket.socket) -> int:
@@ -109,11 +166,11 @@ def is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def is_settled(sock: socket.socket) -> bool:
-    """Whether a connect that was under way has succeeded or failed."""
+def is_settled(sock: socket.socket, within: int = 0) -> bool:
+    """Whether a connect that was under way has succeeded or failed, now or ``within`` this many milliseconds."""
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
-    return bool(poll.poll(0))
+    return bool(poll.poll(within))
 
 
 def send_timeout(sock: socket.socket) -> float | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sandboxed_kernel import check
+from sandboxed_kernel.linux.sockets import DEFAULT_TTL
 
 
 def test_everything_holds_on_this_host() -> None:
     results = check.check()
-    assert len(results) == 19
+    assert len(results) == 20
     assert [result for result in results if not result.holds] == []
 
 
@@ -25,3 +26,12 @@ def test_what_was_possible_or_not_tried_does_not_hold(
     assert not results["other TCP"].holds
     assert detail in results["other TCP"].detail
     assert not results["own servers"].holds
+
+
+def test_a_machine_that_sends_everything_with_the_highest_ttl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, int | None] = {DEFAULT_TTL[4]: 255, DEFAULT_TTL[6]: None}
+    monkeypatch.setattr(check, "default_ttl", found.get)
+    result = check._token_of_own_listeners()
+    assert not result.holds
+    assert DEFAULT_TTL[4] in result.detail
+    assert DEFAULT_TTL[6] not in result.detail

@@ -32,6 +32,7 @@ NEVER: dict[str, tuple[int, int, int | bytes, bool]] = {
     "IP_UNICAST_IF": (0, 50, b"\0\0\0\1", True),
     "IP_LOCAL_PORT_RANGE": (0, 51, 0x00500050, True),
     "IP_MINTTL": (0, 21, 5, True),
+    "IPV6_MINHOPCOUNT": (41, 73, 5, True),
     "IPV6_FREEBIND": (41, 78, 1, True),
     "IPV6_TRANSPARENT": (41, 75, 1, False),
     "IPV6_UNICAST_IF": (41, 76, b"\0\0\0\1", True),
@@ -123,3 +124,23 @@ def test_and_every_other_number_is_unknown_or_without_effect(workspace: Path) ->
     changed = {(level, option) for level, option, effect in inside if effect}
     assert {(1, 2), (1, 9), (6, 1)} <= changed
     assert {row for row in changed if row[1] not in MAY_CHANGE.get(row[0], set())} == set()
+
+
+TOKEN = """
+def stays(level, option):
+    with socket.socket(socket.AF_INET6 if level == 41 else socket.AF_INET) as s:
+        before = s.getsockopt(level, option)
+        try:
+            s.setsockopt(level, option, 255)
+        except OSError:
+            pass
+        return s.getsockopt(level, option) == before != 255
+print(json.dumps([stays(0, 2), stays(0, 21), *([stays(41, 16), stays(41, 73)] if ipv6 else [])]))
+"""
+
+
+def test_the_token_of_own_listeners_cannot_be_given_or_taken_back(workspace: Path) -> None:
+    """IP_TTL and IPV6_UNICAST_HOPS, IP_MINTTL and IPV6_MINHOPCOUNT: docs/decisions/loopback.md."""
+    code = f"{TOOLS}\nipv6 = {has_ipv6()}\n{TOKEN}"
+    assert set(run_outside(code, workspace=workspace).json()) == {False}
+    assert set(run_inside(code, workspace=workspace).json()) == {True}

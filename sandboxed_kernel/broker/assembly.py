@@ -16,7 +16,7 @@ from sandboxed_kernel.broker.questions import Questions, QuestionStreams
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.reporting import Reporter
-from sandboxed_kernel.broker.sockets import Sockets, descendants_of
+from sandboxed_kernel.broker.sockets import Processes, Sockets, device_of_sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
 from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.unix_calls import UnixCalls
@@ -32,7 +32,8 @@ def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Rep
     own = os.getpid()
     helpers: set[int] = set()  # our children that are trusted: no call of the sandbox may name them
     replies = Replies(listener, once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
-    sockets = Sockets(lambda: descendants_of(own))
+    device = device_of_sockets()
+    sockets = Sockets(Processes(own, device), device)
     diag = SocketDiag()
     pins = Pins(orders.policy.allow, orders.policy.pins)
     own_addresses = OwnAddresses()

@@ -135,16 +135,19 @@ class Broker:
             self._telling.refuse(call, verdict, "socket", f"family {family}, type {kind & 0xF}, protocol {protocol}")
         elif isinstance(verdict, decisions.CreatePair):
             pair = self._parts.datagrams.create(verdict)
-            if self._replies.give_descriptor(call, pair.near.fileno(), close_on_exec=verdict.close_on_exec):
-                self._parts.datagrams.keep(pair, call.tid)
-            else:
+            number = self._replies.give_descriptor(call, pair.near.fileno(), close_on_exec=verdict.close_on_exec)
+            if number is None:
                 self._parts.datagrams.discard(pair)
+            else:
+                self._parts.datagrams.keep(pair, call.tid)
         else:
             reference = self._sockets.create(verdict)
-            if self._replies.give_descriptor(call, reference.sock.fileno(), close_on_exec=verdict.close_on_exec):
-                self._sockets.keep(reference)
-            else:
+            near = reference.sock.fileno()
+            number = self._replies.give_descriptor(call, near, close_on_exec=verdict.close_on_exec)
+            if number is None:
                 reference.sock.close()
+            else:
+                self._sockets.keep(reference, call.tid, number)
 
     def _connect(self, call: Notification) -> None:
         file = self._file(call)

@@ -54,16 +54,15 @@ class Replies:
         self.answer(call, kept[1], kept[2], inode=inode)
         return True
 
-    def give_descriptor(self, call: Notification, descriptor: int, *, close_on_exec: bool) -> bool:
-        """Answer with a copy of ``descriptor``; False when nobody took it (gone, or its table is full)."""
+    def give_descriptor(self, call: Notification, descriptor: int, *, close_on_exec: bool) -> int | None:
+        """Answer with a copy of ``descriptor``: its number there, or None when nobody took it (gone, table full)."""
         try:
-            self._listener.add_descriptor(call.id, descriptor, close_on_exec=close_on_exec)
+            return self._listener.add_descriptor(call.id, descriptor, close_on_exec=close_on_exec)
         except Gone:
-            return False
+            return None
         except OSError as error:
             self.answer(call, error=error.errno or errno.EMFILE)
-            return False
-        return True
+            return None
 
 
 def _key(call: Notification, inode: int) -> Key:

@@ -1,8 +1,14 @@
 """Does: creates every socket of the sandbox, keeps a reference to act on, and lets go of it in time.
 
-A reference is found by the socket's inode on sockfs, which no sandboxed code can change. There is no notification of
-close(2), and a reference that is kept too long breaks everyday code: a port stays taken, a peer sees no end of file.
-So it is dropped when a connect has succeeded and its answer was delivered, at listen(2), and by ``sweep``.
+A reference is found by the socket's inode on sockfs, which no sandboxed code can change. Linux tells nobody of the last
+close(2) of a socket, and a reference that is kept too long breaks everyday code: a port stays taken, a peer sees no end
+of file. So it is dropped when a connect has succeeded and its answer was delivered, at listen(2), and when the sandbox
+has closed the socket. One stat(2) tells that, of the descriptor that the socket was given as. Gone from there, it may
+still be open under the same number in a process that was forked since. Under no other number is it looked for: a copy
+there goes on with what it is connected or listens for, and does no more.
+
+The sandbox chooses how many sockets, processes and threads there are. So each step looks at a bounded number of them,
+and an expensive step is not soon followed by the next.
 """
 
 from __future__ import annotations
@@ -11,42 +17,87 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol
 
 from sandboxed_kernel.broker.decisions import CreateSocket
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux import sockets as linux_sockets
 
-_SWEEP_SLACK = 64  # dead references are looked for when the table has grown to this + 2 x the live ones
+_LOOKED_AT = 64  # references in one step, from the oldest on
+_LOOK_AFTER = 32  # new sockets: two are looked at for each, so that the table holds at most twice what is open
+_NEW_FOR_LOOKS = 8  # that many looks of a step, and the next one waits for a new socket more
+_FORKED_AT = 0.05  # seconds by which the two clocks may differ
+_MAX_LOOKS = 4096  # at threads and descriptors, in one step; some 10 us each
 _RESERVED = 128  # descriptors the broker needs for itself
 _MAX_REFERENCES = 16384  # sockets that are neither connected nor listening; bounds the broker's memory
 
 
 class Reference:
-    """The broker's own handle on one socket of the sandbox. Owns it."""
+    """The broker's own handle on one socket of the sandbox. Owns it.
 
-    __slots__ = ("busy", "family", "inode", "sock", "type")
+    ``tid`` and ``number``: a thread and the descriptor that it was given, or a process that had it there later.
+    ``given``: when (seconds, CLOCK_BOOTTIME). ``port``: of a TCP socket that was bound, else 0.
+    """
+
+    __slots__ = ("busy", "family", "given", "inode", "number", "port", "sock", "tid", "type")
 
     def __init__(self, sock: socket.socket, inode: int, family: int, kind: int) -> None:
         self.sock, self.inode, self.family, self.type = sock, inode, family, kind
         self.busy = False  # a connect or a bind is under way
+        self.tid = self.number = self.port = 0
+        self.given = 0.0
 
     def __repr__(self) -> str:
         return f"<Reference {self.inode} family={self.family} {'busy' if self.busy else 'idle'}>"
 
 
-class Sockets:
-    """The table of references, by inode."""
+class Holders(Protocol):
+    """What /proc tells of the sandbox's processes; ``Processes``, or a stand-in that counts."""
 
-    def __init__(self, descendants: Callable[[], list[int]]) -> None:
-        """``descendants`` lists the sandbox's processes."""
+    def has(self, tid: int, number: int, inode: int) -> bool:
+        """Whether this thread's descriptor ``number`` is the socket with this inode."""
+
+    def is_there(self, tid: int) -> bool:
+        """Whether this thread lives."""
+
+    def walk(self) -> Iterator[tuple[int, float] | None]:
+        """``processes.tables_of_descendants``."""
+
+
+class Processes:
+    """``Holders`` for the descendants of one process."""
+
+    def __init__(self, ancestor: int, device: int) -> None:
+        """``device``: of sockfs."""
+        self._ancestor, self._device = ancestor, device
+
+    def has(self, tid: int, number: int, inode: int) -> bool:
+        try:
+            status = os.stat(f"/proc/{tid}/fd/{number}")
+        except OSError:
+            return False
+        return status.st_ino == inode and status.st_dev == self._device
+
+    def is_there(self, tid: int) -> bool:
+        return os.path.exists(f"/proc/{tid}")
+
+    def walk(self) -> Iterator[tuple[int, float] | None]:
+        return processes.tables_of_descendants(self._ancestor)
+
+
+class Sockets:
+    """The table of references, by inode; the one that was looked at longest ago comes first."""
+
+    def __init__(self, holders: Holders, device: int) -> None:
+        """``device``: of sockfs."""
         self._by_inode: dict[int, Reference] = {}
-        self._descendants = descendants
-        self._sweep_at = _SWEEP_SLACK
+        self._holders, self.device = holders, device
+        self._look_in = _LOOK_AFTER  # new sockets
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._quota = min(_MAX_REFERENCES, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: datagrams
-        with socket.socket(socket.AF_UNIX) as probe:
-            self.device = os.fstat(probe.fileno()).st_dev  # of sockfs
 
     def __len__(self) -> int:
         return len(self._by_inode)
@@ -56,8 +107,10 @@ class Sockets:
 
     def create(self, wanted: CreateSocket) -> Reference:
         """A new socket, not yet in the table. Raises OSError; EMFILE over the quota."""
-        if len(self._by_inode) >= self._sweep_at:
-            self.sweep()
+        self._look_in -= 1
+        full = len(self._by_inode) >= self._quota
+        if full or (self._look_in <= 0 and len(self._by_inode) >= _LOOKED_AT):
+            self._drop_closed(needed=full)
         if len(self._by_inode) >= self._quota:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         kind = wanted.type | socket.SOCK_CLOEXEC | (socket.SOCK_NONBLOCK if wanted.non_blocking else 0)
@@ -66,11 +119,14 @@ class Sockets:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            self.sweep()
+            self._drop_closed(needed=True)
             sock = socket.socket(wanted.family, kind, wanted.protocol)
         return Reference(sock, os.fstat(sock.fileno()).st_ino, wanted.family, wanted.type)
 
-    def keep(self, reference: Reference) -> None:
+    def keep(self, reference: Reference, tid: int, number: int) -> None:
+        """``tid`` was given the socket as its descriptor ``number``."""
+        reference.tid, reference.number = tid, number
+        reference.given = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._by_inode[reference.inode] = reference
 
     def drop(self, reference: Reference) -> None:
@@ -84,56 +140,51 @@ class Sockets:
         except OSError:
             pass
 
-    def sweep(self) -> None:
-        """Drop every reference whose socket no process of the sandbox has open any more."""
-        live = self._open_inodes()
-        for inode, reference in list(self._by_inode.items()):
-            if inode not in live and not reference.busy:
-                self.drop(reference)
-        self._sweep_at = _SWEEP_SLACK + 2 * len(self._by_inode)
+    def free_port(self, port: int) -> bool:
+        """Drop what the sandbox has closed of the references that were bound to ``port``; whether there was any."""
+        bound = [one for one in self._by_inode.values() if one.port == port and not one.busy][:_LOOKED_AT]
+        return self._drop_closed_of(bound, needed=True)[0] > 0
 
-    def _open_inodes(self) -> set[int]:
-        found: set[int] = set()
-        for pid in self._descendants():
-            for thread in _descriptor_tables(pid):
-                found.update(_sockets_of(thread))
-        return found
+    def _drop_closed(self, *, needed: bool) -> None:
+        oldest = list(islice(self._by_inode.values(), _LOOKED_AT))
+        for reference in oldest:  # behind the others, should they stay
+            self._by_inode[reference.inode] = self._by_inode.pop(reference.inode)
+        _, looks = self._drop_closed_of([one for one in oldest if not one.busy], needed=needed)
+        self._look_in = max(_LOOK_AFTER, looks // _NEW_FOR_LOOKS)
 
-
-def _descriptor_tables(pid: int) -> list[str]:
-    """The process's table; every thread's where the leader has ended (its own directory is then unreadable)."""
-    leader = f"/proc/{pid}/fd"
-    if os.access(leader, os.R_OK) and _first(leader):
-        return [leader]
-    try:
-        return [f"/proc/{pid}/task/{thread}/fd" for thread in os.listdir(f"/proc/{pid}/task")]
-    except OSError:
-        return []
-
-
-def _first(directory: str) -> bool:
-    try:
-        with os.scandir(directory) as entries:
-            return next(entries, None) is not None
-    except OSError:
-        return False
-
-
-def _sockets_of(directory: str) -> list[int]:
-    found: list[int] = []
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return found
-    for name in names:
-        try:
-            target = os.readlink(f"{directory}/{name}")
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            found.append(int(target[8:-1]))
-    return found
+    def _drop_closed_of(self, references: list[Reference], *, needed: bool) -> tuple[int, int]:
+        """How many were dropped, and how many looks it took. ``needed``: also those that could not be looked for in
+        every process.
+        """
+        holders = self._holders
+        missing = [one for one in references if not holders.has(one.tid, one.number, one.inode)]
+        looks = len(references) + len(missing)
+        # The thread that was given it lives, and its process has closed it: then only who was forked later has a copy.
+        since = {one.inode: one.given - _FORKED_AT if holders.is_there(one.tid) else 0.0 for one in missing}
+        everywhere = True
+        for step in holders.walk() if missing else ():
+            looks += 1
+            if step is not None:
+                tid, started = step
+                asked = [one for one in missing if started >= since[one.inode]]
+                looks += len(asked)
+                for one in asked:
+                    if holders.has(tid, one.number, one.inode):
+                        one.tid = tid
+                        missing.remove(one)
+            if not missing:
+                break
+            if looks >= _MAX_LOOKS:
+                everywhere = False
+                break
+        if not everywhere and not needed:
+            return 0, looks
+        for one in missing:
+            self.drop(one)
+        return len(missing), looks
 
 
-def descendants_of(pid: int) -> list[int]:
-    return list(processes.descendants(pid))
+def device_of_sockets() -> int:
+    """The device of sockfs, where the inodes of sockets are."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return os.fstat(probe.fileno()).st_dev

@@ -175,11 +175,13 @@ class TcpCalls:
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
-                self._sockets.sweep()  # the port may be held by a socket that the sandbox has closed
+                if not self._sockets.free_port(to.port):  # it may be held by a socket that the sandbox has closed
+                    raise
                 reference.sock.bind((str(to.address), to.port))
         except OSError as error:
             return error.errno or errno.EINVAL
-        self._remember_port(reference.sock.getsockname()[1])
+        reference.port = reference.sock.getsockname()[1]
+        self._remember_port(reference.port)
         return 0
 
     def _remember_port(self, port: int) -> None:

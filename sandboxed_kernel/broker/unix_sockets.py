@@ -13,6 +13,7 @@ import queue
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 
 from sandboxed_kernel.broker import process
@@ -24,7 +25,8 @@ from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.records import Record
 
-_MAX_BOUND = 20_000
+_MAX_NAMES = 4096  # that living sockets of one sandbox are bound to, of each kind
+_LOOK_EVERY = 1.0  # second, at all unix sockets of the machine, once a table is full
 
 # Services that programs look for in passing, and go on without: refused with ENOENT and no notice.
 SILENT = (
@@ -64,13 +66,15 @@ class UnixSockets:
         self._named = frozenset(os.path.realpath(path) for path in named)
         self._bound: dict[tuple[int, int], int] = {}  # (device, inode) of the path -> the socket's inode
         self._abstract: dict[bytes, int] = {}  # name -> the socket's inode
+        self._look_again = 0.0  # of time.monotonic()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._started = False
 
     # --- bind ----------------------------------------------------------------------------------------------------
 
     def bind_path(self, tid: int, reference: Reference, path: bytes, answer: Callable[[int], None]) -> None:
-        """Bind; then ``answer(errno)``, 0 for done. Raises Malformed."""
+        """Bind; then ``answer(errno)``, 0 for done. Raises Malformed; OSError(ENOBUFS) over the quota of names."""
+        self._make_room(self._bound, self._jobs.qsize())
         if not self._started:
             self._started = True
             threading.Thread(target=self._work, daemon=True).start()
@@ -129,30 +133,36 @@ class UnixSockets:
         same_inode = found.inode == status.st_ino & 0xFFFFFFFF
         same_device = found.device == os.major(status.st_dev) << 20 | os.minor(status.st_dev)
         if same_inode and same_device:
-            self._prune(self._bound)
             self._bound[status.st_dev, status.st_ino] = inode
 
     def bind_abstract(self, reference: Reference, name: bytes) -> int:
-        """An errno, 0 for done. An empty name: Linux picks one (autobind)."""
+        """An errno, 0 for done. An empty name: Linux picks one (autobind). Raises OSError(ENOBUFS) over the quota."""
+        self._make_room(self._abstract)
         try:
             reference.sock.bind(name)
         except OSError as error:
             return error.errno or errno.EIO
         bound = reference.sock.getsockname()
         if isinstance(bound, bytes):
-            self._prune(self._abstract)
             self._abstract[bound] = reference.inode
         return 0
 
-    def _prune(self, table: dict[tuple[int, int], int] | dict[bytes, int]) -> None:
-        """Forget sockets that are gone when a table has grown large."""
-        if len(table) < _MAX_BOUND:
+    def _make_room(self, table: dict[tuple[int, int], int] | dict[bytes, int], besides: int = 0) -> None:
+        """Forget sockets that are gone when a table is full. Raises OSError(ENOBUFS) where it stays full.
+
+        What is asked for is one list of all unix sockets of the machine, since Linux goes through all of them for each
+        single question too. ``besides``: names that are about to come into the table.
+        """
+        if len(table) + besides < _MAX_NAMES:
             return
-        for key, inode in list(table.items()):
-            if self._diag.unix_socket(inode) is None:
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_EVERY
+            living = self._diag.unix_inodes()
+            for key in [key for key, inode in table.items() if inode not in living]:
                 del table[key]  # type: ignore[arg-type]  # the key is of this table
-        while len(table) >= _MAX_BOUND:
-            del table[next(iter(table))]  # type: ignore[arg-type]
+        if len(table) + besides >= _MAX_NAMES:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
     # --- connect -------------------------------------------------------------------------------------------------
 

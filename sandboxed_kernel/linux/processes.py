@@ -28,6 +28,7 @@ _AT_FDCWD = -100
 _RESOLVE_NO_MAGICLINKS = 2
 _RESOLVE_NO_SYMLINKS = 4
 _CAPABILITY_VERSION_3 = 0x20080522
+_TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
 
 def set_no_new_privs() -> None:
@@ -112,6 +113,38 @@ def descendants(pid: int) -> Iterator[int]:
         current = waiting.pop()
         yield current
         waiting += children(current)
+
+
+def tables_of_descendants(pid: int) -> Iterator[tuple[int, float] | None]:
+    """Each living descendant of ``pid``: a thread of it whose /proc/TID/fd shows the descriptors, and when the process
+    was started (seconds, CLOCK_BOOTTIME). In between None for each thread that was asked for its children: so whoever
+    goes through this can stop after so many steps.
+    """
+    waiting = [pid]
+    while waiting:
+        current = waiting.pop()
+        try:
+            threads = os.listdir(f"/proc/{current}/task")
+            state, started = _state_and_start(current)
+        except (OSError, ValueError, IndexError):
+            continue
+        if current != pid:
+            # Once the first thread has ended, nothing is seen through it of what the others have open.
+            yield int(threads[-1]) if state == b"Z" else current, started
+        for thread in threads:
+            try:
+                with open(f"/proc/{current}/task/{thread}/children", "rb", buffering=0) as file:
+                    waiting += map(int, file.read().split())
+            except OSError:
+                pass
+            yield None
+
+
+def _state_and_start(pid: int) -> tuple[bytes, float]:
+    """The third and the 22nd field of proc_pid_stat(5). Raises OSError, ValueError, IndexError."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[0], int(fields[19]) / _TICKS
 
 
 def is_descendant(pid: int, ancestor: int) -> bool:

@@ -128,8 +128,8 @@ class Listener:
         """Let the call return ``value``, or fail with errno ``error``. Raises Gone."""
         self._ioctl(_SEND, _RESP.pack(ident, 0 if error else value, -error, 0))
 
-    def add_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> None:
-        """Give the caller a copy of ``descriptor`` and let its call return the new number, in one step.
+    def add_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> int:
+        """Give the caller a copy of ``descriptor`` and let its call return the new number, in one step. That number.
 
         Raises Gone, and OSError(EMFILE) where the caller's own table is full: then the call still waits.
         """
@@ -138,7 +138,7 @@ class Listener:
         # the caller takes its standard input for the new socket. kernel/seccomp.c, seccomp_notify_addfd.
         _HANDLED.block()
         try:
-            self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
+            return self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
         finally:
             _HANDLED.unblock()
 
@@ -152,14 +152,14 @@ class Listener:
             pass
         return False
 
-    def _ioctl(self, request: int, data: bytes) -> None:
+    def _ioctl(self, request: int, data: bytes) -> int:
         while True:
             try:
-                fcntl.ioctl(self._fd, request, data)
+                result: int = fcntl.ioctl(self._fd, request, bytearray(data))  # of bytes it would return the bytes
+                return result
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.EINPROGRESS):  # EINPROGRESS: the call was answered already
                     raise Gone from None
                 if error.errno == errno.EINTR:
                     continue
                 raise
-            return

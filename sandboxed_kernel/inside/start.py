@@ -158,6 +158,8 @@ class SandboxedKernelApp(kernelapp.IPKernelApp):
         descriptor = self._listeners[channel]
         os.set_inheritable(descriptor, False)  # it had to survive our exec, and shall survive no other
         s.setsockopt(zmq.USE_FD, descriptor)
+        if channel == "iopub":
+            s.sndhwm = 2000  # messages; ipykernel's 1,000, and another 1,000 since the relay keeps none for us
         super()._try_bind_socket(s, port)
         if channel == "shell":
             # The debugger's own connection to the shell socket goes to the endpoint bound last; the path is gone.

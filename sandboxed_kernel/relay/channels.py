@@ -1,29 +1,35 @@
-"""Does: the ZeroMQ sockets of both sides. Bytes in, bytes out; what they mean is none of its business.
+"""Does: the sockets of both sides. Bytes in, bytes out; what they mean is none of its business.
 
-Options follow ipykernel 7 (kernelapp.py) where a client could tell the difference. Numbers in comments:
-zmq_setsockopt(3).
+Those of the front are ZeroMQ's; their options follow ipykernel 7 (kernelapp.py) where a client could tell the
+difference, and numbers in comments are from zmq_setsockopt(3). Those of the back are plain unix sockets on which the
+relay itself speaks ZeroMQ's protocol (``zmtp.py``, which says why).
 """
 
 from __future__ import annotations
 
 import os
 import select
+import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import zmq
 
 from sandboxed_kernel.errors import HostError
+from sandboxed_kernel.relay import zmtp
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, CHANNELS, BackConnection, FrontConnection, rewrite_ports
 from sandboxed_kernel.relay.messages import Frame
 
 Socket = zmq.Socket[bytes]
 
 LARGE = 65536  # bytes; from here on frames are handed over, not copied: one copy of a 100 MB message is enough
-MAX_BACK_FRAME = 1 << 30  # bytes; a larger frame from the kernel costs it the connection
+# Bytes of one message from the kernel; a larger one is skipped as it comes. iopub: as much as print() of 100 MB needs.
+MAX_BACK_MESSAGE = {"iopub": 160 << 20, "shell": 32 << 20, "control": 32 << 20, "stdin": 1 << 20}
+CHUNK = 65536  # bytes of one recv(2)
+CHUNKS = 256  # read in a row for one message, before the others have their turn
 FRONT_LINGER = 300  # ms for the last words to a client
-CONNECT = 5000  # ms to connect to a socket of our own; takes microseconds
-PATIENCE = 0.3  # seconds that one slow client may hold up the others; the kernel keeps 1,000 messages meanwhile
+PATIENCE = 0.3  # seconds that one slow client may hold up the others; the kernel keeps 2,000 messages meanwhile
 STUCK = 5.0  # seconds for which a client without room is not waited for again
 # Numbers, and no recv_multipart or send_multipart: an `|` of flags takes as long as a frame.
 _NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -45,6 +51,9 @@ class Channel:
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self.pending = True
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
 
     def has_input(self) -> bool:
         """Cheaper than to receive nothing, which is an exception."""
@@ -79,35 +88,152 @@ class Channel:
         return True
 
 
+class BackChannel:
+    """A connection to the confined kernel. ``pending``: something may have been read that is not received yet."""
+
+    def __init__(self, connected: socket.socket, socket_type: str, identity: bytes, limit: int) -> None:
+        """Owns ``connected``. ``identity``: by which a ROUTER of the kernel's knows this side, in all channels."""
+        connected.setblocking(False)
+        self._socket = connected
+        self._decoder = zmtp.Decoder(limit)
+        self._handshake: bytes | None = zmtp.ready(socket_type, identity)
+        self._queue: deque[memoryview] = deque()  # only the user's own requests wait here
+        self._unsent = deque([memoryview(zmtp.GREETING)])
+        self.pending = True
+        self.ended = False
+        if socket_type == "SUB":
+            self.send([zmtp.SUBSCRIBE_TO_ALL])
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    @property
+    def wants_to_send(self) -> bool:
+        return bool(self._unsent)
+
+    def has_input(self) -> bool:
+        """Whether ``receive`` may give a message; reads when there is nothing left of what was read."""
+        self.pending = not self.ended and (self._decoder.has_more or self._read())
+        return self.pending
+
+    def receive(self) -> list[Frame] | None:
+        """One message, or None where it has not come whole yet. What is no ZMTP ends the connection."""
+        try:
+            for _ in range(CHUNKS):
+                message = self._decoder.take()
+                if self._handshake is not None:
+                    self._shake_hands()
+                if message is not None:
+                    self.pending = self._decoder.has_more
+                    return message
+                if not self._read():
+                    break
+        except zmtp.ProtocolError:
+            self.ended = True
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        self.pending = False
+        return None
+
+    def _read(self) -> bool:
+        if self.ended:
+            return False
+        try:
+            data = self._socket.recv(CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        self.ended = not data
+        self._decoder.feed(data)
+        return bool(data)
+
+    def _shake_hands(self) -> None:
+        """libzmq takes a message for a command until both sides have said READY."""
+        if self._handshake and self._decoder.has_greeted:
+            self._unsent.append(memoryview(self._handshake))
+            self._handshake = b""
+        if self._decoder.is_ready:
+            self._handshake = None
+            self._unsent += self._queue
+            self._queue.clear()
+        self.flush()
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Never waits; what the kernel does not read yet is kept."""
+        (self._queue if self._handshake is not None else self._unsent).extend(map(memoryview, zmtp.encode(frames)))
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what there is room for. What is for a kernel that is gone is dropped."""
+        while self._unsent:
+            try:
+                sent = self._socket.send(self._unsent[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self._unsent.clear()
+                return
+            rest = self._unsent.popleft()[sent:]
+            if rest:
+                self._unsent.appendleft(rest)
+
+
+Source = Channel | BackChannel | int
+
+
 class Waiting:
     """For channels and other descriptors that have something to receive.
 
     As zmq_poll(3), which asks libzmq about every socket before and after it waits, with two system calls each: of a
-    relay with ten sockets that was a fifth of the work. The descriptor of a socket (ZMQ_FD, zmq_getsockopt(3)) is
-    readable when something may have changed since libzmq last looked, and libzmq looks whenever a socket is used. So it
-    is asked about those that were used, and the others have their descriptors.
+    relay with ten sockets that was a fifth of the work. The descriptor of a ZeroMQ socket (ZMQ_FD, zmq_getsockopt(3))
+    is readable when something may have changed since libzmq last looked, and libzmq looks whenever a socket is used. So
+    it is asked about those that were used, and the others have their descriptors.
     """
 
-    def __init__(self, sources: Iterable[Channel | int]) -> None:
+    def __init__(self, sources: Iterable[Source]) -> None:
         self._epoll = select.epoll()
-        self._sources: dict[int, Channel | int] = {}
+        self._sources: dict[int, Source] = {}
+        self._events: dict[int, int] = {}  # of back channels: what is waited for
         for source in sources:
-            descriptor = source if isinstance(source, int) else source.socket.fileno()
+            descriptor = source if isinstance(source, int) else source.fileno()
             self._sources[descriptor] = source
             self._epoll.register(descriptor, select.EPOLLIN)
-        self._channels = [source for source in self._sources.values() if isinstance(source, Channel)]
+        self._channels = [source for source in self._sources.values() if not isinstance(source, int)]
+        self._backs = [
+            (descriptor, each) for descriptor, each in self._sources.items() if isinstance(each, BackChannel)
+        ]
 
-    def ready(self, timeout: float | None, without: Channel | None = None) -> set[Channel | int]:
+    def ready(self, timeout: float | None, without: Channel | BackChannel | None = None) -> set[Source]:
         """After at most ``timeout`` seconds; None: any time. A channel may turn out to have nothing after all."""
-        found: set[Channel | int] = {each for each in self._channels if each.pending and each.has_input()}
-        found.discard(without)
-        for descriptor, _ in self._epoll.poll(0 if found else timeout, len(self._sources)):
+        found: set[Source] = {
+            each for each in self._channels if each is not without and each.pending and each.has_input()
+        }
+        self._set_events(without)
+        for descriptor, events in self._epoll.poll(0 if found else timeout, len(self._sources)):
             source = self._sources[descriptor]
+            if isinstance(source, BackChannel) and events & select.EPOLLOUT:
+                source.flush()
             if source is without:
-                without.has_input()  # else its descriptor stays readable
-            else:
+                without.has_input()  # else the descriptor of a ZeroMQ socket stays readable
+            elif events & ~select.EPOLLOUT:
                 found.add(source)
         return found
+
+    def _set_events(self, without: object) -> None:
+        for descriptor, channel in self._backs:
+            wanted = 0 if channel is without else select.EPOLLIN
+            wanted |= select.EPOLLOUT if channel.wants_to_send else 0
+            if channel.ended:
+                if self._events.get(descriptor) != -1:
+                    self._epoll.unregister(descriptor)  # it stays readable
+                    self._events[descriptor] = -1
+            elif self._events.get(descriptor, select.EPOLLIN) != wanted:
+                self._epoll.modify(descriptor, wanted)
+                self._events[descriptor] = wanted
 
     def close(self) -> None:
         self._epoll.close()
@@ -118,80 +244,63 @@ def bind_front(context: zmq.Context[Socket], front: FrontConnection) -> tuple[di
     channels: dict[str, Channel] = {}
     ports: dict[str, int] = {}
     for channel in CHANNELS:
-        socket = context.socket(_FRONT_TYPES[channel])
-        channels[channel] = Channel(socket)
-        socket.linger = FRONT_LINGER
+        bound = context.socket(_FRONT_TYPES[channel])
+        channels[channel] = Channel(bound)
+        bound.linger = FRONT_LINGER
         if channel == "iopub":
             # Every subscriber gets a welcome; without it only the first of each topic is reported.
-            socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+            bound.setsockopt(zmq.XPUB_VERBOSE, 1)
         else:
-            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its identity
+            bound.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its identity
         if front.curve is not None:
-            socket.curve_publickey, socket.curve_secretkey = front.curve
-            socket.curve_server = True
+            bound.curve_publickey, bound.curve_secretkey = front.curve
+            bound.curve_server = True
         try:
-            socket.bind(front.endpoint(channel))
+            bound.bind(front.endpoint(channel))
         except zmq.ZMQError as error:
             # The manager chose the port by bind and close, so somebody may have it by now: it tries again with others.
             raise HostError(f"{front.file}: {channel} cannot listen on {front.endpoint(channel)} ({error}).") from error
-        ports[channel] = front.ports[channel] or _port_of(socket)
+        ports[channel] = front.ports[channel] or _port_of(bound)
     if ports != front.ports:
         front = rewrite_ports(front, ports)
     return channels, front
 
 
-def _port_of(socket: Socket) -> int:
-    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+def _port_of(bound: Socket) -> int:
+    endpoint = bound.getsockopt(zmq.LAST_ENDPOINT)
     return int(bytes(endpoint).rpartition(b":")[2]) if isinstance(endpoint, bytes) else 0
 
 
 class Back:
-    """Sockets connected to the listeners that the confined kernel inherits; the paths are gone when this returns.
+    """Connections to the listeners that the confined kernel inherits; the paths are gone when this returns.
 
-    The connection stands in the listener's backlog before the kernel runs. It is made once: no reconnection
-    (``RECONNECT_IVL`` -1) means that no later file at that path is ever spoken to. Raises HostError.
+    They stand in the listeners' backlog before the kernel runs, and are made once: no later file at such a path is ever
+    spoken to. Raises HostError.
     """
 
-    def __init__(self, context: zmq.Context[Socket], back: BackConnection) -> None:
-        self.channels: dict[str, Channel] = {}
-        self._monitors: dict[str, zmq.Socket[bytes]] = {}
+    def __init__(self, back: BackConnection) -> None:
+        self.channels: dict[str, BackChannel] = {}
         identity = os.urandom(8).hex().encode()
         for channel in BACK_CHANNELS:
-            socket = context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
-            self.channels[channel] = Channel(socket)
-            self._monitors[channel] = socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
-            _set_back_options(socket, channel, identity)
-            socket.connect(f"ipc://{back.path(channel)}")
-        # connect() only asks libzmq's own thread to connect. Were the paths gone before it does, it never would.
-        for channel, monitor in self._monitors.items():
-            if not monitor.poll(CONNECT):
-                raise HostError(f"{back.path(channel)}: no connection to our own socket within {CONNECT} ms.")
-            monitor.recv_multipart()
+            connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connected.connect(back.path(channel))
+            except OSError as error:
+                connected.close()
+                raise HostError(f"{back.path(channel)}: no connection to our own socket ({error.strerror}).") from error
+            # One identity: an input_request goes to the shell request's sender, over stdin (kernelbase.py).
+            kind = ("SUB", b"") if channel == "iopub" else ("DEALER", identity)
+            self.channels[channel] = BackChannel(connected, *kind, MAX_BACK_MESSAGE[channel])
         back.unlink_sockets()
         back.close_listeners()
 
     def ended(self) -> bool:
-        """Whether the kernel closed every connection, and all it said before can be received."""
-        return all(monitor.poll(0) for monitor in self._monitors.values())
+        """Whether the kernel closed every connection, and all it said before was read."""
+        return all(channel.ended for channel in self.channels.values())
 
     def close(self) -> None:
-        for name, channel in self.channels.items():
-            channel.socket.disable_monitor()
-            self._monitors[name].close(linger=0)
-            channel.socket.close()
-
-
-def _set_back_options(socket: Socket, channel: str, identity: bytes) -> None:
-    socket.linger = 0
-    socket.setsockopt(zmq.RECONNECT_IVL, -1)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 0)  # the kernel answers when it has started, however long that takes
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BACK_FRAME)
-    if channel == "iopub":
-        socket.setsockopt(zmq.SUBSCRIBE, b"")
-    else:
-        # One identity: an input_request goes to the shell request's sender, over stdin (kernelbase.py).
-        socket.setsockopt(zmq.IDENTITY, identity)
-        socket.setsockopt(zmq.SNDHWM, 0)  # only the user's own requests wait here
+        for channel in self.channels.values():
+            channel.close()
 
 
 class Outlet:

@@ -25,7 +25,7 @@ from sandboxed_kernel.records import Record, made
 from sandboxed_kernel.relay import answers, channels, endings, messages, rules, schema
 from sandboxed_kernel.relay.captures import Captures
 from sandboxed_kernel.relay.cells import Cell, Cells
-from sandboxed_kernel.relay.channels import Channel, Waiting
+from sandboxed_kernel.relay.channels import Source, Waiting
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
 from sandboxed_kernel.relay.content import Cleaner
 from sandboxed_kernel.relay.front import Front, installed_versions
@@ -77,7 +77,7 @@ class Relay:
         self._options = options or RelayOptions()
         self._context = zmq.Context[channels.Socket]()
         self._front = Front(self._context, front)
-        self._kernel = channels.Back(self._context, back)
+        self._kernel = channels.Back(back)
         self._back = self._kernel.channels
         self._back_signer = Signer(back.key, "sha256")
         self._broker = broker
@@ -123,9 +123,9 @@ class Relay:
         self._close()
         return self._exit_code
 
-    def _handlers(self, signals: Signals, parent: Watch) -> dict[Channel | int, Callable[[], object]]:
+    def _handlers(self, signals: Signals, parent: Watch) -> dict[Source, Callable[[], object]]:
         """In this order: what the kernel answered first, so that an event meets the cell that runs now."""
-        handlers: dict[Channel | int, Callable[[], object]] = {}
+        handlers: dict[Source, Callable[[], object]] = {}
         for name in BACK_CHANNELS:
             handlers[self._back[name]] = lambda name=name: self._from_kernel(name)  # type: ignore[misc]
         handlers[self._broker.fileno()] = self._from_broker
@@ -140,8 +140,8 @@ class Relay:
 
     def _turn(
         self,
-        handlers: dict[Channel | int, Callable[[], object]],
-        ready: set[Channel | int],
+        handlers: dict[Source, Callable[[], object]],
+        ready: set[Source],
         blocked: bool,
     ) -> None:
         for source, handle in handlers.items():

@@ -27,7 +27,11 @@ PROTOCOL_VERSION = "5.3"  # what ipykernel 7 says of itself (ipykernel/_version.
 MAX_HEADER_BYTES = 65536  # of header, parent header and metadata, each: refused before it is parsed
 MAX_IDENTITIES = 16  # a client has one; intermediaries add theirs
 MAX_ID = 256  # characters of msg_id, comm_id and the like; a uuid has 36
+MAX_FRAMES = 10_016  # of one message: identities, six parts, and buffers
 MAX_DEPTH = 100  # of containers in one another; plotly's figures have ten. Clients walk them with recursive functions
+
+# In the place of a frame that was too large to be received (zmtp.py). No JSON, and no frame of anybody's.
+TOO_LARGE = b"\0too large"
 
 # What one content may cost while it is parsed, so that the launcher's memory is not the sandbox's to fill.
 MAX_TEXT_BYTES = 128 << 20  # as a Python string, which has as many bytes a character as its widest one needs (PEP 393)
@@ -172,6 +176,8 @@ def read_content(part: Frame) -> Json:
 
     Raises Unusable.
     """
+    if part == TOO_LARGE:
+        raise Unusable("larger than what is received")
     _limit_width(part)
     try:
         text = str(part, "utf-8")

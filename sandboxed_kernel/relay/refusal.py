@@ -14,7 +14,7 @@ import zmq
 from sandboxed_kernel.errors import SandboxError
 from sandboxed_kernel.relay import answers
 from sandboxed_kernel.relay.cells import Cell
-from sandboxed_kernel.relay.channels import Channel, Socket, Waiting
+from sandboxed_kernel.relay.channels import Socket, Source, Waiting
 from sandboxed_kernel.relay.connection import FrontConnection
 from sandboxed_kernel.relay.front import Front, installed_versions
 from sandboxed_kernel.relay.messages import Frame, Json, Unusable, Verified
@@ -39,7 +39,7 @@ def serve(front: Front, name: str, message: str, parent: int | None, waiting: It
     for cell in waiting:
         refusal.refuse(cell.channel, cell.header, cell.identities, silent=cell.silent)
     with Signals() as signals, Watch(parent) as watch:
-        handlers: dict[Channel | int, Callable[[], object]] = {
+        handlers: dict[Source, Callable[[], object]] = {
             front.channels["hb"]: front.echo_heartbeat,
             front.channels["iopub"]: front.welcome_subscribers,
             front.channels["shell"]: lambda: refusal.take("shell"),

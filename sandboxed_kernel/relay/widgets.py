@@ -13,7 +13,7 @@ from typing import Any
 
 from sandboxed_kernel.records import Record
 from sandboxed_kernel.relay import markup
-from sandboxed_kernel.relay.messages import Json, Unusable
+from sandboxed_kernel.relay.messages import MAX_ID, Json, Unusable
 
 MAX_WIDGETS = 20_000  # that are open at a time; none is forgotten, so that what one is cannot change
 MAX_TEXT = 1 << 20  # characters of a widget's HTML
@@ -155,8 +155,8 @@ def _kind_of(state: Any) -> _Kind:
     if not isinstance(state, dict) or state.get("_model_module") not in _MODULES:
         raise Unusable("a widget with code of its own")
     model, view = (state.get(name) for name in _NAME_KEYS)
-    if not isinstance(model, str) or not isinstance(view, str | None):
-        raise Unusable("a widget without a name")
+    if not isinstance(model, str) or not isinstance(view, str | None) or len(model) + len(view or "") > MAX_ID:
+        raise Unusable("a widget without a usable name")
     return _Kind(model, view)
 
 

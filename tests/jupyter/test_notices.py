@@ -6,15 +6,17 @@ The events come from a broker that the test controls; the kernel is as hostile a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zmq
 
 from sandboxed_kernel.events import COMM_TARGET, MIME, Event
 from sandboxed_kernel.notices import channel as words
 from tests.support.hostile import FORGE, SILENCERS
-from tests.support.kernels import REAL, Kernel, Message, Outcome, running
+from tests.support.kernels import PLAIN, REAL, Kernel, Message, Outcome, running
 
 EVENT = Event(
     kind="name",
@@ -206,6 +208,28 @@ say('display_data', None, '{"data": {"application/json": ["forged", 1e999]}}')""
 }
 
 
+@pytest.fixture(scope="module")
+def plain_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with running(PLAIN, tmp_path_factory.mktemp("k")) as kernel:
+        yield kernel
+
+
+@pytest.mark.parametrize("what", FORGERIES)
+def test_a_plain_kernel_sends_the_forgery(plain_kernel: Kernel, what: str) -> None:
+    """So that the next test is not passed by one that never left."""
+    info = plain_kernel.connection
+    with zmq.Context() as context, context.socket(zmq.SUB) as everything:
+        everything.subscribe(b"")
+        everything.connect(f"tcp://{info['ip']}:{info['iopub_port']}")
+        while not everything.poll(100):  # until it is subscribed: only the first subscriber is welcomed
+            plain_kernel.client.kernel_info()
+        plain_kernel.client.execute(FORGE + FORGERIES[what], silent=True)  # else the code is echoed
+        sent = b""
+        while b"forged" not in sent.replace(b"\0", b""):  # of UTF-16
+            assert everything.poll(5_000), f"it never came: {sent[-500:]!r}"
+            sent = b"".join(everything.recv_multipart())
+
+
 @pytest.mark.parametrize("what", FORGERIES)
 def test_nothing_forged_arrives(own_kernel: Kernel, what: str) -> None:
     outcome = own_kernel.run(FORGE + FORGERIES[what] + "\nprint('done')")
@@ -253,8 +277,6 @@ def test_a_client_that_closes_our_comm_does_not_disturb_the_kernel(told_kernel: 
 def test_a_slow_client_loses_no_notice_and_a_stuck_one_stops_nobody(told_kernel: Kernel, tmp_path: Path) -> None:
     assert told_kernel.broker is not None
     info = told_kernel.manager.get_connection_info()
-    import zmq
-
     context = zmq.Context()
     stuck = context.socket(zmq.SUB)
     stuck.rcvhwm = 1

@@ -33,7 +33,7 @@ from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.private_folder import PrivateFolder
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.settings import Settings, load_settings
-from sandboxed_kernel.surroundings import home_folder, look_around, search_domains
+from sandboxed_kernel.surroundings import home_folder, look_around, ports_of_jupyter, search_domains
 
 if TYPE_CHECKING:
     from sandboxed_kernel.hostnames.pins import Resolution
@@ -173,6 +173,8 @@ class _Launched:
             open_log=lambda: _open_log(launch.settings.audit_file),
             resolve=lambda names, started: _resolve(launch.settings.resolv_conf, names, started),
             writable=writable_paths(plan),
+            reserved_ports=ports_of_jupyter(os.environ),
+            sockets_of_parent=processes.sockets_of(os.getppid()),
             own_hostname=os.uname().nodename,
             search_domains=search_domains(launch.settings.resolv_conf),
             numbers=NUMBERS[plan.machine],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import site
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from sandboxed_kernel.confinement.plan import Surroundings
@@ -84,6 +85,16 @@ def _jupyter_folders() -> list[str]:
     runtime = os.environ.get("JUPYTER_RUNTIME_DIR") or os.path.join(data, "runtime")
     platform = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")  # JUPYTER_PLATFORM_DIRS=1
     return [data, config, runtime, os.path.join(platform, "jupyter")]
+
+
+_PORT = re.compile(r"://[^/\s]*:(\d{1,5})\b")
+
+
+def ports_of_jupyter(environment: Mapping[str, str]) -> frozenset[int]:
+    """The ports in the variables by which the Jupyter server and the Hub tell their addresses (JUPYTERHUB_API_URL)."""
+    jupyter = [value for name, value in environment.items() if name.startswith(("JUPYTER", "JPY_"))]
+    named = [value for name, value in environment.items() if name == "JUPYTER_PORT" and value.isdecimal()]
+    return frozenset(int(port) for value in jupyter for port in _PORT.findall(value)) | frozenset(map(int, named))
 
 
 def default_audit_file() -> str:

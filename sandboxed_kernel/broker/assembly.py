@@ -12,6 +12,7 @@ from sandboxed_kernel.broker.metadata import Metadata
 from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.orders import Orders
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
+from sandboxed_kernel.broker.ports import Ports
 from sandboxed_kernel.broker.questions import Questions, QuestionStreams
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.replies import Replies
@@ -25,8 +26,6 @@ from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
-_DEFAULT_EPHEMERAL = range(32768, 61000)  # ip(7)
-
 
 def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Reporter) -> Broker:
     own = os.getpid()
@@ -35,6 +34,7 @@ def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Rep
     device = device_of_sockets()
     sockets = Sockets(Processes(own, device), device)
     diag = SocketDiag()
+    ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)
     own_addresses = OwnAddresses()
     telling = Telling(replies, reporter, pins, own_addresses)
@@ -51,7 +51,6 @@ def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Rep
     datagrams = Datagrams(reactor, questions, telling.lost_datagram)
     named = tuple(grant.path for grant in orders.policy.unix)
     unix_sockets = UnixSockets(reactor, diag, orders.confine_thread, named=named)
-    ephemeral = _ephemeral_ports()
     parts = Parts(
         listener=listener,
         replies=replies,
@@ -60,7 +59,7 @@ def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Rep
         datagrams=datagrams,
         metadata=Metadata(orders.writable),
         telling=telling,
-        tcp=TcpCalls(replies, sockets, connecting, streams, names, diag, own_addresses, telling, ephemeral),
+        tcp=TcpCalls(replies, sockets, connecting, streams, names, diag, own_addresses, telling, ports),
         unix=UnixCalls(replies, sockets, connecting, unix_sockets, diag, telling),
         datagram=DatagramCalls(replies, datagrams, names, own_addresses, telling),
         helpers=helpers,
@@ -68,13 +67,3 @@ def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Rep
     broker = Broker(parts, orders.numbers)
     names.begin()
     return broker
-
-
-def _ephemeral_ports() -> range:
-    """The ports that Linux hands out for bind(0), ip(7). Where they cannot be read, Linux's default."""
-    try:
-        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
-            first, last = map(int, file.read().split())
-    except (OSError, ValueError):
-        return _DEFAULT_EPHEMERAL
-    return range(first, last + 1)

@@ -8,7 +8,7 @@ copies, or a refusal.
 from __future__ import annotations
 
 import errno
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -36,6 +36,8 @@ from sandboxed_kernel.records import Record
 
 IpAddress = IPv4Address | IPv6Address
 DNS_PORT = 53
+_ENOUGH, _BELOW = 1024, 4096  # ports for the sandbox's own choice: at least, and at most where others have theirs
+ANY4, ANY6 = IPv4Address(0), IPv6Address(0)
 LOOPBACK4 = IPv4Address("127.0.0.1")
 LOOPBACK6 = IPv6Address("::1")
 MAPPED_LOOPBACK = IPv6Address("::ffff:127.0.0.1")
@@ -234,27 +236,25 @@ class BindTo(Record):
 
 
 def decide_bind(
-    family: int,
-    to: InetAddress,
-    *,
-    v6_only: bool,
-    own_interface: bool,
-    ephemeral: range,
-    ports_had: Container[int],
+    family: int, to: InetAddress, *, v6_only: bool, own_interface: bool, given: Container[int], taken: PortsOfOthers
 ) -> BindTo | Refuse:
-    """For a TCP socket. ``ephemeral``: ip_local_port_range; ``ports_had``: what it got from bind(0) lately."""
+    """For a TCP socket. ``given``: the ports for bind(2) to port 0."""
     address = normalise(to.address)
     mapped = isinstance(to.address, IPv6Address) and to.address.ipv4_mapped is not None
     if family == AF_INET6 and address.version == 4 and v6_only:
         return Refuse(errno.EINVAL)
-    if to.port in ephemeral and to.port not in ports_had:
-        return Refuse(
-            errno.EACCES,
-            "a port of the range that Linux hands out may only be bound after it was got by binding port 0 "
-            "(other programs of this machine are given these ports)",
-        )
     if not is_loopback(address) and not own_interface:
         return Refuse(errno.EADDRNOTAVAIL)
+    if to.port in taken.ephemeral and to.port not in given:
+        first, last = taken.ephemeral[0], taken.ephemeral[-1]
+        return Refuse(
+            errno.EACCES,
+            f"Linux hands out the ports {first} to {last} to all programs of this machine, so that none of them can be"
+            " bound by its number. Bind another, or port 0",
+        )
+    refusal = decide_port(address, to.port, taken)
+    if refusal is not None:
+        return refusal
     if family == AF_INET:
         return BindTo(address if is_loopback(address) else LOOPBACK4, to.port)
     if to.address.is_unspecified:
@@ -262,6 +262,51 @@ def decide_bind(
     if mapped:
         return BindTo(_mapped(address) if is_loopback(address) else MAPPED_LOOPBACK, to.port)
     return BindTo(LOOPBACK6, to.port)
+
+
+class PortsOfOthers(Record):
+    """``ephemeral``: ip_local_port_range; ``reserved``: the Jupyter server's and the Hub's; ``listening``: at which
+    addresses somebody outside the sandbox listens on the port in question.
+    """
+
+    ephemeral: range
+    reserved: Container[int]
+    listening: Sequence[IpAddress] = ()
+
+
+def decide_port(address: IpAddress, port: int, taken: PortsOfOthers) -> Refuse | None:
+    """Whether a server at ``address`` would answer in the place of somebody else's, for clients that look for a name
+    with several addresses; None for no. The error is that of a port that is in use, on which programs try another.
+    """
+    if port in taken.reserved:
+        return Refuse(errno.EADDRINUSE, "this port is of the Jupyter server or Hub that started this kernel")
+    others = [other for other in taken.listening if not _excludes(other, address)]
+    if others:
+        return Refuse(
+            errno.EADDRINUSE,
+            f"another program of this machine listens on this port, at {others[0]}, and clients that ask for localhost"
+            " would be answered by the code inside in its place. Use another port",
+        )
+    return Refuse(errno.EADDRINUSE) if taken.listening else None
+
+
+def _excludes(other: IpAddress, address: IpAddress) -> bool:
+    """Whether Linux itself says that ``address`` is in use, where ``other`` is: then there is nothing to explain."""
+    return other == address or (other.version == address.version and (other.is_unspecified or address.is_unspecified))
+
+
+def ports_to_give(ephemeral: range, lot: int) -> range:
+    """For bind(2) to port 0: ports that Linux hands out to nobody, above ``ephemeral`` (ip_local_port_range) or below.
+
+    Whoever inside binds port 0 again and again so gets none that another program may have been promised. Where
+    ``ephemeral`` leaves no room it is a small part of it, which ``lot`` chooses once for each sandbox.
+    """
+    above, below = range(ephemeral.stop, 65536), range(max(1024, ephemeral.start - _BELOW), ephemeral.start)
+    for ports in (above, below):
+        if len(ports) >= _ENOUGH:
+            return ports
+    first = ephemeral.start + lot % max(1, len(ephemeral) - _ENOUGH)
+    return range(first, min(first + _ENOUGH, 65536))
 
 
 def any_loopback(family: int, *, v6_only: bool) -> IpAddress:

@@ -42,6 +42,8 @@ class Orders(Record):
     open_log: Callable[[], Log]
     resolve: Callable[[list[str], Callable[[int], None]], Iterable[tuple[str, Resolution]]]
     writable: tuple[str, ...]
+    reserved_ports: frozenset[int]  # of the Jupyter server and the Hub
+    sockets_of_parent: frozenset[int]  # the inodes of the sockets of who started the launcher: Jupyter's server, mostly
     own_hostname: str
     search_domains: tuple[str, ...]
     numbers: Mapping[str, int]

@@ -16,6 +16,7 @@ from sandboxed_kernel.broker.connecting import Connecting, Near, Target
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
+from sandboxed_kernel.broker.ports import Ports
 from sandboxed_kernel.broker.questions import QuestionStreams
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
@@ -25,10 +26,10 @@ from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Notification
 
 _MAX_LISTENERS = 4096
+_LOOK_EVERY = 1.0  # second, at all listeners of the machine, once there are so many
 _MAX_TARGETS = 4096
 _TARGET_KNOWN = 1.0  # seconds, where the address may become one of this machine
 _NO_TARGET: tuple[float, Target] = (0.0, ())
-_MAX_PORTS_HAD = 256  # of some 28,000 that Linux hands out
 
 
 class TcpCalls:
@@ -42,15 +43,14 @@ class TcpCalls:
         diag: SocketDiag,
         own: OwnAddresses,
         telling: Telling,
-        ephemeral: range,
+        ports: Ports,
     ) -> None:
-        """``ephemeral``: the ports that Linux hands out for bind(0)."""
         self._replies, self._sockets, self._connecting, self._streams = replies, sockets, connecting, streams
         self._names, self._diag, self._own, self._telling = names, diag, own, telling
-        self._ephemeral = ephemeral
+        self._ports = ports
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
         self._targets: dict[tuple[int, bytes], tuple[float, Target]] = {}  # (family, sockaddr) -> until when, where to
-        self._ports_had: dict[int, None] = {}  # in the order of their last use
+        self._look_again = 0.0  # at all listeners of the machine, of time.monotonic()
 
     def connect_as_before(self, call: Notification, reference: Reference) -> bool:
         """Connect where this very address was allowed to lead before: what policy and pins allow only ever grows."""
@@ -159,8 +159,8 @@ class TcpCalls:
             to,
             v6_only=_is_v6_only(reference),
             own_interface=self._own.is_interface(decisions.normalise(to.address)),
-            ephemeral=self._ephemeral,
-            ports_had=self._ports_had,
+            given=self._ports.given,
+            taken=self._ports.taken(to.port, self._own_listeners(to.port)),
         )
         if isinstance(verdict, Refuse):
             self._telling.refuse_endpoint(call, verdict, "bind", "tcp", to, reference.inode)
@@ -168,29 +168,31 @@ class TcpCalls:
         error = self._bind_now(reference, verdict)
         self._replies.answer(call, error=error, inode=reference.inode)
 
+    def _own_listeners(self, port: int) -> set[int]:
+        """The inodes of those sockets of this sandbox that were made to listen on ``port``."""
+        return {inode for (_, known), inode in self._listening.items() if known == port}
+
     def _bind_now(self, reference: Reference, to: decisions.BindTo) -> int:
+        error = errno.EADDRINUSE
+        for port in [to.port] if to.port else self._ports.choose():
+            error = self._bind_to(reference, str(to.address), port)
+            if error != errno.EADDRINUSE:
+                break
+        return error
+
+    def _bind_to(self, reference: Reference, host: str, port: int) -> int:
         try:
             try:
-                reference.sock.bind((str(to.address), to.port))
+                reference.sock.bind((host, port))
             except OSError as error:
-                if error.errno != errno.EADDRINUSE:
+                # It may be held by a socket that the sandbox has closed.
+                if error.errno != errno.EADDRINUSE or not self._sockets.free_port(port):
                     raise
-                if not self._sockets.free_port(to.port):  # it may be held by a socket that the sandbox has closed
-                    raise
-                reference.sock.bind((str(to.address), to.port))
+                reference.sock.bind((host, port))
         except OSError as error:
             return error.errno or errno.EINVAL
-        reference.port = reference.sock.getsockname()[1]
-        self._remember_port(reference.port)
+        reference.port = port
         return 0
-
-    def _remember_port(self, port: int) -> None:
-        """The last ones only: else a loop of bind(0) would collect them all, to wait where others listen next."""
-        if port in self._ephemeral:
-            self._ports_had.pop(port, None)
-            self._ports_had[port] = None
-            if len(self._ports_had) > _MAX_PORTS_HAD:
-                del self._ports_had[next(iter(self._ports_had))]
 
     def listen(self, call: Notification, reference: Reference) -> None:
         if reference.busy:  # a connect gave it an address of an interface, which listen(2) must not keep
@@ -198,29 +200,44 @@ class TcpCalls:
             return
         # Unless it has one of our addresses, listen(2) would bind it to every address of the machine. The port says
         # nothing: a failed connect gives its port back, and getsockname(2) still names it.
-        if not _is_on_loopback(reference.sock):
+        if not reference.port or not _is_on_loopback(reference.sock):
             loopback = decisions.any_loopback(reference.family, v6_only=_is_v6_only(reference))
             error = self._bind_now(reference, decisions.BindTo(loopback, 0))
             if error:
                 self._replies.answer(call, error=error, inode=reference.inode)
                 return
-        linux_sockets.show_token(reference.sock, _version(reference))
-        # Room for all who come: a connect that finds the queue full cannot wait (Connecting.connect_near).
-        reference.sock.listen(socket.SOMAXCONN)
-        self._remember_listener(reference)
+        if not self._has_room():
+            self._replies.answer(call, error=errno.ENOBUFS, inode=reference.inode)
+            return
+        address, port = _parse_host(reference.sock.getsockname()[0]), reference.port
+        own = {reference.inode, *self._own_listeners(port)}
+        refusal = decisions.decide_port(address, port, self._ports.taken(port, own, address))
+        if refusal is None:
+            linux_sockets.show_token(reference.sock, address.version)
+            # Room for all who come: a connect that finds the queue full cannot wait (Connecting.connect_near).
+            reference.sock.listen(socket.SOMAXCONN)
+            # Again: somebody may have begun since. Who of the two was first cannot be known, so it was the other.
+            refusal = decisions.decide_port(address, port, self._ports.taken(port, own, address))
+        if refusal is not None:
+            linux_sockets.disconnect(reference.sock)  # it listens no more, if it did
+            where = InetAddress(address, port)
+            self._telling.refuse_endpoint(call, refusal, "bind", "tcp", where, reference.inode)
+            return
+        self._listening[address, port] = reference.inode
         self._replies.answer(call, inode=reference.inode)
         self._sockets.drop(reference)
 
-    def _remember_listener(self, reference: Reference) -> None:
-        host, port, *_ = reference.sock.getsockname()
-        address = _parse_host(host)
-        if len(self._listening) >= _MAX_LISTENERS:
-            for (old, old_port), inode in list(self._listening.items()):
-                if self._diag.tcp_listener(old, old_port) != inode:
-                    del self._listening[old, old_port]
-            while len(self._listening) >= _MAX_LISTENERS:
-                del self._listening[next(iter(self._listening))]
-        self._listening[address, port] = reference.inode
+    def _has_room(self) -> bool:
+        """Whether one more listener can be remembered, once those that are gone are forgotten."""
+        if len(self._listening) < _MAX_LISTENERS:
+            return True
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_EVERY
+            living = {inode for _, _, inode in self._diag.tcp_listeners()}
+            for where in [where for where, inode in self._listening.items() if inode not in living]:
+                del self._listening[where]
+        return len(self._listening) < _MAX_LISTENERS
 
     def listens_already(self, inode: int) -> bool:
         for (address, port), known in self._listening.items():
@@ -233,11 +250,6 @@ def _is_v6_only(reference: Reference) -> bool:
     if reference.family != AF_INET6:
         return False
     return bool(reference.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
-
-
-def _version(reference: Reference) -> int:
-    """Of the IP that a bound socket speaks: 4 also for an IPv6 socket that is bound to a mapped address."""
-    return _parse_host(reference.sock.getsockname()[0]).version
 
 
 def _is_on_loopback(sock: socket.socket) -> bool:

@@ -115,6 +115,24 @@ class SocketDiag:
         found = self._ask_listener(address, port)
         return None if found is None else found[3]
 
+    def tcp_listeners(self, port: int = 0) -> list[tuple[IPv4Address | IPv6Address, int, int]]:
+        """Address, port and sockfs inode of each TCP socket that listens, at any address; on ``port`` alone if given.
+        A mapped address is given as its IPv4.
+        """
+        identity = struct.pack("!HH", port, 0) + bytes(32) + struct.pack("=III", 0, _NO_COOKIE, _NO_COOKIE)
+        found: list[tuple[IPv4Address | IPv6Address, int, int]] = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for reply in self._dump(
+                struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 1 << _TCP_LISTEN) + identity
+            ):
+                at, (inode,) = int.from_bytes(reply[4:6], "big"), _U32.unpack_from(reply, _INET_DIAG_FIELDS + 12)
+                if family == socket.AF_INET:
+                    found.append((IPv4Address(reply[8:12]), at, inode))
+                else:
+                    address = IPv6Address(reply[8:24])
+                    found.append((address.ipv4_mapped or address, at, inode))
+        return found
+
     def has_room(self, address: IPv4Address | IPv6Address, port: int) -> bool:
         """Whether that socket can take a further connection into its queue."""
         found = self._ask_listener(address, port)

@@ -147,6 +147,23 @@ def _state_and_start(pid: int) -> tuple[bytes, float]:
     return fields[0], int(fields[19]) / _TICKS
 
 
+def sockets_of(pid: int) -> frozenset[int]:
+    """The sockfs inodes of the sockets that a process has open; none where its descriptors cannot be read."""
+    found = set()
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return frozenset()
+    for name in names:
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.add(int(target[8:-1]))
+    return frozenset(found)
+
+
 def is_descendant(pid: int, ancestor: int) -> bool:
     """Whether ``pid`` (or the process of that thread) descends from ``ancestor``, by its chain of parents."""
     for _ in range(10_000):  # deeper trees do not exist; a loop cannot either, but the answer must come

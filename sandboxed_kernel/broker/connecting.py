@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from sandboxed_kernel.broker import reactor as loop
 from sandboxed_kernel.broker.reactor import Reactor, Timer
@@ -35,7 +36,7 @@ def yes() -> bool:
     return True
 
 
-class Near(Record):
+class Near(NamedTuple):
     """A listener of this machine that the sandbox may talk with: its own, or the broker's for DNS over TCP.
 
     ``version``: of the IP that is spoken, 4 or 6. ``is_right`` is asked once connected; ``has_room``, where nobody

@@ -158,9 +158,10 @@ class Sockets:
         """
         holders = self._holders
         missing = [one for one in references if not holders.has(one.tid, one.number, one.inode)]
-        looks = len(references) + len(missing)
+        lives = {tid: holders.is_there(tid) for tid in {one.tid for one in missing}}
+        looks = len(references) + len(lives)
         # The thread that was given it lives, and its process has closed it: then only who was forked later has a copy.
-        since = {one.inode: one.given - _FORKED_AT if holders.is_there(one.tid) else 0.0 for one in missing}
+        since = {one.inode: one.given - _FORKED_AT if lives[one.tid] else 0.0 for one in missing}
         everywhere = True
         for step in holders.walk() if missing else ():
             looks += 1

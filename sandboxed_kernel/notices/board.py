@@ -1,10 +1,10 @@
 """Pure: which notice is shown when and where; the clock and the random ids are arguments.
 
-Each event is told twice: as a ``comm_open`` of its own, which survives a flood in Jupyter Server's rate limiter, and
-as one ``display_data`` per cell and destination, counted up by ``update_display_data``. What a client may not have
-heard, because no cell ran, the next cell shows once more; a count that grows changes the displays there are and makes
-none. A flood of refusals becomes a number: at most ``SHOWN_PER_CELL`` displays and ``COMMS_PER_CELL`` comms per cell,
-updates at most every ``PAUSE`` seconds.
+Each event is published twice: as a ``comm_open`` of its own, which survives a flood in Jupyter Server's rate limiter,
+and as one ``display_data`` per cell and destination, whose count ``update_display_data`` raises. Notices raised while
+no client was listening (no cell was running) are repeated in the next cell. A growing count updates existing displays;
+it never creates one. A flood of refusals becomes a number: at most ``SHOWN_PER_CELL`` displays and ``COMMS_PER_CELL``
+comms per cell, and updates at most every ``PAUSE`` seconds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Notice(Record, frozen=False):
     event: Event
     late: bool
     changed: bool = False  # the count shown is not the latest
-    told: bool = True  # the comm says the latest
+    in_comm: bool = True  # a comm carries the latest count
 
 
 class _Page(Record, frozen=False):
@@ -59,7 +59,7 @@ class _Page(Record, frozen=False):
 
 
 class NoticeBoard:
-    """Takes events, gives sayings. ``new_id`` gives unguessable text."""
+    """Takes events, gives the messages to publish. ``new_id`` gives unguessable text."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
@@ -70,9 +70,9 @@ class NoticeBoard:
         self._last_update = float("-inf")
         self._due = False
 
-    def report(self, event: Event, parent: Json | None, *, heard: bool, now: float) -> list[IopubMessage]:
+    def report(self, event: Event, parent: Json | None, *, is_listened_to: bool, now: float) -> list[IopubMessage]:
         """``event.cell`` is the cell it was counted in. ``parent`` is the header of the cell to show it in, None before
-        the first; ``heard``: clients still listen to that cell.
+        the first; ``is_listened_to``: every client still reads that cell's output.
         """
         counter = (event.cell, event.destination)
         if counter in self._counters:
@@ -81,7 +81,7 @@ class NoticeBoard:
         if event.verdict == "allowed":
             return self._comm(page, event)
         self._remember(counter)
-        if not heard:
+        if not is_listened_to:
             self._keep_for_next_cell(counter, event)
         if parent is None:
             return self._comm(page, event)
@@ -98,7 +98,7 @@ class NoticeBoard:
             self._backlog[counter] = event
         for notice in self._counters[counter]:
             notice.event = replace(event, count=max(event.count, notice.event.count + 1))
-            notice.changed, notice.told = True, notice.late
+            notice.changed, notice.in_comm = True, notice.late
         return self._update_unless_early(now)
 
     def _page(self, parent: Json) -> _Page:
@@ -151,8 +151,8 @@ class NoticeBoard:
         return [_display(page, notice, "display_data") for notice in notices] + self._update_page(page)
 
     def keep_place(self, parent: Json) -> list[IopubMessage]:
-        """This cell has so many outputs that a page may hide those to come: an empty display, which shows nothing. The
-        cell's first notice gets its id, so that it is seen there and, as every notice, where it happened.
+        """JupyterLab hides outputs beyond the 50th. This empty display goes out before; the cell's first notice reuses
+        its id, and so stays visible there as well as where it happened.
         """
         page = self._page(parent)
         if page.notices:
@@ -169,9 +169,7 @@ class NoticeBoard:
         return self._update_unless_early(now)
 
     def settle(self, cell: str) -> list[IopubMessage]:
-        """Before the end of a cell is passed on: everything it has not been told yet, as some clients stop
-        listening.
-        """
+        """Before the end of a cell is passed on: all its pending updates, since some clients stop listening then."""
         page = self._pages.get(cell)
         return self._update_page(page) if page else []
 
@@ -187,25 +185,25 @@ class NoticeBoard:
         if now - self._last_update < PAUSE:
             self._due = True
             return []
-        said = [saying for page in self._pages.values() for saying in self._update_page(page)]
-        if said:
+        published = [message for page in self._pages.values() for message in self._update_page(page)]
+        if published:
             self._last_update = now
         self._due = False
-        return said
+        return published
 
     def _update_page(self, page: _Page) -> list[IopubMessage]:
-        said: list[IopubMessage] = []
+        published: list[IopubMessage] = []
         for notice in page.notices:
             if page.cleared:
-                said.append(_display(page, notice, "display_data"))
+                published.append(_display(page, notice, "display_data"))
             elif notice.changed:
-                said.append(_display(page, notice, "update_display_data"))
-            if not notice.told:
-                said.extend(self._comm(page, notice.event))
-            notice.changed, notice.told = False, True
-        said.extend(self._overflow(page))
+                published.append(_display(page, notice, "update_display_data"))
+            if not notice.in_comm:
+                published.extend(self._comm(page, notice.event))
+            notice.changed, notice.in_comm = False, True
+        published.extend(self._overflow(page))
         page.cleared = False
-        return said
+        return published
 
     def _overflow(self, page: _Page) -> list[IopubMessage]:
         if not page.overflow or not (page.overflow_changed or page.cleared):

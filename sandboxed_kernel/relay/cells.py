@@ -1,8 +1,7 @@
 """Pure: which cell runs, from the requests that were passed on and the replies that came back.
 
-Never from the kernel's own status messages: those are whatever the sandboxed code likes. A forged early reply only
-ends the attribution to that cell early; the next event then goes to the next cell in the queue, or to the same one as
-"the last that ran". Nothing is lost by it.
+A forged early reply ends the attribution to that cell early: the next event then goes to the next cell in the queue, or
+to the same one as "the last that ran", and to the one after it. Nothing is lost by it.
 """
 
 from __future__ import annotations
@@ -75,8 +74,8 @@ class Cells:
         """The page lists none of its outputs any more."""
         self._listed.pop(msg_id, None)
 
-    def is_heard(self, cell: Cell) -> bool:
-        """Whether every client still reads what is said in this cell. The kernel may say idle early: then none does."""
+    def is_listened_to(self, cell: Cell) -> bool:
+        """Whether every client still reads this cell's output: nbclient stops at its idle."""
         return cell.msg_id not in self._over
 
     def running(self) -> list[Cell]:

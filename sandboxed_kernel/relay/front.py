@@ -29,6 +29,8 @@ class Front:
         self._signer = Signer(connection.key, connection.digest)
         self._outlet = Outlet(self.channels["iopub"])
         self._count = 0
+        self._second = (0, "")  # and its date, which many messages share
+        self._parent: tuple[Json, bytes] = ({}, b"{}")  # likewise, as it is written
 
     @property
     def blocked(self) -> bool:
@@ -57,13 +59,14 @@ class Front:
     def header(self, msg_type: str) -> Json:
         self._count += 1
         now = time.time()
-        date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        if int(now) != self._second[0]:
+            self._second = int(now), time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         return {
             "msg_id": f"{self.session}_{os.getpid()}_{self._count}",
             "msg_type": msg_type,
             "username": "sandboxed-kernel",
             "session": self.session,
-            "date": f"{date}.{int(now % 1 * 1e6):06d}Z",
+            "date": f"{self._second[1]}.{int(now % 1 * 1e6):06d}Z",
             "version": messages.PROTOCOL_VERSION,
         }
 
@@ -75,9 +78,9 @@ class Front:
         self._outlet.send_own(messages.frames(topic, parts, [], self._signer), time.monotonic())
 
     def reset_rate_limit(self) -> None:
-        """Jupyter Server passes on no display for a while after 3,000 messages or 3 MB in 3 s; whatever becomes idle
-        makes it count afresh (``_limit_rate`` in its kernels/connection/channels.py). Here it is a question about the
-        kernel, as clients ask one all the time: nobody takes its idle for a cell's.
+        """Jupyter Server's rate limiter passes on no display for a while after 3,000 messages or 3 MB in 3 s, and
+        resets on any idle status (``_limit_rate`` in its kernels/connection/channels.py). This one's parent is a
+        kernel_info_request that nobody made, which no client mistakes for a cell.
         """
         self.publish("status", {"execution_state": "idle"}, self.header("kernel_info_request"))
 
@@ -107,7 +110,10 @@ class Front:
         self.publish("status", {"execution_state": "idle"}, request.header)
 
     def _parts(self, msg_type: str, content: Json, parent: Json, metadata: Json) -> list[Frame]:
-        return [write_object(part) for part in (self.header(msg_type), parent, metadata, content)]
+        if parent is not self._parent[0]:
+            self._parent = parent, write_object(parent)
+        written = write_object(metadata) if metadata else b"{}"
+        return [write_object(self.header(msg_type)), self._parent[1], written, write_object(content)]
 
     def echo_heartbeat(self) -> None:
         """As ipykernel's thread does (heartbeat.py); here it also answers for a kernel that is stuck."""

@@ -1,7 +1,8 @@
-"""Does: receive, verify, rule, re-sign, send. The trusted process between Jupyter clients and the confined kernel.
+"""Does: receive, verify or check, re-sign, send. The trusted process between Jupyter clients and the confined kernel.
 
-One thread, one ``channels.Waiting``. The story of a message is ``_from_front`` or ``_from_kernel``; that of a notice is
-``_report``; that of the end is ``_finish``. Nothing that the sandbox sends raises out of this module.
+One thread, one ``channels.Waiting``. The story of a request is ``_handle_request``; that of a message from the kernel
+``_pass_on``, with what goes out before and after it in the two tables of ``__init__``; that of a notice ``_report``;
+that of the end ``_finish``. Nothing that the sandbox sends raises out of this module.
 """
 
 from __future__ import annotations
@@ -412,22 +413,26 @@ class Relay:
     def _report(self, word: words.Reported) -> None:
         self._options.on_event(word.event)
         cell = self._cells.attributed()
-        heard = cell is not None and self._cells.is_heard(cell)
-        self._say(self._board.report(word.event, cell.header if cell else None, heard=heard, now=time.monotonic()))
+        listening = cell is not None and self._cells.is_listened_to(cell)
+        self._say(
+            self._board.report(
+                word.event, cell.header if cell else None, is_listened_to=listening, now=time.monotonic()
+            )
+        )
         if word.number is not None:
             self._tell_broker(words.Published(word.number))
 
-    def _say(self, sayings: Iterable[IopubMessage]) -> None:
+    def _say(self, published: Iterable[IopubMessage]) -> None:
         """What must be seen: neither given to a widget nor dropped as one output too many."""
-        said = list(sayings)
-        if said:
-            before, after = self._captures.around(saying.parent.get("msg_id") for saying in said)
+        wanted = list(published)
+        if wanted:
+            before, after = self._captures.around(message.parent.get("msg_id") for message in wanted)
             self._front.reset_rate_limit()
-            self._publish([*before, *said, *after])
+            self._publish([*before, *wanted, *after])
 
-    def _publish(self, sayings: Iterable[IopubMessage]) -> None:
-        for saying in sayings:
-            self._front.publish(saying.msg_type, saying.content, saying.parent)
+    def _publish(self, published: Iterable[IopubMessage]) -> None:
+        for message in published:
+            self._front.publish(message.msg_type, message.content, message.parent)
 
     def _tell_broker(self, word: words.FromRelay) -> None:
         try:

@@ -175,6 +175,12 @@ def _defused_short(value: Any) -> str:
 
 _ERROR: dict[str, Check] = {"ename": _defused_short, "evalue": _defused, "traceback": _list_of(_defused)}
 
+
+def check_error(output: Json) -> None:
+    """Checks an error within another message, in place: one of an Output widget's outputs."""
+    output.update(_pick(output, _ERROR))
+
+
 # --- payloads of execute_reply ---------------------------------------------------------------------------------------
 
 # ``edit_magic`` is not among them: qtconsole runs its editor with the file name in a shell's command line.

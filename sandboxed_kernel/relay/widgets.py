@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandboxed_kernel.records import Record
-from sandboxed_kernel.relay import markup
+from sandboxed_kernel.relay import markup, schema
 from sandboxed_kernel.relay.messages import MAX_ID, Json, Unusable
 
 MAX_WIDGETS = 20_000  # that are open at a time; none is forgotten, so that what one is cannot change
@@ -134,6 +134,8 @@ class Widgets:
         for output in outputs if isinstance(outputs, list) else []:
             if isinstance(output, dict) and "data" in output:
                 self._clean_bundle(output)
+            if isinstance(output, dict) and "traceback" in output:
+                schema.check_error(output)
 
 
 def _refers_to(state: Any, comm: str) -> bool:

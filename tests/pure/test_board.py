@@ -38,7 +38,7 @@ def counts(sayings: list[IopubMessage]) -> list[int]:
 
 
 def test_the_first_is_a_comm_and_a_display_at_once() -> None:
-    comm, display = new_board().report(of("first"), FIRST, heard=True, now=0.0)
+    comm, display = new_board().report(of("first"), FIRST, is_listened_to=True, now=0.0)
     assert (comm.msg_type, display.msg_type) == ("comm_open", "display_data")
     assert comm.parent == display.parent == FIRST
     assert comm.content["data"] == display.content["data"][MIME] == of("first").to_json()
@@ -46,8 +46,8 @@ def test_the_first_is_a_comm_and_a_display_at_once() -> None:
 
 def test_a_count_changes_the_display_that_there_is() -> None:
     notices = new_board()
-    first = displays(notices.report(of("first"), FIRST, heard=True, now=0.0))
-    (changed,) = displays(notices.report(of("first", 9), FIRST, heard=True, now=1.0))
+    first = displays(notices.report(of("first"), FIRST, is_listened_to=True, now=0.0))
+    (changed,) = displays(notices.report(of("first", 9), FIRST, is_listened_to=True, now=1.0))
     assert changed.msg_type == "update_display_data"
     assert changed.content["transient"] == first[0].content["transient"]
     assert counts([changed]) == [9]
@@ -56,24 +56,24 @@ def test_a_count_changes_the_display_that_there_is() -> None:
 def test_a_count_that_comes_after_its_cell_makes_no_notice_in_the_next() -> None:
     """The broker says counts every 0.2 s; by then the cell may be over, and even the next one may run."""
     notices = new_board()
-    notices.report(of("first"), FIRST, heard=True, now=0.0)
-    between = notices.report(of("first", 2), FIRST, heard=False, now=1.0)
+    notices.report(of("first"), FIRST, is_listened_to=True, now=0.0)
+    between = notices.report(of("first", 2), FIRST, is_listened_to=False, now=1.0)
     assert notices.cell_began(SECOND) == []
-    during = notices.report(of("first", 3), SECOND, heard=True, now=2.0)
+    during = notices.report(of("first", 3), SECOND, is_listened_to=True, now=2.0)
     assert [saying.msg_type for saying in displays(between + during)] == ["update_display_data"] * 2
     assert {saying.parent["msg_id"] for saying in between + during} == {"first"}
-    assert counts(notices.report(of("second"), SECOND, heard=True, now=3.0)) == [1]
+    assert counts(notices.report(of("second"), SECOND, is_listened_to=True, now=3.0)) == [1]
 
 
 def test_what_nobody_may_have_heard_is_told_by_the_next_cell_with_its_last_count() -> None:
     notices = new_board()
-    assert len(displays(notices.report(of("first"), FIRST, heard=False, now=0.0))) == 1
-    notices.report(of("first", 5), FIRST, heard=False, now=1.0)
+    assert len(displays(notices.report(of("first"), FIRST, is_listened_to=False, now=0.0))) == 1
+    notices.report(of("first", 5), FIRST, is_listened_to=False, now=1.0)
     (late,) = notices.cell_began(SECOND)
     assert late.parent == SECOND
     assert counts([late]) == [5]
     assert "Before this cell ran" in late.content["data"]["text/plain"]
-    changed = displays(notices.report(of("first", 6), SECOND, heard=True, now=2.0))
+    changed = displays(notices.report(of("first", 6), SECOND, is_listened_to=True, now=2.0))
     assert [(saying.parent["msg_id"], saying.msg_type) for saying in changed] == [
         ("first", "update_display_data"),
         ("second", "update_display_data"),
@@ -83,15 +83,15 @@ def test_what_nobody_may_have_heard_is_told_by_the_next_cell_with_its_last_count
 
 def test_before_the_first_cell_there_is_nowhere_to_show_it() -> None:
     notices = new_board()
-    assert displays(notices.report(of(None), None, heard=False, now=0.0)) == []
-    assert displays(notices.report(of(None, 2), None, heard=False, now=1.0)) == []
+    assert displays(notices.report(of(None), None, is_listened_to=False, now=0.0)) == []
+    assert displays(notices.report(of(None, 2), None, is_listened_to=False, now=1.0)) == []
     assert counts(notices.cell_began(FIRST)) == [2]
-    (changed,) = displays(notices.report(of(None, 3), FIRST, heard=True, now=2.0))
+    (changed,) = displays(notices.report(of(None, 3), FIRST, is_listened_to=True, now=2.0))
     assert changed.msg_type == "update_display_data"
 
 
 def test_an_allowed_destination_is_a_comm_only() -> None:
-    (saying,) = new_board().report(of("first", verdict="allowed"), FIRST, heard=False, now=0.0)
+    (saying,) = new_board().report(of("first", verdict="allowed"), FIRST, is_listened_to=False, now=0.0)
     assert saying.msg_type == "comm_open"
 
 
@@ -100,7 +100,7 @@ def test_a_flood_of_destinations_is_a_number() -> None:
     said = []
     for number in range(1000):
         for count in (1, 2):
-            said += notices.report(of("first", count, host=f"h{number}"), FIRST, heard=True, now=number / 1000)
+            said += notices.report(of("first", count, host=f"h{number}"), FIRST, is_listened_to=True, now=number / 1000)
     said += notices.settle("first")
     assert len([saying for saying in said if saying.msg_type == "display_data"]) <= board.SHOWN_PER_CELL + 1
     assert len([saying for saying in said if saying.msg_type == "comm_open"]) == board.COMMS_PER_CELL
@@ -109,7 +109,7 @@ def test_a_flood_of_destinations_is_a_number() -> None:
 
 def test_cleared_outputs_come_back() -> None:
     notices = new_board()
-    (_, shown) = notices.report(of("first"), FIRST, heard=True, now=0.0)
+    (_, shown) = notices.report(of("first"), FIRST, is_listened_to=True, now=0.0)
     (again,) = notices.cleared("first", 1.0)
     assert again == shown
     assert notices.cleared("unknown", 2.0) == []
@@ -118,9 +118,9 @@ def test_cleared_outputs_come_back() -> None:
 def test_nothing_is_due_when_nothing_changed() -> None:
     notices = new_board()
     assert notices.due(0.0) is None
-    notices.report(of("first"), FIRST, heard=True, now=0.0)
-    notices.report(of("first", 2), FIRST, heard=True, now=0.1)
-    notices.report(of("first", 3), FIRST, heard=True, now=0.2)
+    notices.report(of("first"), FIRST, is_listened_to=True, now=0.0)
+    notices.report(of("first", 2), FIRST, is_listened_to=True, now=0.1)
+    notices.report(of("first", 3), FIRST, is_listened_to=True, now=0.2)
     due = notices.due(0.2)
     assert due is not None
     assert counts(notices.update(0.201 + due)) == [3]
@@ -145,7 +145,9 @@ def test_every_destination_is_displayed_in_its_cell_and_told_again_where_it_was_
         parent = {"msg_id": str(cell)}
         if step == "report":
             seen[cell, host] = seen.get((cell, host), 0) + 1
-            said = notices.report(of(str(cell), seen[cell, host], host=host), parent, heard=heard, now=float(next(now)))
+            said = notices.report(
+                of(str(cell), seen[cell, host], host=host), parent, is_listened_to=heard, now=float(next(now))
+            )
             new = [saying for saying in said if saying.msg_type == "display_data"]
             assert len(new) == (seen[cell, host] == 1)
             if not heard and seen[cell, host] == 1:
@@ -166,8 +168,8 @@ def test_the_first_notice_takes_the_place_that_was_kept() -> None:
     notices = new_board()
     (empty,) = notices.keep_place(FIRST)
     assert (empty.msg_type, empty.content["data"]) == ("display_data", {})
-    (shown,) = displays(notices.report(of("first"), FIRST, heard=True, now=0.0))
-    (other,) = displays(notices.report(of("first", host="b.example"), FIRST, heard=True, now=1.0))
+    (shown,) = displays(notices.report(of("first"), FIRST, is_listened_to=True, now=0.0))
+    (other,) = displays(notices.report(of("first", host="b.example"), FIRST, is_listened_to=True, now=1.0))
     assert shown.msg_type == other.msg_type == "display_data"
     assert shown.content["transient"] == empty.content["transient"] != other.content["transient"]
     assert notices.keep_place(FIRST) == []

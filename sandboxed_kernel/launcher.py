@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -26,12 +27,14 @@ from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.numbers import NUMBERS
 from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan
 from sandboxed_kernel.confinement.spawn import spawn
+from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.private_folder import PrivateFolder
 from sandboxed_kernel.records import Record, replace
+from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import Settings, load_settings
 from sandboxed_kernel.surroundings import home_folder, look_around, ports_of_jupyter, search_domains
 
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
     from sandboxed_kernel.linux.cgroups import Group
 
 _START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "start.py")
-_PATIENCE = 5.0  # seconds for the broker to end everything
+_LAST_WORDS = 0.5  # seconds for the broker to end by itself
+_PATIENCE = 1.0  # seconds for the warden to end everything, and again for what lives on
 
 
 class _Launch(Record):
@@ -73,7 +77,7 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
         refusals = Refusals(private.path)
         plan = _for_kernel(plan, policy, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
-        with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as broker:
+        with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as (broker, lifeline):
             from sandboxed_kernel.relay.imports import late_imports
 
             with late_imports():
@@ -82,7 +86,7 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
                 active_content=policy.active_content, on_event=refusals.add, not_enforced=_not_enforced(plan)
             )
             gc.enable()
-            return Relay(front, back, broker, options=options).run()
+            return Relay(front, back, broker, lifeline, options=options).run()
     except SandboxError as error:
         from sandboxed_kernel.relay.refusal import serve_refusal
 
@@ -111,9 +115,9 @@ def run_command(
         )
         launch = _Launch(workspace, settings)
         policy, plan = _prepare(launch, private.path, tuple(argv))
-        with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as broker:
+        with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
-            return PlainRelay(broker).run()
+            return PlainRelay(broker, lifeline).run()
     finally:
         private.end()
 
@@ -149,7 +153,9 @@ def _not_enforced(plan: Plan) -> tuple[str, ...]:
 
 
 class _Launched:
-    """A running broker. Yields the relay's end of the channel; on leaving, everything of the sandbox is gone."""
+    """A running broker and warden. Yields the relay's end of the channel to the one, and the lifeline to the other; on
+    leaving, everything of the sandbox is gone, whatever state the broker is in.
+    """
 
     def __init__(
         self,
@@ -168,7 +174,16 @@ class _Launched:
         self._group: Group | None = None
         self._orders = Orders(
             policy=policy,
-            spawn=lambda: spawn(plan, program, self._group, inherited=inherited, own_output=own_output),
+            spawn=lambda: spawn(
+                plan,
+                program,
+                self._wires,
+                self._group,
+                inherited=inherited,
+                own_output=own_output,
+                keep=(private.descriptor,),
+                clean_up=private.remove,
+            ),
             confine_thread=lambda: restrict_thread(plan, files_only=True),
             open_log=lambda: _open_log(launch.settings.audit_file),
             resolve=lambda names, started: _resolve(launch.settings.resolv_conf, names, started),
@@ -181,9 +196,11 @@ class _Launched:
             clean_up=private.remove,
         )
 
-    def __enter__(self) -> socket.socket:
+    def __enter__(self) -> tuple[socket.socket, Lifeline]:
         """Fork the broker. Both sides give up every capability, and orphans of either come to this process."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        orders, done = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        self._wires = Wires(orders[0], done[1])
         processes.become_subreaper()
         processes.set_no_new_privs()
         processes.drop_capabilities()
@@ -196,21 +213,31 @@ class _Launched:
             self._remove_group()
             raise
         if self._pid == 0:
+            os.close(orders[1])
+            os.close(done[0])
             _be_broker(self._orders, ours, theirs, self._group)
         theirs.close()
-        self._relay_end = ours
-        return ours
+        for descriptor in self._wires:
+            os.close(descriptor)
+        self._relay_end, self._lifeline = ours, Lifeline(orders[1], done[0])
+        return ours, self._lifeline
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._relay_end.close()  # the broker takes this for our end, and ends everything
+        self._lifeline.end()  # and so does the warden, whatever the broker is waiting for
         deadline = time.monotonic() + _PATIENCE
+        while (left := deadline - time.monotonic()) > 0 and select.select([self._lifeline], [], [], left)[0]:
+            if self._lifeline.passed_on() is None:
+                break
+        deadline = time.monotonic() + _LAST_WORDS
         while time.monotonic() < deadline:
             pid, _status = _wait(self._pid)
             if pid:
                 break
             time.sleep(0.002)
         processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
+        self._lifeline.close()
         self._remove_group()
 
     def _remove_group(self) -> None:

@@ -26,7 +26,18 @@ class Child(Protocol):
     def pid(self) -> int: ...
 
     @property
+    def warden(self) -> int:
+        """Its parent: SIGTERM ends everything inside."""
+
+    @property
     def listener(self) -> int: ...
+
+    @property
+    def status(self) -> int:
+        """A pipe: how it ended, as from os.waitpid in decimal digits, once nothing inside is left.
+
+        The end of file where the warden is gone.
+        """
 
     @property
     def output(self) -> int | None:

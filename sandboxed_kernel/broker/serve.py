@@ -1,14 +1,14 @@
 """Does: the broker's own life, from the fork to the end of the last descendant.
 
-The broker is the parent of the confined process and the subreaper of everything that descends from it. It lives in a
-session of its own, so that a signal to the launcher's group does not reach it, and ends everything when the launcher is
-gone; the launcher does the same for it.
+It lives in a session of its own, so that a signal to the launcher's group does not reach it. Its child, the warden,
+ends everything inside, also without it. Then, or when the launcher is gone, the broker says its last words and ends.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -40,45 +40,62 @@ def serve(orders: Orders, relay: socket.socket, born: Child | Exception, group: 
 
     ``relay`` is this end of the channel. ``group`` is where it lives. ``fenced``: see ``processes.kill_descendants``.
     """
-    life = _Life(orders, relay, group, fenced)
+    if isinstance(born, Exception):
+        _say_why_not(relay, born)
+        orders.clean_up()
+        return
+    life = _Life(orders, relay, born, group, fenced)
     try:
-        try:
-            if isinstance(born, Exception):
-                raise born
-            life.begin(born)
-        except SandboxError as error:
-            life.fail(str(error), error.exit_code)
-        except OSError as error:
-            life.fail(f"the sandboxed process could not be started: {error}", 71)  # EX_OSERR
-        else:
-            life.reactor.run()
+        life.begin()
+        life.reactor.run()
+    except SandboxError as error:
+        _send_now(relay, channel.Failed(str(error), error.exit_code))
     finally:
         life.end()
 
 
+def _say_why_not(relay: socket.socket, error: Exception) -> None:
+    match error:
+        case SandboxError():
+            _send_now(relay, channel.Failed(str(error), error.exit_code))
+        case OSError():
+            words = f"the sandboxed process could not be started: {error}"
+            _send_now(relay, channel.Failed(words, 71))  # EX_OSERR
+        case _:
+            raise error
+
+
+def _send_now(relay: socket.socket, message: channel.FromBroker) -> None:
+    with suppress(OSError):
+        relay.settimeout(_PATIENCE)
+        relay.send(channel.encode(message))
+
+
 class _Life:
-    def __init__(self, orders: Orders, relay: socket.socket, group: Group | None, fenced: bool) -> None:
+    def __init__(self, orders: Orders, relay: socket.socket, child: Child, group: Group | None, fenced: bool) -> None:
+        """``child`` has been started already, and goes on while the broker gets ready to answer it."""
         self._orders = orders
         self._group = group
         self._limits: LimitWatch | None = None
         self._fenced = fenced
         self._relay = relay
+        self._child = child
         self.reactor = Reactor()
-        self._reporter: Reporter | None = None
-        self._child: Child | None = None
+        self._reporter = Reporter(self, orders.open_log(), self.reactor)
         self._status: int | None = None
         self._cause = ""
         self._passed_on = 0
 
     # --- begin -----------------------------------------------------------------------------------------------------
 
-    def begin(self, child: Child) -> None:
-        """``child`` has been started already, and goes on while the broker gets ready to answer it."""
-        self._child = child
-        self._send_now(channel.Started(child.pid))
-        self._watch_children()
+    def begin(self) -> None:
+        child = self._child
+        _send_now(self._relay, channel.Started(child.pid))
+        self._relay.setblocking(False)
+        self._watch_signals()
         # First: a cell's beginning is said before the cell can make its first call, and is to be heard before it.
         self.reactor.watch_first(self._relay.fileno(), loop.IN, self._from_relay)
+        self.reactor.watch(child.status, loop.IN, self._all_ended)
         if child.output is not None:
             output = child.output
             self.reactor.watch(output, loop.IN, lambda _events: self._pass_on(output))
@@ -89,8 +106,6 @@ class _Life:
         from sandboxed_kernel.broker.assembly import assemble
         from sandboxed_kernel.broker.limits import LimitWatch
 
-        self._relay.setblocking(False)
-        self._reporter = Reporter(self, self._orders.open_log(), self.reactor)
         broker = assemble(self._orders, listener, self.reactor, self._reporter)
         self.reactor.watch(listener.fileno(), loop.IN, broker.receive)
         gc.enable()  # see __main__
@@ -98,7 +113,7 @@ class _Life:
         self._limits = LimitWatch(self.reactor, limits, self._group, self._crossed, self._tell_limit)
         self._limits.begin()
 
-    def _watch_children(self) -> None:
+    def _watch_signals(self) -> None:
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.signal(signal.SIGTERM, lambda _number, _frame: self.reactor.stop())
@@ -110,29 +125,31 @@ class _Life:
             self._reap()
 
         self.reactor.watch(readable, loop.IN, reap)
-        self._reap()  # it may have ended before the handler stood
 
     def _reap(self) -> None:
-        for _ in range(_REAPED_AT_ONCE):  # a fork bomb sends us its orphans without end
+        """Helpers that have ended, and what a warden that was killed left to us."""
+        for _ in range(_REAPED_AT_ONCE):
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    return
             except ChildProcessError:
                 return
-            if pid == 0:
-                return
-            if self._status is None and self._child is not None and pid == self._child.pid:
-                self._status = status  # once: the number may be given again, to a descendant that ends with another
-                if self._limits is not None:
-                    self._limits.look_at_memory()  # Linux may have ended it, and said why in another place
-                self.reactor.stop()
-                return
         self.reactor.call_later(0.0, self._reap)
+
+    def _all_ended(self, _events: int) -> None:
+        """The warden says so, or is gone itself, and then what it watched over was left to us: it ends now."""
+        self._read_status()
+        if self._limits is not None:
+            self._limits.look_at_memory()  # Linux may have ended it, and said why in another place
+        self.reactor.stop()
+
+    def _read_status(self) -> None:
+        self._status = int(os.read(self._child.status, 16) or signal.SIGKILL)
 
     # --- the relay -------------------------------------------------------------------------------------------------
 
     def _from_relay(self, _events: int) -> None:
-        if self._reporter is not None:
-            self._reporter.drain()
+        self._reporter.drain()
         while True:
             try:
                 data = self._relay.recv(channel.MAX_BYTES)
@@ -148,19 +165,9 @@ class _Life:
     def _obey(self, message: channel.FromBroker | channel.FromRelay) -> None:
         match message:
             case channel.Published(number):
-                if self._reporter is not None:
-                    self._reporter.published(number)
+                self._reporter.published(number)
             case channel.CellBegan(msg_id):
-                if self._reporter is not None:
-                    self._reporter.cell_began(msg_id)
-            case channel.Signal(number):
-                with suppress(ProcessLookupError, PermissionError):
-                    if self._child is not None and self._status is None:
-                        os.killpg(self._child.pid, number)
-                if self._reporter is not None:
-                    self._reporter.send(channel.Signalled())
-            case channel.End():
-                self.reactor.stop()
+                self._reporter.cell_began(msg_id)
 
     def send(self, data: bytes) -> bool:
         """For the reporter: False while the relay takes nothing; then try again when it can take more."""
@@ -173,11 +180,6 @@ class _Life:
             return True  # gone: the end is near, and there is nobody to tell
         self.reactor.rewatch(self._relay.fileno(), loop.IN)
         return True
-
-    def _send_now(self, message: channel.FromBroker) -> None:
-        with suppress(OSError):
-            self._relay.settimeout(_PATIENCE)
-            self._relay.send(channel.encode(message))
 
     # --- output, limits --------------------------------------------------------------------------------------------
 
@@ -203,50 +205,37 @@ class _Life:
 
     def _tell_limit(self, limit: str, words: str) -> None:
         """The notice and the line in the audit log; ``limit`` is its name."""
-        if self._reporter is not None and self._child is not None:
-            self._reporter.tell(
-                Event(
-                    kind="limit",
-                    verdict="refused",
-                    reason=words,
-                    protocol="limits",
-                    when=time.time(),
-                    pid=self._child.pid,
-                    process="",
-                    host=limit,
-                )
+        self._reporter.tell(
+            Event(
+                kind="limit",
+                verdict="refused",
+                reason=words,
+                protocol="limits",
+                when=time.time(),
+                pid=self._child.pid,
+                process="",
+                host=limit,
             )
+        )
 
     # --- end -------------------------------------------------------------------------------------------------------
-
-    def fail(self, message: str, exit_code: int) -> None:
-        self._send_now(channel.Failed(message, exit_code))
 
     def end(self) -> None:
         """Nothing of the sandbox outlives this."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self._group is not None:
-            self._group.kill()  # all at once; what follows finds them one by one where Linux cannot fence signals
-        if self._child is not None and self._status is None:
-            self._status = _kill_and_wait(self._child.pid)
+            self._group.kill()  # all at once; the warden finds them one by one where Linux cannot fence signals
+        if self._status is None:
+            with suppress(OSError):
+                os.kill(self._child.warden, signal.SIGTERM)
+            if select.select([self._child.status], [], [], _PATIENCE)[0]:
+                self._read_status()
         processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
         if self._group is not None:
             self._group.remove(time.monotonic() + _PATIENCE)
-        with suppress(OSError):
-            self._relay.settimeout(_PATIENCE)
-        if self._reporter is not None:
-            self._reporter.flush()
-            self._reporter.drain()
+        self._reporter.flush()
+        self._reporter.drain()
         if self._status is not None:
-            self._send_now(channel.Ended(self._status, self._cause))
+            _send_now(self._relay, channel.Ended(self._status, self._cause))
         self._orders.clean_up()
-
-
-def _kill_and_wait(pid: int) -> int:
-    with suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
-    try:
-        return os.waitpid(pid, 0)[1]
-    except ChildProcessError:
-        return int(signal.SIGKILL)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import stat
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from sandboxed_kernel.confinement.filesystem import PathRule, restrict_flags, rights_for
 from sandboxed_kernel.confinement.plan import Plan
@@ -17,9 +19,9 @@ from sandboxed_kernel.records import Record
 
 
 class Confined(Record):
-    """Only ``confine`` returns one: the calling process is under every rule of its plan, for good."""
+    """Only ``confine`` makes one: the calling process is under every rule of ``plan``, for good."""
 
-    listener: int
+    plan: Plan
 
 
 def confine(
@@ -29,7 +31,7 @@ def confine(
 
     ``hand_over`` gives the listener to the broker. Raises OSError.
     """
-    processes.die_with_parent(parent)
+    processes.signal_at_parents_end(signal.SIGKILL, parent)
     os.umask(plan.umask)
     os.chdir(plan.cwd)
     _set_limits(plan)
@@ -41,7 +43,13 @@ def confine(
     restrict_thread(plan, files_only=False)
     listener = seccomp.install(program)
     hand_over(listener)
-    return Confined(listener)
+    return Confined(plan)
+
+
+def exec_confined(confined: Confined) -> NoReturn:
+    """Replace the calling process by the plan's command; there is no way here without ``confine``. Raises OSError."""
+    plan = confined.plan
+    os.execvpe(plan.argv[0], plan.argv, plan.environment)  # noqa: S606  # no shell is wanted
 
 
 def restrict_thread(plan: Plan, *, files_only: bool) -> None:

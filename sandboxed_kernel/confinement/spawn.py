@@ -1,4 +1,4 @@
-"""Does: forks, confines the child and replaces it by its command; the parent gets its pid and its filter's listener.
+"""Does: forks the warden, whose child is confined and replaced by its command; the broker gets its filter's listener.
 
 Fork and exec, not fork alone: the command gets an address space of its own, with nothing of the broker's in it.
 """
@@ -10,11 +10,12 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
-from sandboxed_kernel.confinement.apply import confine
+from sandboxed_kernel.confinement.apply import confine, exec_confined
 from sandboxed_kernel.confinement.plan import Plan
+from sandboxed_kernel.confinement.warden import Warden, Wires
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.records import Record
 
@@ -25,44 +26,62 @@ _EXEC_FAILED = 127
 
 
 class Spawned(Record):
-    """A confined process that runs its command."""
+    """A confined process that runs its command, and its warden. The descriptors are the broker's own.
+
+    ``status``: see ``warden.Warden``; the end of file means that the warden is gone.
+    ``output`` is the reading end of its standard output and error, or None where it writes to the launcher's own.
+    """
 
     pid: int
+    warden: int
     listener: int
+    status: int
     output: int | None
 
 
 def spawn(
-    plan: Plan, program: bytes, group: Group | None = None, *, inherited: Sequence[int] = (), own_output: bool
+    plan: Plan,
+    program: bytes,
+    wires: Wires,
+    group: Group | None = None,
+    *,
+    inherited: Sequence[int],
+    own_output: bool,
+    keep: tuple[int, ...],
+    clean_up: Callable[[], None],
 ) -> Spawned:
     """Start ``plan.argv`` in ``group``; it inherits the descriptors ``inherited`` under their numbers.
 
     With ``own_output`` it writes where this process does and reads its standard input; else it reads nothing and writes
-    into a pipe. Raises HostError with the step that failed; nothing untrusted has run then.
+    into a pipe. ``keep`` and ``clean_up`` are for the warden. Raises HostError with the step that failed; nothing
+    untrusted has run then.
     """
     if own_output:
         _check_standard_descriptors()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     output = None if own_output else os.pipe2(os.O_CLOEXEC)
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _become(plan, program, group, inherited, theirs, parent, None if output is None else output[1])
-    with contextlib.suppress(PermissionError, ProcessLookupError):  # EACCES: it has done so itself and is past its exec
-        os.setpgid(pid, pid)
+    status = os.pipe2(os.O_CLOEXEC)
+    warden = os.fork()
+    if warden == 0:
+        written = None if output is None else output[1]
+        Warden(wires, status[1], group).live(
+            lambda parent: _become(plan, program, group, inherited, theirs, parent, written),
+            keep,
+            clean_up,
+        )
     theirs.close()
-    if output is not None:
-        os.close(output[1])
+    for descriptor in (*wires, status[1], *(() if output is None else output[1:])):
+        os.close(descriptor)
     try:
-        listener = _receive(ours)
+        pid, listener = _receive(ours)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+            os.kill(warden, signal.SIGTERM)
+        os.waitpid(warden, 0)
         raise
     finally:
         ours.close()
-    return Spawned(pid, listener, None if output is None else output[0])
+    return Spawned(pid, warden, listener, status[0], None if output is None else output[0])
 
 
 def _check_standard_descriptors() -> None:
@@ -85,8 +104,11 @@ def _check_standard_descriptors() -> None:
             )
 
 
-def _receive(ours: socket.socket) -> int:
-    """The listener, once the command has replaced the child: the socket is close-on-exec, its end means success."""
+def _receive(ours: socket.socket) -> tuple[int, int]:
+    """The confined process's number and its listener, once the command has replaced it.
+
+    The socket is close-on-exec: its end means success.
+    """
     message, descriptors, _flags, _address = socket.recv_fds(ours, 4096, 1)
     failure = message
     if descriptors:
@@ -96,7 +118,7 @@ def _receive(ours: socket.socket) -> int:
             os.close(descriptor)
         words = failure.decode(errors="replace") or "it ended before it was confined"
         raise HostError(f"the sandboxed process could not be started: {words}")
-    return descriptors[0]
+    return int(message), descriptors[0]
 
 
 def _become(
@@ -107,8 +129,8 @@ def _become(
     broker: socket.socket,
     parent: int,
     output: int | None,
-) -> None:
-    """In the child: never returns."""
+) -> NoReturn:
+    """In the child, whose parent is the warden ``parent``."""
     try:
         if group is not None:
             from sandboxed_kernel.confinement.group import enter
@@ -122,14 +144,14 @@ def _become(
             os.dup2(null, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-        confine(
+        confined = confine(
             plan,
             program,
             parent=parent,
             inherited=inherited,
             hand_over=lambda listener: _hand_over(broker, listener),
         )
-        os.execvpe(plan.argv[0], plan.argv, plan.environment)  # noqa: S606  # no shell is wanted
+        exec_confined(confined)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the broker must hear, and this process must end
         with contextlib.suppress(BaseException):
             broker.send(f"{type(error).__name__}: {error}".encode()[:4000])
@@ -138,4 +160,4 @@ def _become(
 
 
 def _hand_over(broker: socket.socket, listener: int) -> None:
-    socket.send_fds(broker, [b"listener"], [listener])
+    socket.send_fds(broker, [b"%d" % os.getpid()], [listener])

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from contextlib import suppress
-from math import inf
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def remove_tree(path: str, root: int, *, last: str, deadline: float = inf) -> None:
+def remove_tree(path: str, root: int) -> None:
     """Remove the folder ``path``, open as ``root``, and everything beneath it, as far as this user may. Never raises.
-
-    The file ``last`` in it goes when nothing else is left, so that what an interrupted removal leaves still has it.
-    Past ``deadline`` (of time.monotonic) the rest stays.
 
     A folder that lies deep is moved to the top before it is emptied, so that neither recursion nor the length of a path
     bounds the depth. Hostile code that still runs and may write beneath ``root``, but not in it, can make the removal
@@ -24,16 +19,14 @@ def remove_tree(path: str, root: int, *, last: str, deadline: float = inf) -> No
     """
     with suppress(OSError):
         os.fchmod(root, 0o700)
-        _empty(root, last, deadline)
-        with suppress(FileNotFoundError):
-            os.unlink(last, dir_fd=root)
+        _empty(root)
         os.rmdir(path)
 
 
-def _empty(root: int, last: str, deadline: float) -> None:
+def _empty(root: int) -> None:
     prefix = f".removed-{os.urandom(4).hex()}"  # its own: an interrupted removal left its names here
     moved = 0
-    while folders := _remove_files(root, deadline, last):
+    while folders := _remove_files(root):
         for name in folders:
             try:
                 os.rmdir(name, dir_fd=root)
@@ -41,7 +34,7 @@ def _empty(root: int, last: str, deadline: float) -> None:
             except OSError:
                 inner = _open(name, root)
             try:
-                for deeper in _remove_files(inner, deadline):
+                for deeper in _remove_files(inner):
                     moved += 1
                     with suppress(OSError):
                         os.close(_open(deeper, inner))  # to be moved it has to be writable
@@ -64,14 +57,12 @@ def _open(name: str, within: int) -> int:
         os.close(found)
 
 
-def _remove_files(folder: int, deadline: float, last: str = "") -> list[str]:
-    """Remove what is no folder, except ``last``; the names of the folders that are there. Raises TimeoutError."""
+def _remove_files(folder: int) -> list[str]:
+    """Remove what is no folder; the names of the folders that are there."""
     folders = []
     for name in os.listdir(folder):
-        if time.monotonic() > deadline:
-            raise TimeoutError
         if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
             folders.append(name)
-        elif name != last:
+        else:
             os.unlink(name, dir_fd=folder)
     return folders

@@ -96,6 +96,11 @@ def address_of(buffer: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buffer)
 
 
+def write_memory(address: int, data: bytes) -> None:
+    """Write into this process's own memory."""
+    ctypes.memmove(address, data, len(data))
+
+
 def buffer_from(data: bytes) -> ctypes.Array[ctypes.c_char]:
     """A C buffer holding ``data`` (no NUL appended); it must outlive the call that uses its address."""
     return ctypes.create_string_buffer(data, max(len(data), 1))

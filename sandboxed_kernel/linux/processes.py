@@ -9,11 +9,12 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sandboxed_kernel.linux import landlock, libc
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -63,11 +64,30 @@ def become_subreaper() -> None:
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(parent: int) -> None:
-    """SIGKILL for this process when the thread that forked it ends. Exits at once where ``parent`` is gone already."""
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def signal_at_parents_end(number: int, parent: int) -> None:
+    """This signal for this process when the thread that forked it ends. Exits where ``parent`` is gone already."""
+    libc.prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def rename(name: bytes) -> None:
+    """Another name for this process in ps(1) and for pkill(1), whose arguments were its parent's too.
+
+    Source: PR_SET_NAME, prctl(2); arg_start and arg_end, proc_pid_stat(5).
+    """
+    short = libc.buffer_from(name[:15] + b"\0")
+    libc.prctl(_PR_SET_NAME, libc.address_of(short))
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = (int(fields[index]) for index in (45, 46))  # the 48th and 49th field
+    if 0 < start < end:
+        libc.write_memory(start, name[: end - start - 1].ljust(end - start, b"\0"))
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from ``first`` on. Raises OSError (ENOSYS before Linux 5.9)."""
+    libc.syscall(libc.CLOSE_RANGE, first, 0xFFFFFFFF, 0)
 
 
 def close_on_exec_from(first: int) -> None:
@@ -214,14 +234,18 @@ def _can_signal_parent() -> bool:
     return True
 
 
-def kill_descendants(deadline: float, *, fenced: bool) -> bool:
+def kill_descendants(
+    deadline: float | None, *, fenced: bool, reaped: Callable[[int, int], None] = lambda _pid, _status: None
+) -> bool:
     """SIGKILL every descendant of this process and reap it, also those forked meanwhile; True when none is left.
 
-    Needs ``become_subreaper``: what loses its parent becomes our child. ``deadline`` is of time.monotonic().
+    Needs ``become_subreaper``: what loses its parent becomes our child. ``deadline`` is of time.monotonic(), None for
+    none. ``reaped`` is called with each child's number and status, as from os.waitpid.
     ``fenced``: ``fence_signals`` said True in this thread, before the first descendant was forked. Then one kill(2) to
     everybody reaches exactly these, between two forks of any of them; going through /proc, a bomb forks faster.
     """
     own = os.getpid()
+    pause = 0.001
     while True:
         for pid in [-1] if fenced else descendants(own):
             try:
@@ -230,14 +254,16 @@ def kill_descendants(deadline: float, *, fenced: bool) -> bool:
                 pass
         while True:
             try:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return True
             if pid == 0:
                 break
-        if time.monotonic() > deadline:
+            reaped(pid, status)
+        if deadline is not None and time.monotonic() > deadline:
             return False
-        time.sleep(0.001)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)  # what waits in Linux ends when it comes back from there
 
 
 def set_io_priority(which: int, who: int, priority: int) -> None:

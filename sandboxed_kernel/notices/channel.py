@@ -1,7 +1,7 @@
 """Pure: what broker and relay say to each other, one JSON object per datagram of a SOCK_SEQPACKET pair.
 
 Both ends are trusted and of one version; a message that does not decode is a Bug. End of file means
-that the other is gone.
+that the other is gone. Signals and the end do not go this way: relay/lifeline.py.
 """
 
 from __future__ import annotations
@@ -34,10 +34,6 @@ class Reported(Record):
     number: int | None = None
 
 
-class Signalled(Record):
-    """Answers ``Signal``: it was sent. What the relay passes on from now on, the process gets after it."""
-
-
 class Ended(Record):
     """The confined process and all its descendants are gone. ``status`` is as from ``os.waitpid``; ``cause`` says more
     where the broker knows more than the status ("crossed [limits] memory = 4 GiB"), else it is empty."""
@@ -68,20 +64,10 @@ class CellBegan(Record):
     msg_id: str
 
 
-class Signal(Record):
-    """Send this signal to the confined process's group."""
+FromBroker = Started | Reported | Ended | Failed
+FromRelay = Published | CellBegan
 
-    number: int
-
-
-class End(Record):
-    """End the confined process and every descendant, now; ``Ended`` follows."""
-
-
-FromBroker = Started | Reported | Signalled | Ended | Failed
-FromRelay = Published | CellBegan | Signal | End
-
-_TYPES = {t.__name__: t for t in (Started, Reported, Signalled, Ended, Failed, Published, CellBegan, Signal, End)}
+_TYPES = {t.__name__: t for t in (Started, Reported, Ended, Failed, Published, CellBegan)}
 
 
 def encode(message: FromBroker | FromRelay) -> bytes:

@@ -235,6 +235,11 @@ class Waiting:
                 self._epoll.modify(descriptor, wanted)
                 self._events[descriptor] = wanted
 
+    def forget(self, descriptor: int) -> None:
+        """One of the sources that are no channels; it is not waited for any more."""
+        del self._sources[descriptor]
+        self._epoll.unregister(descriptor)
+
     def close(self) -> None:
         self._epoll.close()
 

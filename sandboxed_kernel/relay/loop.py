@@ -30,6 +30,7 @@ from sandboxed_kernel.relay.channels import Source, Waiting
 from sandboxed_kernel.relay.connection import BACK_CHANNELS, BackConnection, FrontConnection
 from sandboxed_kernel.relay.content import Cleaner
 from sandboxed_kernel.relay.front import Front, installed_versions
+from sandboxed_kernel.relay.lifeline import LAST_WORDS, Lifeline
 from sandboxed_kernel.relay.messages import Claimed, Json, Signer, Unusable, Verified
 from sandboxed_kernel.relay.refusal import serve
 from sandboxed_kernel.relay.requests import Request, Requests
@@ -40,7 +41,7 @@ BATCH = 64  # messages of one socket before the others have their turn
 TURN = 0.02  # seconds after which they have it all the same: a message can be large, or made to take long
 RETRY = 0.005  # seconds between attempts while a client has no room
 DRAIN = 2.0  # seconds at most for what the kernel said before it ended
-SIGNALLED = 0.1  # seconds at most for the broker to pass a signal on
+SIGNALLED = 0.1  # seconds at most for the warden to pass a signal on
 SHUTDOWN = 4.0  # seconds between a shutdown_request and the end of a kernel that does not heed it
 DROPS_SHOWN = 5  # outputs of one cell whose loss is shown in it
 
@@ -64,7 +65,8 @@ class Relay:
     """Binds the front and connects the back at once, so that clients can knock while the kernel starts.
 
     ``broker`` is the relay's end of a SOCK_SEQPACKET pair that speaks ``notices/channel.py``; the relay owns and
-    closes it. Raises HostError when a port is taken. Main thread only: it takes SIGINT, SIGTERM and SIGHUP.
+    closes it. ``lifeline`` stays its caller's. Raises HostError when a port is taken. Main thread only: it takes
+    SIGINT, SIGTERM and SIGHUP.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Relay:
         front: FrontConnection,
         back: BackConnection,
         broker: socket.socket,
+        lifeline: Lifeline,
         *,
         options: RelayOptions | None = None,
     ) -> None:
@@ -81,7 +84,7 @@ class Relay:
         self._kernel = channels.Back(back)
         self._back = self._kernel.channels
         self._back_signer = Signer(back.key, "sha256")
-        self._broker = broker
+        self._broker, self._lifeline = broker, lifeline
         # It reads quickly, or is in a state where waiting longer does not help. Receiving never waits.
         self._broker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
         self._cells = Cells()
@@ -94,6 +97,7 @@ class Relay:
         self._alive = False  # the kernel has said something
         self._ending: int | None = None  # the end was asked for; exit code for it, or -1: the kernel's own
         self._end_at: float | None = None
+        self._give_up_at: float | None = None  # nothing inside is left; the broker has until then to say how it ended
         self._exit_code: int | None = None
         self._signals_on_the_way = 0
         self._failed: words.Failed | None = None
@@ -111,7 +115,7 @@ class Relay:
         """Until the confined kernel has ended. Gives the exit code to pass on."""
         with Signals() as signals, Watch(self._options.parent_pid) as parent:
             handlers = self._handlers(signals, parent)
-            waiting = Waiting(handlers)
+            waiting = self._waiting = Waiting(handlers)
             while self._exit_code is None:
                 blocked = self._front.blocked
                 # While a client has no room the kernel's output waits where it is, see channels.Outlet.
@@ -130,6 +134,7 @@ class Relay:
         for name in BACK_CHANNELS:
             handlers[self._back[name]] = lambda name=name: self._from_kernel(name)  # type: ignore[misc]
         handlers[self._broker.fileno()] = self._from_broker
+        handlers[self._lifeline.fileno()] = self._from_warden
         handlers[signals.fileno()] = lambda: self._take_signals(signals.read())
         if parent.fileno() is not None:
             handlers[parent.fileno()] = lambda: self._end(1)  # type: ignore[index]
@@ -154,12 +159,15 @@ class Relay:
         self._say(self._board.update(now))
         if self._end_at is not None and now > self._end_at:
             self._end_at = None
-            self._tell_broker(words.End())
+            self._lifeline.end()
+        if self._give_up_at is not None and now > self._give_up_at and self._exit_code is None:
+            self._finish(endings.BROKER_GONE)
 
     def _patience(self, blocked: bool) -> float | None:
         """Seconds until something is due without a message; None: nothing is, so nothing wakes us."""
         now = time.monotonic()
-        waits = [self._board.due(now), RETRY if blocked else None, None if self._end_at is None else self._end_at - now]
+        ends = (None if at is None else at - now for at in (self._end_at, self._give_up_at))
+        waits = [self._board.due(now), RETRY if blocked else None, *ends]
         due = min((wait for wait in waits if wait is not None), default=None)
         return None if due is None else max(0.0, due) + 0.001
 
@@ -403,8 +411,6 @@ class Relay:
                 self._finish(endings.of(os.waitstatus_to_exitcode(word.status), word.cause))
             case words.Failed():
                 self._failed, self._exit_code = word, word.exit_code
-            case words.Signalled():
-                self._signals_on_the_way = max(0, self._signals_on_the_way - 1)
             case words.Started():
                 pass
             case _:
@@ -453,18 +459,26 @@ class Relay:
         # Before its first word the kernel has not yet set SIGINT aside and would die of it (kernelapp.py, init_signal).
         if not self._alive:
             return
-        self._tell_broker(words.Signal(signal.SIGINT))
         # Whatever is asked for after an interrupt must not be interrupted by it.
-        self._signals_on_the_way += 1
+        self._signals_on_the_way += self._lifeline.send(signal.SIGINT)
         deadline = time.monotonic() + SIGNALLED
         while self._signals_on_the_way and self._exit_code is None and (left := deadline - time.monotonic()) > 0:
-            if select.select([self._broker], [], [], left)[0]:
-                self._from_broker()
+            if select.select([self._lifeline], [], [], left)[0]:
+                self._from_warden()
 
     def _end(self, exit_code: int) -> None:
         if self._ending is None or self._ending < 0:
             self._ending = exit_code
-            self._tell_broker(words.End())
+            self._lifeline.end()
+
+    def _from_warden(self) -> None:
+        passed_on = self._lifeline.passed_on()
+        if passed_on is not None:
+            self._signals_on_the_way = max(0, self._signals_on_the_way - passed_on)
+            return
+        self._signals_on_the_way = 0
+        self._waiting.forget(self._lifeline.fileno())
+        self._give_up_at = time.monotonic() + LAST_WORDS
 
     def _finish(self, ending: endings.Ending) -> None:
         """The kernel is gone: pass on what it still said, tell the cells that waited for it, and go."""

@@ -7,17 +7,19 @@ import select
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.notices import channel, render
+from sandboxed_kernel.relay.lifeline import LAST_WORDS, Lifeline
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class PlainRelay:
-    def __init__(self, broker: socket.socket) -> None:
-        self._broker = broker
+    def __init__(self, broker: socket.socket, lifeline: Lifeline) -> None:
+        self._broker, self._lifeline = broker, lifeline
         self._told: dict[tuple[str, str, str | None, int | None], int] = {}
 
     def run(self) -> int:
@@ -29,24 +31,25 @@ class PlainRelay:
         poll = select.poll()
         poll.register(readable, select.POLLIN)
         poll.register(self._broker, select.POLLIN)
-        while True:
-            for descriptor, _events in poll.poll():
+        poll.register(self._lifeline, select.POLLIN)
+        give_up_at: float | None = None  # nothing inside is left; the broker has until then to say how it ended
+        while give_up_at is None or time.monotonic() < give_up_at:
+            left = None if give_up_at is None else max(0.0, give_up_at - time.monotonic()) * 1000
+            for descriptor, _events in poll.poll(left):
                 if descriptor == readable:
                     for byte in os.read(readable, 256):
-                        self._pass_on(byte)
-                    continue
-                data = self._broker.recv(channel.MAX_BYTES)
-                if not data:
-                    _say("sandboxed-kernel: the broker is gone; everything inside was ended")
-                    return 128 + signal.SIGKILL
-                code = self._hear(channel.decode(data))
-                if code is not None:
-                    return code
-
-    def _pass_on(self, number: int) -> None:
-        if number in _FORWARDED:
-            with suppress(OSError):
-                self._broker.send(channel.encode(channel.Signal(number)))
+                        if byte in _FORWARDED:
+                            self._lifeline.send(byte)
+                elif descriptor == self._lifeline.fileno():
+                    if self._lifeline.passed_on() is None:
+                        poll.unregister(self._lifeline)
+                        give_up_at = time.monotonic() + LAST_WORDS
+                else:
+                    data = self._broker.recv(channel.MAX_BYTES)
+                    code = self._hear(channel.decode(data)) if data else _broker_gone()
+                    if code is not None:
+                        return code
+        return _broker_gone()
 
     def _hear(self, message: channel.FromBroker | channel.FromRelay) -> int | None:
         match message:
@@ -65,6 +68,11 @@ class PlainRelay:
             case channel.Failed(text):
                 raise HostError(text)
         return None
+
+
+def _broker_gone() -> int:
+    _say("sandboxed-kernel: the broker is gone; everything inside was ended")
+    return 128 + signal.SIGKILL
 
 
 def _say(text: str) -> None:

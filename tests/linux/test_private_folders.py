@@ -1,11 +1,10 @@
-"""Removing trees that hostile code goes on writing to, and private folders that many launchers make and remove."""
+"""Removing trees that hostile code goes on writing to, and private folders that launchers make and remove."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,10 @@ from sandboxed_kernel.linux.folders import OPEN_FOLDER, remove_tree
 from sandboxed_kernel.private_folder import PrivateFolder
 
 
-def remove(tree: Path, deadline: float = float("inf")) -> None:
+def remove(tree: Path) -> None:
     root = os.open(tree, OPEN_FOLDER)
     try:
-        remove_tree(str(tree), root, last="last", deadline=deadline)
+        remove_tree(str(tree), root)
     finally:
         os.close(root)
 
@@ -32,7 +31,6 @@ def tree(tmp_path: Path) -> Path:
         (top / name / "inner" / "file").touch()
         (top / name / "inner").chmod(0)
         (top / name).chmod(0)
-    (top / "last").touch()
     return top
 
 
@@ -78,11 +76,7 @@ def test_a_link_put_in_a_folders_place_is_not_followed(
     assert not tree.exists()
 
 
-def test_an_interrupted_removal_keeps_the_last_file_and_is_taken_up_again(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    remove(tree, deadline=time.monotonic() - 1)
-    assert sorted(os.listdir(tree)) == ["a", "b", "last"]
+def test_an_interrupted_removal_is_taken_up_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = 0
     original = os.rename
 
@@ -97,83 +91,29 @@ def test_an_interrupted_removal_keeps_the_last_file_and_is_taken_up_again(
         remove(tree)
         remove(tree)
     assert done == 2
-    assert (tree / "last").exists()
     assert any(name.startswith(".removed-") for name in os.listdir(tree))
     remove(tree)
     assert not tree.exists()
 
 
-def in_children(number: int, action: Callable[[], object]) -> None:
-    """``action`` in this many processes at once; each ends without cleaning up after itself."""
-    pids = []
-    for _ in range(number):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                action()
-                code = 0
-            finally:
-                os._exit(code)
-        pids.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * number
-
-
-def make_and_leave() -> None:
+def test_a_folder_is_locked_against_tidying_up_until_its_end(own_tmpdir: Path) -> None:
     folder = PrivateFolder()
-    os.mkdir(f"{folder.path}/h")
-    Path(folder.path, "h", "file").touch()
-
-
-def test_launchers_that_end_at_once_remove_what_is_abandoned_and_nothing_else(own_tmpdir: Path) -> None:
-    living = PrivateFolder()
-    in_children(8, make_and_leave)
-    assert len(os.listdir(own_tmpdir)) == 9
-
-    def live() -> None:
-        for _ in range(50):
-            folder = PrivateFolder()
-            os.mkdir(f"{folder.path}/h")
-            time.sleep(0)
-            assert os.path.isdir(f"{folder.path}/h")
-            folder.end()
-            assert not os.path.exists(folder.path)
-
-    in_children(4, live)
-    assert os.listdir(own_tmpdir) == [os.path.basename(living.path)]
-    living.end()
+    (Path(folder.path) / "h").mkdir()
+    other = os.open(folder.path, OPEN_FOLDER)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(other)
+    assert os.listdir(own_tmpdir) == [os.path.basename(folder.path)]
+    folder.end()
     assert os.listdir(own_tmpdir) == []
 
 
-def test_the_exit_code_does_not_wait_for_a_large_one(own_tmpdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left then is for those who end later."""
-    monkeypatch.setattr(private_folder, "_FOR_OTHERS", 0.0)
-    in_children(1, make_and_leave)
-    PrivateFolder().end()
-    (left,) = own_tmpdir.iterdir()
-    assert (left / "h" / "file").exists()
-    monkeypatch.undo()
-    monkeypatch.setenv("TMPDIR", str(own_tmpdir))
-    PrivateFolder().end()
-    assert os.listdir(own_tmpdir) == []
-
-
-def test_without_locks_or_a_name_of_this_boot_a_folder_is_its_makers_alone(
-    own_tmpdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_has_private_folders_too(own_tmpdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(_descriptor: int, _how: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    def leave_unmarked() -> None:
-        assert os.listdir(PrivateFolder().path) == []
-
-    with monkeypatch.context() as patched:
-        patched.setattr(private_folder, "flock", no_locks)
-        in_children(1, leave_unmarked)
-        PrivateFolder().end()
-    with monkeypatch.context() as patched:
-        patched.setattr(private_folder, "_marker", lambda: "")
-        in_children(1, leave_unmarked)
-        PrivateFolder().end()
+    monkeypatch.setattr(private_folder, "flock", no_locks)
     PrivateFolder().end()
-    assert len(os.listdir(own_tmpdir)) == 2
+    assert os.listdir(own_tmpdir) == []

@@ -1,10 +1,9 @@
-"""However launcher and broker end, everything inside ends with them, and nothing new is reached meanwhile."""
+"""However launcher, broker and warden end, everything inside ends with them, and nothing new is reached meanwhile."""
 
 from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -63,7 +62,7 @@ def kill_group(program: Living) -> None:
 
 def kill_main(program: Living) -> None:
     """The first process inside ends; what it started must not live on."""
-    os.kill(processes.children(program.broker)[0], signal.SIGKILL)
+    os.kill(processes.children(program.warden)[0], signal.SIGKILL)
 
 
 def stop_then_kill(program: Living) -> None:
@@ -72,12 +71,32 @@ def stop_then_kill(program: Living) -> None:
     program.launcher.kill()
 
 
+def stop_broker_kill_launcher(program: Living) -> None:
+    broker = program.broker
+    os.kill(broker, signal.SIGSTOP)
+    program.launcher.kill()
+    wait_until(program.is_gone, "the end of everything inside")
+    os.kill(broker, signal.SIGCONT)  # it removes the private folder
+
+
+def kill_at_once(*pids: int) -> None:
+    """At one instant: none has time to do anything about another's end."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
+
+
 ENDS: dict[str, Callable[[Living], None]] = {
     "launcher killed": kill_launcher,
     "broker killed": kill_broker,
     "process group killed": kill_group,
     "first process killed": kill_main,
     "launcher stopped and killed": stop_then_kill,
+    "warden killed": lambda program: os.kill(program.warden, signal.SIGKILL),
+    "launcher and broker killed at once": lambda program: kill_at_once(program.launcher.pid, program.broker),
+    "launcher and warden killed at once": lambda program: kill_at_once(program.launcher.pid, program.warden),
+    "broker and warden killed at once": lambda program: kill_at_once(program.broker, program.warden),
+    "broker stopped, launcher killed": stop_broker_kill_launcher,
 }
 
 
@@ -94,31 +113,11 @@ def test_everything_inside_ends_with_them(end: str, workspace: Path) -> None:
             assert int(first) in program.inside
             wait_for_another(server)
             ENDS[end](program)
-            wait_until(program.is_gone, "the end of everything inside", within=5.0)
+            wait_until(program.is_gone, "the end of everything inside", within=2.0)
             program.wait()
             wait_until(lambda: not home.parent.exists(), "the removal of the private folders", within=5.0)
             reached = len(server.received())
             assert len(server.received()) == reached
-
-
-def test_nothing_new_is_reached_when_both_end_at_once(workspace: Path) -> None:
-    """Then nobody is left to end the descendants of the first process. They live on, and reach nothing."""
-    with TcpListener() as server:
-        code = FAMILY.replace("SERVER", repr((server.address, server.port)), 1)
-        with Living(code, workspace=workspace, policy=f'[network]\nallow = ["{server.endpoint}"]') as program:
-            first, _, folder = program.line().partition(" ")
-            program.note()
-            wait_for_another(server)
-            both = (program.launcher.pid, program.broker)
-            for number in (signal.SIGSTOP, signal.SIGKILL):
-                for pid in both:
-                    os.kill(pid, number)
-            program.wait()
-            wait_until(lambda: not is_running(int(first)), "the end of the first process")
-            reached = len(server.received())
-            time.sleep(0.1)  # each of the others tries ten times meanwhile
-            assert len(server.received()) == reached
-        shutil.rmtree(Path(folder).parent, ignore_errors=True)  # another sandbox that ends may be first
 
 
 def test_nothing_new_is_reached_while_the_broker_is_stopped(workspace: Path) -> None:

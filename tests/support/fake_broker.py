@@ -24,16 +24,17 @@ from typing import Any
 from sandboxed_kernel.errors import SandboxError
 from sandboxed_kernel.notices import channel as words
 from sandboxed_kernel.relay.connection import BackConnection, create_back, read_front
+from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.relay.loop import Relay, RelayOptions
 
 START = Path(__file__).parents[2] / "sandboxed_kernel" / "inside" / "start.py"
 
 
 class FakeBroker:
-    """The child process of the relay that plays the broker."""
+    """The child process of the relay that plays the broker, and the warden at ``orders`` and ``done``."""
 
-    def __init__(self, relay: socket.socket, back: BackConnection, private: str) -> None:
-        self.relay, self.private = relay, private
+    def __init__(self, relay: socket.socket, orders: int, done: int, back: BackConnection, private: str) -> None:
+        self.relay, self.orders, self.done, self.private = relay, orders, done, private
         self.sender: str | None = None
         command = [sys.executable, str(START), "-f", back.file]
         environment = {**os.environ, "TMPDIR": private, "IPYTHONDIR": f"{private}/ipython"}
@@ -46,10 +47,12 @@ class FakeBroker:
     def run(self, control: socket.socket | None) -> None:
         pidfd = os.pidfd_open(self.child.pid)
         self.tell(words.Started(self.child.pid))
-        sources: list[Any] = [pidfd, self.relay, *([control] if control else [])]
+        sources: list[Any] = [pidfd, self.relay, self.orders, *([control] if control else [])]
         while True:
             ready = select.select(sources, [], [])[0]
             if self.relay in ready and not self.hear(control):
+                break
+            if self.orders in ready and not self.pass_on(os.read(self.orders, 64)):
                 break
             if control in ready and control is not None:
                 self.inject(control)
@@ -69,12 +72,13 @@ class FakeBroker:
         match words.decode(data):
             case words.CellBegan(msg_id):
                 self.cell = msg_id
-            case words.Signal(number):
-                os.killpg(self.child.pid, number)
-                self.tell(words.Signalled())
-            case words.End():
-                os.killpg(self.child.pid, signal.SIGKILL)
         return True
+
+    def pass_on(self, numbers: bytes) -> bool:
+        for number in numbers:
+            os.killpg(self.child.pid, number)
+        os.write(self.done, numbers)
+        return bool(numbers)
 
     def inject(self, control: socket.socket) -> None:
         data, self.sender = control.recvfrom(words.MAX_BYTES)
@@ -107,23 +111,28 @@ def main() -> int:
         front = read_front(args.f)
         back = create_back(private)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        orders, done = os.pipe(), os.pipe()
         if os.fork() == 0:
             os.setsid()
             ours.close()
+            os.close(orders[1])
             control = None
             if path := os.environ.get("FAKE_BROKER_SOCKET"):
                 control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 control.bind(path)
             try:
-                FakeBroker(theirs, back, private).run(control)
+                FakeBroker(theirs, orders[0], done[1], back, private).run(control)
             except BrokenPipeError:
                 pass
             os._exit(0)
         theirs.close()
+        os.close(orders[0])
+        os.close(done[1])
         return Relay(
             front,
             back,
             ours,
+            Lifeline(orders[1], done[0]),
             options=RelayOptions(active_content=args.active_content, not_enforced=tuple(args.not_enforced)),
         ).run()
     except SandboxError as error:

@@ -89,8 +89,13 @@ class Living:
         """The launcher's only lasting child."""
         return wait_until(lambda: processes.children(self.launcher.pid), "the broker")[0]
 
+    @property
+    def warden(self) -> int:
+        """The broker's first child, the parent of everything inside."""
+        return wait_until(lambda: processes.children(self.broker), "the warden")[0]
+
     def note(self) -> set[int]:
-        """Remember every process that descends from the broker now, to ask for its end later."""
+        """Remember every process that descends from the broker now, the warden too, to ask for its end later."""
         found = set(processes.descendants(self.broker))
         self.inside |= found
         return found

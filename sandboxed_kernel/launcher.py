@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from sandboxed_kernel.linux.cgroups import Group
 
 _START = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "start.py")
-_LAST_WORDS = 0.5  # seconds for the broker to end by itself
+_LAST_WORDS = 0.5  # seconds for the broker to end by itself, once the relay does not wait for it any more
 _PATIENCE = 1.0  # seconds for the warden to end everything, and again for what lives on
 
 
@@ -186,7 +186,7 @@ class _Launched:
             ),
             confine_thread=lambda: restrict_thread(plan, files_only=True),
             open_log=lambda: _open_log(launch.settings.audit_file),
-            resolve=lambda names, started: _resolve(launch.settings.resolv_conf, names, started),
+            resolve=lambda names: _resolve(launch.settings.resolv_conf, names),
             writable=writable_paths(plan),
             reserved_ports=ports_of_jupyter(os.environ),
             sockets_of_parent=processes.sockets_of(os.getppid()),
@@ -287,10 +287,10 @@ def _make_group(limits: Limits) -> Group | None:
     return make_group(limits)
 
 
-def _resolve(resolv_conf: str, names: list[str], started: Callable[[int], None]) -> Iterable[tuple[str, Resolution]]:
+def _resolve(resolv_conf: str, names: list[str]) -> Iterable[tuple[str, Resolution]]:
     from sandboxed_kernel.hostnames import helper  # only where a policy has names
 
-    return helper.resolve(names, resolv_conf, started=started)
+    return helper.resolve(names, resolv_conf)
 
 
 def _open_log(path: str) -> Log:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import Datagrams
@@ -27,12 +25,11 @@ from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
 
-def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Reporter) -> Broker:
-    own = os.getpid()
-    helpers: set[int] = set()  # our children that are trusted: no call of the sandbox may name them
+def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, reporter: Reporter) -> Broker:
+    """``warden``: what descends from this process, and nothing else, is inside."""
     replies = Replies(listener, once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
     device = device_of_sockets()
-    sockets = Sockets(Processes(own, device), device)
+    sockets = Sockets(Processes(warden, device), device)
     diag = SocketDiag()
     ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)
@@ -41,7 +38,7 @@ def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Rep
     names = Names(
         reactor,
         pins,
-        lambda wanted: orders.resolve(wanted, helpers.add),
+        orders.resolve,
         telling.names_rejected,
         renew=orders.policy.pins == "ttl",
     )
@@ -62,8 +59,7 @@ def assemble(orders: Orders, listener: Listener, reactor: Reactor, reporter: Rep
         tcp=TcpCalls(replies, sockets, connecting, streams, names, diag, own_addresses, telling, ports),
         unix=UnixCalls(replies, sockets, connecting, unix_sockets, diag, telling),
         datagram=DatagramCalls(replies, datagrams, names, own_addresses, telling),
-        helpers=helpers,
     )
-    broker = Broker(parts, orders.numbers)
+    broker = Broker(parts, warden, orders.numbers)
     names.begin()
     return broker

@@ -30,8 +30,13 @@ _CHANGED = select.EPOLLPRI  # of an events file of a control group; it is always
 
 
 class LimitWatch:
-    def __init__(self, reactor: Reactor, limits: Limits, group: Group | None, crossed: Told, told: Told) -> None:
-        """``crossed`` is called once, when the sandbox has to end; ``told`` when Linux refused something to it."""
+    def __init__(
+        self, reactor: Reactor, warden: int, limits: Limits, group: Group | None, crossed: Told, told: Told
+    ) -> None:
+        """What descends from ``warden`` is inside. ``crossed`` is called once, when the sandbox has to end; ``told``
+        when Linux refused something to it.
+        """
+        self._warden = warden
         self._reactor, self._limits, self._crossed, self._told = reactor, limits, crossed, told
         self._group = group
         kept = frozenset[str]() if group is None else group.controllers
@@ -103,7 +108,7 @@ class LimitWatch:
         return sum(1 for _ in self._pids(most)) > most
 
     def _pids(self, most: int | None) -> Iterator[int]:
-        found = processes.descendants(os.getpid())
+        found = processes.descendants(self._warden)
         return found if most is None else islice(found, most + 1)
 
     def _cross(self, limit: str, words: str) -> None:

@@ -45,7 +45,7 @@ from sandboxed_kernel.records import Record
 
 
 class Parts(Record):
-    """What the broker's call handling works with; ``assembly`` makes them. ``helpers`` are trusted children."""
+    """What the broker's call handling works with; ``assembly`` makes them."""
 
     listener: Listener
     replies: Replies
@@ -57,15 +57,14 @@ class Parts(Record):
     tcp: TcpCalls
     unix: UnixCalls
     datagram: DatagramCalls
-    helpers: set[int]
 
 
 class Broker:
-    def __init__(self, parts: Parts, numbers: Mapping[str, int]) -> None:
-        """``numbers`` maps this machine's system call names to their numbers."""
+    def __init__(self, parts: Parts, warden: int, numbers: Mapping[str, int]) -> None:
+        """``warden``: see ``assembly``. ``numbers`` maps this machine's system call names to their numbers."""
         self._parts = parts
         self._replies, self._sockets, self._telling = parts.replies, parts.sockets, parts.telling
-        self._own_pid = os.getpid()
+        self._warden = warden
         by_name: dict[str, Callable[[Notification], None]] = {
             "socket": self._socket,
             "connect": self._connect,
@@ -275,7 +274,7 @@ class Broker:
 
     def _relative(self, call: Notification, name: str) -> None:
         try:
-            relatives.carry_out(name, call.tid, call.args, self._own_pid, self._parts.helpers)
+            relatives.carry_out(name, call.tid, call.args, self._warden)
         except NotADescendant as error:
             refusal = Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
             self._telling.refuse(call, refusal, "process", f"process {error.pid}", protocol=name)

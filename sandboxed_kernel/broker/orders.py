@@ -51,7 +51,7 @@ class Orders(Record):
     spawn: Callable[[], Child]
     confine_thread: Callable[[], None]
     open_log: Callable[[], Log]
-    resolve: Callable[[list[str], Callable[[int], None]], Iterable[tuple[str, Resolution]]]
+    resolve: Callable[[list[str]], Iterable[tuple[str, Resolution]]]
     writable: tuple[str, ...]
     reserved_ports: frozenset[int]  # of the Jupyter server and the Hub
     sockets_of_parent: frozenset[int]  # the inodes of the sockets of who started the launcher: Jupyter's server, mostly

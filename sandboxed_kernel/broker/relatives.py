@@ -32,11 +32,13 @@ class NotADescendant(Exception):
         self.pid = pid
 
 
-def carry_out(name: str, tid: int, arguments: Arguments, broker: int, helpers: set[int]) -> None:
-    """Do it; the call then answers 0. ``helpers`` are the broker's own. Raises OSError, Malformed or NotADescendant."""
+def carry_out(name: str, tid: int, arguments: Arguments, warden: int) -> None:
+    """Do it; the call then answers 0. What descends from ``warden`` is inside. Raises OSError, Malformed or
+    NotADescendant.
+    """
     pid_at, act = CALLS[name]
     pid = as_int(arguments[pid_at])
-    if pid <= 0 or pid in helpers or not processes.is_descendant(pid, broker):
+    if pid <= 0 or not processes.is_descendant(pid, warden):
         raise NotADescendant(pid)
     act(tid, pid, arguments)
 

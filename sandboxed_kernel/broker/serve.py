@@ -106,11 +106,12 @@ class _Life:
         from sandboxed_kernel.broker.assembly import assemble
         from sandboxed_kernel.broker.limits import LimitWatch
 
-        broker = assemble(self._orders, listener, self.reactor, self._reporter)
+        broker = assemble(self._orders, self._child.warden, listener, self.reactor, self._reporter)
         self.reactor.watch(listener.fileno(), loop.IN, broker.receive)
         gc.enable()  # see __main__
         limits = self._orders.policy.limits
-        self._limits = LimitWatch(self.reactor, limits, self._group, self._crossed, self._tell_limit)
+        told = (self._crossed, self._tell_limit)
+        self._limits = LimitWatch(self.reactor, self._child.warden, limits, self._group, *told)
         self._limits.begin()
 
     def _watch_signals(self) -> None:

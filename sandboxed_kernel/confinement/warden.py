@@ -30,7 +30,8 @@ class Wires(NamedTuple):
 
     ``orders``: a byte is the number of a signal for the confined process's group, and the end of file means: end
     everything. Only the launcher has the writing end. ``done``: it gets each of these bytes back once the signal was
-    sent. Only the warden has this writing end, so its end of file says that nothing inside is left.
+    sent, and at the end a NUL and how the confined process ended, in decimal digits, as from os.waitpid. Only the
+    warden has this writing end, so its end of file says that nothing inside is left.
     """
 
     orders: int
@@ -41,8 +42,8 @@ class Warden:
     """In the forked process. ``start`` is called in the process that is to be confined, and never returns."""
 
     def __init__(self, wires: Wires, status: int, group: Group | None) -> None:
-        """``status`` is a pipe's writing end: the broker reads from it how the confined process ended, once nothing
-        inside is left: in decimal digits, as from os.waitpid.
+        """``status`` is a pipe's writing end: the broker reads from it how the confined process ended, in the same way,
+        once nothing inside is left.
         """
         self._wires, self._status, self._group = wires, status, group
         self._broker = os.getppid()
@@ -82,8 +83,10 @@ class Warden:
         if self._group is not None:
             self._group.kill()
         processes.kill_descendants(None, fenced=fenced, reaped=self._note)
-        with suppress(OSError):
-            os.write(self._status, b"%d" % (signal.SIGKILL if self._kernel_status is None else self._kernel_status))
+        status = signal.SIGKILL if self._kernel_status is None else self._kernel_status
+        for descriptor, mark in ((self._status, b""), (self._wires.done, b"\0")):
+            with suppress(OSError):
+                os.write(descriptor, mark + b"%d" % status)
 
     @staticmethod
     def _let_go(kept: set[int]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,21 +20,18 @@ _MAX_THREADS = 16
 _MODULE = "sandboxed_kernel.hostnames.helper"
 
 
-def resolve(
-    names: Sequence[str], resolv_conf: str, *, started: Callable[[int], None]
-) -> Iterator[tuple[str, Resolution]]:
+def resolve(names: Sequence[str], resolv_conf: str) -> Iterator[tuple[str, Resolution]]:
     """Each name with what became of it, in the order of the answers; blocks meanwhile, so call it in a thread.
 
-    Never raises: whatever goes wrong is the ``error`` of the names concerned. ``started`` is told the helper's pid; its
-    end is for whoever reaps the calling process's children.
+    Never raises: whatever goes wrong is the ``error`` of the names concerned. The helper's end is for whoever reaps the
+    calling process's children.
     """
     missing = dict.fromkeys(names)
     try:
-        readable, pid = _start(names, resolv_conf)
+        readable = _start(names, resolv_conf)
     except OSError as error:
         yield from ((name, Resolution(error=f"no helper to look up names: {error}")) for name in missing)
         return
-    started(pid)
     with open(readable, encoding="utf-8") as lines:
         for line in lines:
             try:
@@ -47,18 +44,18 @@ def resolve(
     yield from ((name, Resolution(error="the helper that looks up names ended early")) for name in missing)
 
 
-def _start(names: Sequence[str], resolv_conf: str) -> tuple[int, int]:
+def _start(names: Sequence[str], resolv_conf: str) -> int:
     readable, writable = os.pipe2(os.O_CLOEXEC)
     command = [sys.executable, "-I", "-m", _MODULE, resolv_conf, *names]
     try:
         actions = [(os.POSIX_SPAWN_DUP2, writable, 1)]
-        pid = os.posix_spawn(sys.executable, command, {"LANG": "C.UTF-8"}, file_actions=actions)
+        os.posix_spawn(sys.executable, command, {"LANG": "C.UTF-8"}, file_actions=actions)
     except OSError:
         os.close(readable)
         raise
     finally:
         os.close(writable)
-    return readable, pid
+    return readable
 
 
 def _encode(name: str, resolution: Resolution) -> dict[str, Any]:

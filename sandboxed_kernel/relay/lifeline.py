@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-LAST_WORDS = 0.5  # seconds for what the broker still has to say once nothing inside is left
+LAST_WORDS = 1.0  # seconds for what the broker still has to say once nothing inside is left
 
 
 class Lifeline:
@@ -16,6 +16,7 @@ class Lifeline:
 
     def __init__(self, orders: int, done: int) -> None:
         self._orders, self._done = orders, done
+        self.status: int | None = None  # how the kernel ended, as from os.waitpid, once nothing inside is left
         os.set_blocking(orders, False)
 
     def fileno(self) -> int:
@@ -31,7 +32,11 @@ class Lifeline:
 
     def passed_on(self) -> int | None:
         """How many signals were sent since the last look. None: nothing inside is left. Only when readable."""
-        return len(os.read(self._done, 4096)) or None
+        data = os.read(self._done, 4096)
+        signals, mark, status = data.partition(b"\0")
+        if mark:
+            self.status = int(status)
+        return len(signals) if data else None
 
     def end(self) -> None:
         """End everything inside, at once."""

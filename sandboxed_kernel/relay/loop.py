@@ -161,7 +161,7 @@ class Relay:
             self._end_at = None
             self._lifeline.end()
         if self._give_up_at is not None and now > self._give_up_at and self._exit_code is None:
-            self._finish(endings.BROKER_GONE)
+            self._finish(self._ending_without_broker())
 
     def _patience(self, blocked: bool) -> float | None:
         """Seconds until something is due without a message; None: nothing is, so nothing wakes us."""
@@ -479,6 +479,11 @@ class Relay:
         self._signals_on_the_way = 0
         self._waiting.forget(self._lifeline.fileno())
         self._give_up_at = time.monotonic() + LAST_WORDS
+
+    def _ending_without_broker(self) -> endings.Ending:
+        """The warden knows the status, and only the broker a cause beyond it."""
+        status = self._lifeline.status
+        return endings.BROKER_GONE if status is None else endings.of(os.waitstatus_to_exitcode(status), "")
 
     def _finish(self, ending: endings.Ending) -> None:
         """The kernel is gone: pass on what it still said, tell the cells that waited for it, and go."""

@@ -49,7 +49,7 @@ class PlainRelay:
                     code = self._hear(channel.decode(data)) if data else _broker_gone()
                     if code is not None:
                         return code
-        return _broker_gone()
+        return _broker_gone() if self._lifeline.status is None else _exit_code(self._lifeline.status)
 
     def _hear(self, message: channel.FromBroker | channel.FromRelay) -> int | None:
         match message:
@@ -63,11 +63,15 @@ class PlainRelay:
             case channel.Ended(status, cause):
                 if cause:
                     _say(f"sandboxed-kernel: ended: {cause}")
-                code = os.waitstatus_to_exitcode(status)
-                return code if code >= 0 else 128 - code
+                return _exit_code(status)
             case channel.Failed(text):
                 raise HostError(text)
         return None
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
 
 
 def _broker_gone() -> int:

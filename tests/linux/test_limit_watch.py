@@ -62,6 +62,7 @@ class Watched:
         self.told: list[tuple[str, str]] = []
         self.watch = LimitWatch(
             cast("Reactor", self.reactor),
+            os.getpid(),
             limits,
             cast("Group", self.group),
             lambda *said: self.crossed.append(said),

@@ -11,12 +11,14 @@ import pytest
 
 from sandboxed_kernel.hostnames import helper
 from sandboxed_kernel.hostnames.pins import Resolution
+from sandboxed_kernel.linux import processes
 from tests.support.dns_server import DnsServer
 
 
 def _look_up(names: list[str], resolv_conf: str) -> tuple[dict[str, Resolution], list[int]]:
-    pids: list[int] = []
-    found = dict(helper.resolve(names, resolv_conf, started=pids.append))
+    """What became of each name, and the processes that asked."""
+    found = dict(helper.resolve(names, resolv_conf))
+    pids = processes.children(os.getpid())
     for pid in pids:
         os.waitpid(pid, 0)
     return found, pids

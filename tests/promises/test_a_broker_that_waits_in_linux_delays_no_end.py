@@ -19,7 +19,7 @@ AT_ONCE = 2.0  # seconds, the promise
 # A detached process speaks to the server all the time; another one keeps the broker waiting.
 CODE = """
 FREEZERS
-import signal, socket, sys
+import signal, socket
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
@@ -32,7 +32,8 @@ name = f"/dev/shm/sandboxed-kernel-test-{os.getpid()}"
 file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 os.unlink(name)
 print(folder, flush=True)
-sys.stdin.readline()
+while not os.path.exists("go"):
+    time.sleep(0.01)
 start_hogs()
 time.sleep(0.1)
 FREEZE
@@ -80,6 +81,7 @@ def test_everything_inside_ends_at_once(freeze: str, end: Callable[[Living], Non
         with Living(code, workspace=workspace, policy=f'[network]\nallow = ["{server.endpoint}"]') as program:
             private = Path(program.line()).parent
             wait_until(lambda: server.contacts and server.contacts[0].data, "the first word from inside")
+            (workspace / "go").touch()
             wait_until(lambda: waits(program.broker), "the broker to wait in Linux", within=20.0)
             program.note()
             broker = program.broker

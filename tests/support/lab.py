@@ -229,7 +229,8 @@ def running_server(folder: Path, kernels: Mapping[str, str]) -> Iterator[tuple[s
     env = environment(folder)
     install_kernels(folder, kernels, env)
     token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"]
+    command += ["--ServerApp.port=8888"]  # or one of the next: where a user has it, not where Linux hands ports out
     command += [f"--ServerApp.root_dir={folder / 'notebooks'}", "--ServerApp.allow_root=True"]
     command += LIMITS
     command += ["--LabApp.expose_app_in_browser=True", f"--IdentityProvider.token={token}"]

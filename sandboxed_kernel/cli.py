@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandboxed_kernel.errors import PolicyError, SandboxError
 from sandboxed_kernel.records import Record
+from sandboxed_kernel.startup import pin_imports
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -29,6 +30,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code. Errors are one line, not a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    pin_imports()
     try:
         if words and words[0].startswith("-") and words[0] not in _FOR_PEOPLE:
             return _run_kernel(words)

@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sandboxed_kernel.errors import HostError, PolicyError
@@ -36,7 +38,9 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
     # Not at the top: jupyter_client takes a tenth of a second to import.
     from jupyter_client.kernelspec import KernelSpecManager
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary, _readable_by_all():
+        folder = os.path.join(temporary, name)  # its mode is copied too: the temporary folder is for its maker alone
+        os.mkdir(folder)
         _copy_template(folder)
         with open(os.path.join(folder, _TEMPLATE), "w", encoding="utf-8") as file:
             json.dump(_spec(display_name, policy_file), file, indent=1)
@@ -49,6 +53,16 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
         except OSError as error:
             write = "Choose another place: --user, --sys-prefix or --prefix PREFIX"
             raise PolicyError("install", f"{error.filename} cannot be written ({error.strerror})", write) from None
+
+
+@contextmanager
+def _readable_by_all() -> Iterator[None]:
+    """What an administrator installs for everybody is read by everybody, whatever the umask(2)."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def uninstall(name: str = NAME) -> str:

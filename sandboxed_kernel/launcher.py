@@ -70,7 +70,7 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
     front = read_front(connection_file)
     private = PrivateFolder()
     try:
-        settings = load_settings()
+        settings = load_settings(os.getcwd())
         launch = _Launch(os.getcwd(), replace(settings, policy_file=policy_file or settings.policy_file), front.file)
         back = create_back(private.path)
         policy, plan = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
@@ -109,7 +109,7 @@ def run_command(
 
     private = PrivateFolder()
     try:
-        found = load_settings()
+        found = load_settings(workspace)
         settings = Settings(
             audit_file or found.audit_file, resolv_conf or found.resolv_conf, policy_file or found.policy_file
         )

@@ -7,12 +7,12 @@ none, which is the rule, traitlets is not even imported: it would cost a fifth o
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.policy.baseline import is_within
 from sandboxed_kernel.records import Record
-from sandboxed_kernel.surroundings import default_audit_file, home_folder
+from sandboxed_kernel.surroundings import SETTINGS_ADVICE, default_audit_file, links_on_the_way, settings_folders
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -26,19 +26,24 @@ class Settings(Record):
     policy_file: str | None = None  # for kernels whose kernelspec names no policy
 
 
-def load_settings() -> Settings:
-    """Raises PolicyError with the file's name for a setting that does not exist or has a wrong type."""
-    candidates = (f"{folder}/{name}" for folder in _config_path() for name in reversed(_NAMES))
+def load_settings(workspace: str) -> Settings:
+    """Raises PolicyError with the file's name for a setting that does not exist or has a wrong type.
+
+    And for a file in ``workspace``, the notebook's folder: code inside may write there.
+    """
+    candidates = (f"{folder}/{name}" for folder in settings_folders() for name in reversed(_NAMES))
     files = [path for path in candidates if os.path.isfile(path)]
+    for file in files:
+        _check_place(file, os.path.realpath(workspace))
     return _from_files(files) if files else Settings(default_audit_file())
 
 
-def _config_path() -> list[str]:
-    """Jupyter's configuration folders, the least important first: jupyter_core.paths.jupyter_config_path."""
-    own = os.environ.get("JUPYTER_CONFIG_DIR") or os.path.join(home_folder(), ".jupyter")
-    named = os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
-    system = ["/etc/jupyter", "/usr/local/etc/jupyter", os.path.join(sys.prefix, "etc", "jupyter")]
-    return [*system, own, *(folder.rstrip(os.sep) for folder in reversed(named) if folder)]
+def _check_place(file: str, workspace: str) -> None:
+    """Before it is read: a .py file runs here."""
+    for path in (os.path.realpath(file), *links_on_the_way(file)):
+        for folder in (workspace, "/dev/shm"):
+            if is_within(path, folder):
+                raise PolicyError(file, f"it lies in {folder}, where the code inside may write", SETTINGS_ADVICE)
 
 
 def _from_files(files: list[str]) -> Settings:

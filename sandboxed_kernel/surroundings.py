@@ -7,12 +7,23 @@ import pwd
 import re
 import site
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from sandboxed_kernel.confinement.plan import Surroundings
-from sandboxed_kernel.policy.baseline import CERTIFICATE_VARIABLES
+from sandboxed_kernel.policy.baseline import (
+    CERTIFICATE_VARIABLES,
+    ENVIRONMENT,
+    POLICY_ADVICE,
+    SECRET_FOLDERS,
+    SECRETS,
+    Protected,
+    protected_link,
+)
 from sandboxed_kernel.policy.model import Policy
+
+T = TypeVar("T")
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
@@ -30,8 +41,37 @@ def _real(path: str) -> str:
     return os.path.realpath(path)
 
 
+_MOST_LINKS = 40  # of one path: MAXSYMLINKS, include/linux/namei.h
+
+
+def links_on_the_way(path: str) -> Iterator[str]:
+    """Where each symbolic link lies that resolving the absolute ``path`` passes: its folder's real path, and its name.
+
+    Nothing has to exist. Source: path_resolution(7).
+    """
+    current, waiting, links = "/", path.split("/")[::-1], 0
+    while waiting and links < _MOST_LINKS:
+        name = waiting.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            current = os.path.dirname(current)
+            continue
+        step = os.path.join(current, name)
+        try:
+            target = os.readlink(step)
+        except OSError:
+            current = step
+            continue
+        yield step
+        links += 1
+        if target.startswith("/"):
+            current = "/"
+        waiting += target.split("/")[::-1]
+
+
 def look_around(
-    policy: Policy, *, workspace: str, private: str, argv: tuple[str, ...], kept: Iterable[tuple[str, str]]
+    policy: Policy, *, workspace: str, private: str, argv: tuple[str, ...], kept: Sequence[tuple[str, str]]
 ) -> Surroundings:
     """Every path that the plan needs, with symbolic links resolved."""
     prefixes = _distinct(map(_real, (sys.prefix, sys.base_prefix, sys.exec_prefix)))
@@ -47,11 +87,71 @@ def look_around(
         jupyter=_distinct(map(_real, _jupyter_folders())),
         policy_files=tuple(_real(source) for source in policy.sources if os.path.exists(source)),
         kept=tuple((_real(path), what) for path, what in kept),
+        further=_distinct(_further(policy, kept)),
         real_paths={path: _real(path) for path in paths if os.path.exists(path)},
         environment=dict(os.environ),
         argv=argv,
         umask=_own_umask(),
     )
+
+
+def _further(policy: Policy, kept: Sequence[tuple[str, str]]) -> Iterator[Protected]:
+    """What must stay closed beside the real places themselves. A name that does not exist yet can be made."""
+    home = home_folder()
+    python = "the Python that runs this kernel"
+    for path in _python_paths():
+        yield from _links(path, python, ENVIRONMENT)
+    for path in map(os.path.abspath, sys.path):
+        yield Protected(_real(path), "a folder from which that Python imports", "write", "write", ENVIRONMENT)
+    for path in map(os.path.abspath, policy.sources):  # a preset's name is no path, and no link either
+        yield from _links(path, "the policy of this kernel", POLICY_ADVICE)
+    for path in settings_folders():
+        yield Protected(_real(path), "settings that are read outside the sandbox", "write", "write", SETTINGS_ADVICE)
+        yield from _links(path, "settings that are read outside the sandbox", SETTINGS_ADVICE)
+    for name, beneath in (("JUPYTER_PATH", _DATA_FOLDERS), ("IPYTHONDIR", ("",))):
+        for folder in filter(os.path.isabs, os.environ.get(name, "").split(os.pathsep)):
+            for path in (os.path.join(folder, each).rstrip("/") for each in beneath):
+                yield Protected(_real(path), f"a folder that {name} names", "write", "write", _UNSET.format(name))
+                yield from _links(path, f"a folder that {name} names", _UNSET.format(name))
+    for path in (os.path.join(home, name) for name in SECRET_FOLDERS):
+        if _real(path) != path:
+            yield Protected(_real(path), f"where {path} leads", "any", "any", SECRETS)
+            yield from _links(path, "credentials or settings", SECRETS)
+    for path, what in (*((folder, "Jupyter's folder with keys and commands") for folder in _jupyter_folders()), *kept):
+        yield from _links(os.path.abspath(path), what, SECRETS)
+
+
+# Of a folder on JUPYTER_PATH, what Jupyter runs or shows: kernelspecs, extensions of its pages, nbconvert's templates.
+_DATA_FOLDERS = ("kernels", "labextensions", "nbextensions", "nbconvert", "lab")
+_UNSET = "Code that is written there would later run outside the sandbox. Let {} name a folder elsewhere, or unset it."
+SETTINGS_ADVICE = (
+    "The code could write settings that are obeyed outside at the next start. Let JUPYTER_CONFIG_PATH and"
+    " JUPYTER_CONFIG_DIR name folders elsewhere, or unset them."
+)
+
+
+def _links(path: str, what: str, write: str) -> Iterator[Protected]:
+    return (protected_link(link, what, write) for link in links_on_the_way(path))
+
+
+def _python_paths() -> Iterator[str]:
+    """Every name by which this Python and its modules are reached."""
+    yield from (sys.executable, sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
+    yield from (os.path.abspath(path) for path in (*sys.path, _PACKAGE, *_named_program()))
+
+
+def _named_program() -> Iterator[str]:
+    """The program as it was called, where that is a path: a kernelspec's first word."""
+    if sys.orig_argv and "/" in sys.orig_argv[0]:
+        yield sys.orig_argv[0]
+
+
+def settings_folders() -> list[str]:
+    """Jupyter's configuration folders, the least important first: jupyter_core.paths.jupyter_config_path."""
+    own = os.environ.get("JUPYTER_CONFIG_DIR") or os.path.join(home_folder(), ".jupyter")
+    named = os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
+    system = ["/etc/jupyter", "/usr/local/etc/jupyter", os.path.join(sys.prefix, "etc", "jupyter")]
+    return [*system, own, *(os.path.abspath(folder) for folder in reversed(named) if folder)]
 
 
 def _own_umask() -> int:
@@ -61,8 +161,8 @@ def _own_umask() -> int:
     return umask
 
 
-def _distinct(paths: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(paths))
+def _distinct(values: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _import_paths(prefixes: tuple[str, ...]) -> tuple[str, ...]:

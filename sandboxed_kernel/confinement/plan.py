@@ -59,6 +59,7 @@ class Surroundings(Record):
     jupyter: tuple[str, ...]  # the user's Jupyter runtime, data and configuration folders
     policy_files: tuple[str, ...]
     kept: tuple[tuple[str, str], ...]  # (path, what it is): the audit log, the connection file
+    further: tuple[Protected, ...]  # what else must stay closed here, links on the way to all of these among it
     real_paths: Mapping[str, str]  # of every grant, certificate variable and PATH entry; missing: not there
     environment: Mapping[str, str]  # the launcher's
     umask: int  # the launcher's: files in the workspace are the user's
@@ -167,8 +168,10 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         jupyter=surroundings.jupyter,
         policies=surroundings.policy_files,
         kept=surroundings.kept,
+        further=surroundings.further,
     )
     _check_interpreters(surroundings, protected)
+    _check_shared_memory(surroundings)
     roots = {name: join(surroundings.private, short) for name, short in _FOLDERS}
     baseline = file_rules(
         {
@@ -206,6 +209,8 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
     )
 
 
+_SHARED_MEMORY = "/dev/shm"
+
 # Names in baseline.py -> folders beneath the private one, of one letter because paths of unix sockets are short.
 _FOLDERS = (("home", "h"), ("tmp", "t"), ("run", "r"))
 
@@ -239,6 +244,17 @@ def _check_interpreters(surroundings: Surroundings, protected: tuple[Protected, 
             raise HostError(
                 f"the Python that runs this kernel cannot be made readable: {conflict.found}."
                 " Install the kernel into an environment with a folder of its own."
+            )
+
+
+def _check_shared_memory(surroundings: Surroundings) -> None:
+    """What lies there can be written by its exact name, whatever the policy says. Raises PolicyError."""
+    for path in (*surroundings.policy_files, *(path for path, _what in surroundings.kept)):
+        if is_within(path, _SHARED_MEMORY):
+            raise PolicyError(
+                path,
+                f"it lies in {_SHARED_MEMORY}, where the code inside may write",
+                "Move it to a folder of your own.",
             )
 
 

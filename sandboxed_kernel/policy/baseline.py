@@ -219,12 +219,12 @@ _NARROWER = "Name a narrower folder."
 _OWN_FOLDER = (
     'Move the notebook into a folder of its own (in JupyterLab: "New Folder", drag the notebook into it, open it there)'
 )
-_ENVIRONMENT = (
+ENVIRONMENT = (
     "Code that is written there would later run outside the sandbox. Keep the environment outside of the folder, or let"
     ' only a part of the folder be written: [filesystem] write = ["./output"].'
 )
-_SECRETS = "Copy what the code needs into the notebook's folder."
-_POLICY = (
+SECRETS = "Copy what the code needs into the notebook's folder."
+POLICY_ADVICE = (
     "The code could write its own policy for the next start. Keep the policy outside of the folder, or let only a part"
     ' of the folder be written: [filesystem] write = ["./output"].'
 )
@@ -251,7 +251,7 @@ SYSTEM_PATHS: tuple[Protected, ...] = (
 _ACCELERATORS = ("/dev/nvidia", "/dev/dri", "/dev/kfd", "/dev/accel", "/dev/shm/")
 
 # Beneath the home folder. Reading inside other dot folders (~/.cache/huggingface) can be granted.
-_SECRET_FOLDERS = (
+SECRET_FOLDERS = (
     ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/git", ".netrc",
     ".git-credentials", ".pypirc", ".password-store", ".mozilla", ".config/google-chrome", ".config/chromium",
     ".local/share/keyrings", ".local/share/jupyter", ".jupyter", ".ipython",
@@ -265,24 +265,34 @@ def protected_paths(
     jupyter: Iterable[str],
     policies: Iterable[str],
     kept: Iterable[tuple[str, str]],
+    further: Iterable[Protected] = (),
 ) -> tuple[Protected, ...]:
     """Every protected path of this host; all arguments are real paths.
 
     ``interpreters``: prefixes and import folders of the Python that runs launcher and kernel. ``jupyter``: the user's
     runtime, data and configuration folders. ``policies``: the files of the policy. ``kept``: (path, what it is) of
-    further files that nothing inside may read or write: the audit log, the connection file.
+    further files that nothing inside may read or write: the audit log, the connection file. ``further``: what else was
+    found on this host, links on the way to any of these among them (surroundings.py).
     """
     return (
-        *(Protected(path, "Jupyter's folder with keys and commands", "any", "any", _SECRETS) for path in jupyter),
-        *(Protected(join(home, name), "credentials or settings", "any", "any", _SECRETS) for name in _SECRET_FOLDERS),
+        *(Protected(path, "Jupyter's folder with keys and commands", "any", "any", SECRETS) for path in jupyter),
+        *(Protected(join(home, name), "credentials or settings", "any", "any", SECRETS) for name in SECRET_FOLDERS),
         Protected(home, "your home folder, with your keys and settings in it", "any", "none",
                   f"{_OWN_FOLDER}, for example {join(home, 'sandbox')}."),
         *(Protected(path, what, "any", "any") for path, what in kept),
-        *(Protected(path, "the policy of this kernel", "write", "write", _POLICY) for path in policies),
+        *(Protected(path, "the policy of this kernel", "write", "write", POLICY_ADVICE) for path in policies),
         *SYSTEM_PATHS,
-        *(Protected(path, "the Python that runs this kernel", "write", "write", _ENVIRONMENT)
+        *(Protected(path, "the Python that runs this kernel", "write", "write", ENVIRONMENT)
           for path in interpreters),
+        *further,
     )  # fmt: skip
+
+
+def protected_link(path: str, what: str, write: str) -> Protected:
+    """A symbolic link on the way to something that is run, read or trusted outside: whoever may exchange the link says
+    what that is.
+    """
+    return Protected(path, f"a symbolic link to {what}", "write", "write", write)
 
 
 def is_within(path: str, folder: str) -> bool:
@@ -306,7 +316,7 @@ def protected_conflict(path: str, *, writable: bool, protected: Iterable[Protect
         if is_within(row.path, path) and _asks(writable, row.above):
             return Conflict(f"{path} contains {row.path}, {row.what}", row.write or _NARROWER)
         if is_within(path, row.path) and path != row.path and _asks(writable, row.inside):
-            return Conflict(f"{path} lies in {row.path}, {row.what}", row.write or _SECRETS)
+            return Conflict(f"{path} lies in {row.path}, {row.what}", row.write or SECRETS)
     return None
 
 

@@ -20,7 +20,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_file_everything_has_a_default(config: Path) -> None:
-    assert load_settings() == Settings("/state/sandboxed-kernel/audit.jsonl", "/etc/resolv.conf", None)
+    assert load_settings("/nowhere") == Settings("/state/sandboxed-kernel/audit.jsonl", "/etc/resolv.conf", None)
 
 
 def test_a_python_and_a_json_file_are_read_and_json_wins(config: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_python_and_a_json_file_are_read_and_json_wins(config: Path) -> None:
     )
     text = '{"SandboxedKernel": {"resolv_conf": "/other", "policy_file": "/p"}}'
     (config / "sandboxed_kernel_config.json").write_text(text)
-    assert load_settings() == Settings("/a.jsonl", "/other", "/p")
+    assert load_settings("/nowhere") == Settings("/a.jsonl", "/other", "/p")
 
 
 def test_a_folder_of_the_path_wins_over_the_users_own(
@@ -39,7 +39,7 @@ def test_a_folder_of_the_path_wins_over_the_users_own(
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sandboxed_kernel_config.py").write_text('c.SandboxedKernel.policy_file = "/path"\n')
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path / "path"))
-    assert load_settings().policy_file == "/path"
+    assert load_settings("/nowhere").policy_file == "/path"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,6 @@ def test_a_mistake_names_the_file_and_what_to_write(config: Path, text: str, say
     file = config / "sandboxed_kernel_config.py"
     file.write_text(text + "\n")
     with pytest.raises(PolicyError) as raised:
-        load_settings()
+        load_settings("/nowhere")
     assert str(raised.value).startswith(f"{file}: ")
     assert str(raised.value).endswith(says)

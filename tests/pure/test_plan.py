@@ -32,6 +32,7 @@ HERE = Surroundings(
     jupyter=("/home/ana/.local/share/jupyter", "/home/ana/.jupyter"),
     policy_files=("/etc/sandbox/policy.toml",),
     kept=(("/home/ana/.local/state/audit.jsonl", "the audit log"),),
+    further=(),
     real_paths={"/home/ana/datasets": "/mnt/big/datasets", "/home/ana/out": "/home/ana/out"},
     environment={"PATH": "/bin", "LANG": "C", "JPY_API_TOKEN": "secret", "API_KEY": "k"},
     umask=0o027,

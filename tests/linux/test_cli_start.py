@@ -47,3 +47,15 @@ def test_a_package_that_an_isolated_interpreter_does_not_find_is_not_installed(
     assert main(["install", "--prefix", str(tmp_path)]) == 69
     assert "Install sandboxed-kernel into a virtual environment" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_installed_for_everybody_can_be_read_by_everybody(tmp_path: Path) -> None:
+    """Whatever the administrator's umask(2) is."""
+    before = os.umask(0o077)
+    try:
+        folder = kernelspec.install(policy_file=None, prefix=str(tmp_path / "prefix"))
+    finally:
+        os.umask(before)
+    assert Path(folder) == tmp_path / "prefix" / "share" / "jupyter" / "kernels" / kernelspec.NAME
+    for path in (tmp_path / "prefix").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path

@@ -7,6 +7,7 @@
 #   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes;
 #                as root: as an ordinary user and in a runc container, like `make test`)
 #   make test-vm   limits by control group and the newest Landlock, in an emulated machine (a few minutes; LINUX=VMLINUZ)
+#   make test-gallery   notebooks of all kinds, shown by the sandboxed kernel and by ipykernel (large downloads, some minutes)
 #   make test-peers   the tests of nbclient, ipykernel and jupyter_client, with our kernel and with ipykernel's
 #   make lint    ruff (check, format), mypy --strict, the import table
 #   make lock    requirements.lock and requirements-*.lock anew
@@ -20,7 +21,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-vm test-workloads workloads-machine test-browser test-peers bench lint lock clean
+.PHONY: demo test test-vm test-workloads workloads-machine test-browser test-gallery gallery-table test-peers bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -72,6 +73,24 @@ $(BROWSER)/.installed: requirements.lock requirements-browser.lock pyproject.tom
 		-r requirements.lock -r requirements-browser.lock
 	$(BROWSER)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
+
+# In an environment of its own, with the system's Chromium. ARGS="-k styler": these notebooks alone. ARGS="--every 5": a
+# fifth of them. ARGS="--no-sandbox": what two plain runs differ in. The pictures stay with ARGS="--basetemp FOLDER".
+GALLERY := .build/gallery
+test-gallery: $(GALLERY)/.installed
+	@$(GALLERY)/bin/python tests/run_suite.py --gallery --only ordinary $(ARGS)
+
+$(GALLERY)/.installed: requirements.lock requirements-gallery.lock pyproject.toml
+	@command -v chromium >/dev/null || { echo "no chromium on PATH. Debian: apt-get install chromium"; exit 1; }
+	$(PYTHON) -m venv --clear $(GALLERY)
+	$(GALLERY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.lock -r requirements-gallery.lock
+	$(GALLERY)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# docs/compatibility.md's tables of libraries, from the gallery's notebooks, its lock and its table of differences.
+gallery-table: $(STAMP)
+	$(RUN) -m tests.gallery.page
 
 # In an environment of its own, with the peers' sdists: their tests. ARGS="--only ordinary -k nbclient".
 PEERS := .build/peers

@@ -40,8 +40,8 @@ def _is_promise(item: pytest.Item) -> bool:
     return (ROOT / "promises") in item.path.parents
 
 
-# Folders that have a stage and a place of their own: JupyterLab with Playwright, a virtual machine.
-APART = ("browser", "vm")
+# Folders that have a stage and a place of their own: JupyterLab with Playwright, many libraries, a virtual machine.
+APART = ("browser", "gallery", "vm")
 
 
 def _is_in(folder: str, path: Path) -> bool:
@@ -58,6 +58,7 @@ STAGES: dict[str, Callable[[pytest.Item], bool]] = {
     "ordinary": lambda item: not _has(item, "root"),
     "root": lambda item: _has(item, "root") or _is_promise(item),
     "browser": lambda item: _is_in("browser", item.path),
+    "gallery": lambda item: _is_in("gallery", item.path),
     "vm": lambda item: _is_in("vm", item.path) and (os.geteuid() == 0 or not _has(item, "root")),
     "container": lambda item: (_is_promise(item) or _has(item, "container")) and not _has(item, "root"),
 }
@@ -80,7 +81,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """JupyterLab and Playwright are only in the environment of the browser's stage, for example."""
+    """JupyterLab and Playwright are only in the environments of two stages, for example."""
     others = [folder for folder in APART if folder != config.getoption("--stage")]
     return True if any(_is_in(folder, collection_path / "x") for folder in others) else None
 

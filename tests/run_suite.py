@@ -1,10 +1,11 @@
 """Does: `make test`. The same tests as three kinds of user, since a sandbox may hold for one and not for another.
 
-    python tests/run_suite.py [--heavy | --peers | --browser] [--only STAGE] [--list] [PYTEST ARGUMENTS]
+    python tests/run_suite.py [--heavy | --peers | --browser | --gallery] [--only STAGE] [--list] [PYTEST ARGUMENTS]
 
 ``--heavy`` is `make test-workloads`: tests/workloads/heavy alone, in an environment that has their libraries.
 ``--peers`` is `make test-peers`: tests/peers alone, in an environment that has the peers' sdists.
 ``--browser`` is `make test-browser`: tests/browser alone, in an environment that has JupyterLab and Playwright.
+``--gallery`` is `make test-gallery`: tests/gallery alone, in an environment that has the notebooks' libraries too.
 
 Started as root it runs every stage; otherwise it runs what this user can, and says what it left out. A stage that
 cannot be prepared (no runc, an unreadable interpreter) is a failure with a text, never a skip. The first failing
@@ -34,6 +35,7 @@ PARTS = {
     "heavy": ["--heavy", "tests/workloads/heavy"],
     "peers": ["-s", "-p", "no:asyncio", "-o", "faulthandler_timeout=0", "tests/peers/peer_suites.py"],
     "browser": ["--stage", "browser", "tests/browser"],  # instead of the stage's own choice of tests
+    "gallery": ["--stage", "gallery", "tests/gallery"],
 }
 
 # Only these come through: a test that needs more of somebody's environment would fail elsewhere.

@@ -24,6 +24,7 @@ MORE = {
     "workloads": "tests/workloads/heavy/requirements.in",
     "browser": "tests/browser/requirements.in",
     "peers": "tests/peers/requirements.in",
+    "gallery": "tests/gallery/requirements.in",
 }
 # What `pip install --no-build-isolation -e .` needs: hatchling, and what it asks for to make an editable install.
 BUILD = "hatchling>=1.25,<2\neditables>=0.5,<1\n"

@@ -296,4 +296,6 @@ def _resolve(resolv_conf: str, names: list[str]) -> Iterable[tuple[str, Resoluti
 def _open_log(path: str) -> Log:
     from sandboxed_kernel.notices.audit import AuditLog
 
-    return AuditLog(path)
+    log = AuditLog(path)
+    log.open()
+    return log

@@ -11,7 +11,8 @@ def pin_imports() -> None:
 
     A symbolic link on the way may lie where the code inside can exchange it; the launcher imports some modules late.
     """
-    sys.path[:] = [os.path.realpath(path) for path in sys.path]
+    # A relative one means the working directory: the notebook's folder.
+    sys.path[:] = [os.path.realpath(path) for path in sys.path if os.path.isabs(path)]
     for module in list(sys.modules.values()):
         places = getattr(module, "__path__", None)
         if isinstance(places, list):

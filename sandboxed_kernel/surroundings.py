@@ -101,7 +101,7 @@ def _further(policy: Policy, kept: Sequence[tuple[str, str]]) -> Iterator[Protec
     python = "the Python that runs this kernel"
     for path in _python_paths():
         yield from _links(path, python, ENVIRONMENT)
-    for path in map(os.path.abspath, sys.path):
+    for path in sys.path:  # absolute since startup.pin_imports
         yield Protected(_real(path), "a folder from which that Python imports", "write", "write", ENVIRONMENT)
     for path in map(os.path.abspath, policy.sources):  # a preset's name is no path, and no link either
         yield from _links(path, "the policy of this kernel", POLICY_ADVICE)

@@ -57,7 +57,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, 
         metadata=Metadata(orders.writable),
         telling=telling,
         tcp=TcpCalls(replies, sockets, connecting, streams, names, diag, own_addresses, telling, ports),
-        unix=UnixCalls(replies, sockets, connecting, unix_sockets, diag, telling),
+        unix=UnixCalls(replies, sockets, connecting, unix_sockets, diag, telling, reactor),
         datagram=DatagramCalls(replies, datagrams, names, own_addresses, telling),
     )
     broker = Broker(parts, warden, orders.numbers)

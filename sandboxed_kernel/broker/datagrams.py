@@ -20,7 +20,7 @@ from sandboxed_kernel.broker.questions import Questions
 from sandboxed_kernel.broker.reactor import Reactor
 
 MAX_DATAGRAM = 65535
-_MAX_PAIRS = 8192  # of one sandbox; bounds the broker's memory
+_MAX_PAIRS = 8192  # of one sandbox, with their sides; bounds the broker's memory
 _RESERVED = 128  # descriptors the broker needs for itself
 _MAX_SIDES = 64  # destinations that one unconnected socket may send to
 
@@ -49,6 +49,7 @@ class Datagrams:
         self._pairs: dict[int, Pair] = {}  # by the inode of the end that the sandbox has
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._quota = min(_MAX_PAIRS, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: sockets.py
+        self._sides = 0  # of all pairs; each is a descriptor
         self._owners: dict[int, int] = {}  # that inode -> the process that made it
 
     def find(self, inode: int) -> Pair | None:
@@ -56,7 +57,7 @@ class Datagrams:
 
     def create(self, wanted: CreatePair) -> Pair:
         """Raises OSError(EMFILE) over the quota."""
-        if len(self._pairs) >= self._quota:
+        if len(self._pairs) + self._sides >= self._quota:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         pair = Pair(wanted.family)
         if wanted.non_blocking:
@@ -81,6 +82,7 @@ class Datagrams:
         for sock in pair.udp.values():
             self._reactor.unwatch(sock.fileno())
             sock.close()
+        self._sides -= len(pair.udp)
         self._pairs.pop(pair.inode, None)
         self._owners.pop(pair.inode, None)
 
@@ -117,7 +119,7 @@ class Datagrams:
         known = pair.udp.get((address, port))
         if known is not None:
             return known
-        if len(pair.udp) >= _MAX_SIDES:
+        if len(pair.udp) >= _MAX_SIDES or len(self._pairs) + self._sides >= self._quota:
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -127,6 +129,7 @@ class Datagrams:
             sock.close()
             raise
         pair.udp[address, port] = sock
+        self._sides += 1
         self._reactor.watch(sock.fileno(), loop.IN, lambda _events: self._from_network(pair, sock))
         return sock
 

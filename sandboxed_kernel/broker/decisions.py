@@ -318,23 +318,3 @@ def any_loopback(family: int, *, v6_only: bool) -> IpAddress:
 
 def _mapped(address: IpAddress) -> IPv6Address:
     return IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
-
-
-# --- netlink -------------------------------------------------------------------------------------------------------
-
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 1, 4, 0x300
-_READS = {18: "RTM_GETLINK", 22: "RTM_GETADDR", 26: "RTM_GETROUTE"}  # rtnetlink(7)
-_MAX_REQUEST = 4096
-
-
-def decide_netlink_request(data: bytes) -> Refuse | None:
-    """Whether one rtnetlink message may be sent: a single question; None for yes."""
-    if not 16 <= len(data) <= _MAX_REQUEST:
-        return Refuse(errno.EINVAL)
-    length = int.from_bytes(data[0:4], "little")
-    kind = int.from_bytes(data[4:6], "little")
-    if length > len(data) or (length + 3) & ~3 < len(data):
-        return Refuse(errno.EINVAL)
-    if kind not in _READS:
-        return Refuse(errno.EPERM, f"rtnetlink message {kind}: inside one may only ask for links, addresses and routes")
-    return None

@@ -43,6 +43,9 @@ from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.linux.seccomp import Listener, Notification
 from sandboxed_kernel.records import Record
 
+_NO_SOCKET = 1  # in the place of its inode, for calls whose arguments alone say what was asked for
+_MAX_TRACEBACKS = 10  # of one sandbox: the launcher's standard error is Jupyter's log
+
 
 class Parts(Record):
     """What the broker's call handling works with; ``assembly`` makes them."""
@@ -65,6 +68,7 @@ class Broker:
         self._parts = parts
         self._replies, self._sockets, self._telling = parts.replies, parts.sockets, parts.telling
         self._warden = warden
+        self._tracebacks = 0
         by_name: dict[str, Callable[[Notification], None]] = {
             "socket": self._socket,
             "connect": self._connect,
@@ -96,15 +100,21 @@ class Broker:
                 handler(call)
         except Malformed as error:
             self._telling.malformed(call, error)
+        except process.Unreadable:
+            reason = "its program may be run but not read, so what it asks for cannot be looked at"
+            refusal = Refuse(errno.EACCES, reason)
+            self._telling.refuse(call, refusal, "process", process.short_name(call.tid), protocol="seccomp")
         except OSError as error:
             self._replies.answer(call, error=error.errno or errno.EACCES)
         except Exception:  # noqa: BLE001  # when the broker cannot decide the answer is no, and the loop lives on
             self._fail_closed(call)
 
     def _fail_closed(self, call: Notification) -> None:
-        import traceback
+        self._tracebacks += 1
+        if self._tracebacks <= _MAX_TRACEBACKS:
+            import traceback
 
-        sys.stderr.write(f"{Bug('a call could not be judged and was refused')}\n{traceback.format_exc()}")
+            sys.stderr.write(f"{Bug('a call could not be judged and was refused')}\n{traceback.format_exc()}")
         with suppress(Exception):
             self._replies.answer(call, error=errno.EACCES)
 
@@ -253,28 +263,29 @@ class Broker:
         return process.read_memory(call.tid, call.args[1], size) if size else b""
 
     def _send_netlink(self, call: Notification, reference: Reference, data: bytes) -> None:
-        refusal = decisions.decide_netlink_request(data)
-        if refusal is not None:
-            self._telling.refuse(call, refusal, "socket", "rtnetlink", protocol="netlink", inode=reference.inode)
-            return
         sent = reference.sock.sendto(data, (0, 0))
         self._replies.answer(call, sent, inode=reference.inode)
 
     # --- files, terminals, other processes -------------------------------------------------------------------------
 
     def _metadata(self, call: Notification, name: str) -> None:
+        if self._replies.repeat(call, _NO_SOCKET):
+            return
         try:
             self._parts.metadata.carry_out(name, call.tid, call.args)
+        except OSError as error:
+            self._replies.answer(call, error=error.errno or errno.EACCES, inode=_NO_SOCKET)
+            return
         except Outside as outside:
             reason = "mode, owner, times and attributes can only be changed beneath a writable grant"
             refusal = Refuse(errno.EPERM, reason)
             self._telling.refuse(call, refusal, "metadata", str(outside), protocol=name)
             return
-        self._replies.answer(call)
+        self._replies.answer(call, inode=_NO_SOCKET)
 
     def _relative(self, call: Notification, name: str) -> None:
         try:
-            relatives.carry_out(name, call.tid, call.args, self._warden)
+            relatives.carry_out(name, call, self._warden, self._replies.is_waiting)
         except NotADescendant as error:
             refusal = Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
             self._telling.refuse(call, refusal, "process", f"process {error.pid}", protocol=name)

@@ -106,9 +106,15 @@ def _change_mode(mode_at: int) -> Act:
 
 def _change_owner(user_at: int) -> Act:
     def act(_tid: int, arguments: Arguments, found: int) -> None:
-        os.chown(path_of(found), as_int(arguments[user_at]), as_int(arguments[user_at + 1]))
+        os.chown(path_of(found), _identity(arguments[user_at]), _identity(arguments[user_at + 1]))
 
     return act
+
+
+def _identity(register: int) -> int:
+    """A user's or group's number, unsigned in Linux but for -1, which leaves it as it is: chown(2)."""
+    number = register & 0xFFFFFFFF
+    return -1 if number == 0xFFFFFFFF else number
 
 
 def _times_from_timespec(tid: int, arguments: Arguments, found: int, at: int) -> None:

@@ -14,12 +14,18 @@ from sandboxed_kernel.broker.calls import Malformed
 from sandboxed_kernel.linux import memory
 
 _PAGE = 4096
+
+
+class Unreadable(Exception):
+    """The caller runs a program that may be run but not read: Linux shows nothing of it, not even to its own user."""
+
+
 _PATH_MAX = 4096  # with the NUL, limits.h
 AT_FDCWD = -100
 
 
 def read_memory(tid: int, address: int, length: int) -> bytes:
-    """Exactly ``length`` bytes of the caller's memory. Raises Malformed(EFAULT), also for an undumpable caller."""
+    """Exactly ``length`` bytes of the caller's memory. Raises Malformed(EFAULT), Unreadable."""
     data = _copy(tid, address, length)
     if len(data) != length:
         raise Malformed(errno.EFAULT, f"{length} bytes at {address:#x} cannot be read")
@@ -44,7 +50,7 @@ def read_string(tid: int, address: int) -> bytes:
 
 
 def _copy(tid: int, address: int, length: int) -> bytes:
-    """As much of it as can be read. Raises Malformed(EFAULT) where the process cannot be looked into at all."""
+    """As much of it as can be read. Raises Malformed(EFAULT) where the process is gone, Unreadable."""
     if length <= memory.MAX_BYTES:
         try:
             return memory.read(tid, address, length)
@@ -52,6 +58,8 @@ def _copy(tid: int, address: int, length: int) -> bytes:
             pass  # perhaps only the call is forbidden, by a container's profile
     try:
         descriptor = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        raise Unreadable from None
     except OSError:
         raise Malformed(errno.EFAULT, "the caller's memory cannot be read") from None
     try:
@@ -71,9 +79,11 @@ class OpenFile(NamedTuple):
 
 
 def open_file(tid: int, descriptor: int) -> OpenFile:
-    """Raises Malformed(EBADF)."""
+    """Raises Malformed(EBADF), Unreadable."""
     try:
         status = os.stat(f"/proc/{tid}/fd/{descriptor}")
+    except PermissionError:
+        raise Unreadable from None
     except OSError:
         raise Malformed(errno.EBADF, f"no descriptor {descriptor}") from None
     return OpenFile(status.st_dev, status.st_ino, status.st_mode)

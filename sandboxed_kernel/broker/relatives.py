@@ -1,7 +1,7 @@
 """Does: limits, priorities and processors of other processes, for descendants of the sandbox only.
 
 RLIMIT_CPU on the broker would kill it in spite of Landlock's signal scope (measured). The call is carried out by the
-broker on its own copy of the arguments; what is no descendant at that moment is refused.
+broker on its own copy of the arguments; what does not descend from the warden at that moment is refused.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 import resource
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Malformed, as_int
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.seccomp import Notification
 
 Arguments = tuple[int, int, int, int, int, int]
 _RLIMIT = struct.Struct("=QQ")
@@ -32,74 +34,106 @@ class NotADescendant(Exception):
         self.pid = pid
 
 
-def carry_out(name: str, tid: int, arguments: Arguments, warden: int) -> None:
-    """Do it; the call then answers 0. What descends from ``warden`` is inside. Raises OSError, Malformed or
-    NotADescendant.
+Read = Callable[[int, Arguments], object]
+Act = Callable[[int, Arguments, Any], None]
+
+
+def carry_out(name: str, call: Notification, warden: int, is_waiting: Callable[[Notification], bool]) -> None:
+    """Do it; the call then answers 0. What descends from ``warden`` is inside.
+
+    Everything that may wait for the caller is read first. Then comes the question whose the process is, and the act
+    right behind it: else its number could be given to another process meanwhile.
+
+    Raises OSError (ESRCH for what has ended), Malformed, Unreadable or NotADescendant.
     """
-    pid_at, act = CALLS[name]
-    pid = as_int(arguments[pid_at])
+    pid_at, read, act = CALLS[name]
+    copied = read(call.tid, call.args)
+    if not is_waiting(call):  # what was copied is the caller's only if it still waits
+        raise Malformed(errno.EINTR, "the caller is gone")
+    pid = as_int(call.args[pid_at])
     if pid <= 0 or not processes.is_descendant(pid, warden):
+        if pid > 0 and not os.path.exists(f"/proc/{pid}"):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         raise NotADescendant(pid)
-    act(tid, pid, arguments)
+    act(pid, call.args, copied)
 
 
-def _limit(tid: int, pid: int, arguments: Arguments) -> None:
+def _nothing(_tid: int, _arguments: Arguments) -> None:
+    pass
+
+
+def _read_limit(tid: int, arguments: Arguments) -> tuple[int, int] | None:
     if arguments[3]:  # the old limit cannot be written into the caller's memory: ask for it in a call of its own
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     if as_int(arguments[1]) == resource.RLIMIT_CORE:
-        return  # without effect, as the filter answers for the caller itself
-    soft, hard = _RLIMIT.unpack(process.read_memory(tid, arguments[2], _RLIMIT.size))
-    limits = tuple(resource.RLIM_INFINITY if value == _INFINITY else value for value in (soft, hard))
+        return None
+    soft, hard = (
+        resource.RLIM_INFINITY if value == _INFINITY else value
+        for value in _RLIMIT.unpack(process.read_memory(tid, arguments[2], _RLIMIT.size))
+    )
+    return soft, hard
+
+
+def _limit(pid: int, arguments: Arguments, limits: tuple[int, int] | None) -> None:
+    if limits is None:
+        return  # RLIMIT_CORE: without effect, as the filter answers for the caller itself
     try:
-        resource.prlimit(pid, as_int(arguments[1]), (limits[0], limits[1]))
+        resource.prlimit(pid, as_int(arguments[1]), limits)
     except (ValueError, OverflowError) as error:
         raise Malformed(errno.EINVAL, str(error)) from None
 
 
-def _priority(_tid: int, pid: int, arguments: Arguments) -> None:
+def _priority(pid: int, arguments: Arguments, _copied: None) -> None:
     if as_int(arguments[0]) != _PRIO_PROCESS:  # groups and users reach further
         raise NotADescendant(pid)
     os.setpriority(os.PRIO_PROCESS, pid, as_int(arguments[2]))
 
 
-def _io_priority(_tid: int, pid: int, arguments: Arguments) -> None:
+def _io_priority(pid: int, arguments: Arguments, _copied: None) -> None:
     if as_int(arguments[0]) != _IOPRIO_WHO_PROCESS:
         raise NotADescendant(pid)
     processes.set_io_priority(_IOPRIO_WHO_PROCESS, pid, as_int(arguments[2]))
 
 
-def _affinity(tid: int, pid: int, arguments: Arguments) -> None:
-    size = arguments[1] & 0xFFFFFFFF
-    mask = process.read_memory(tid, arguments[2], min(size, _MAX_MASK))
+def _read_mask(tid: int, arguments: Arguments) -> bytes:
+    return process.read_memory(tid, arguments[2], min(arguments[1] & 0xFFFFFFFF, _MAX_MASK))
+
+
+def _affinity(pid: int, _arguments: Arguments, mask: bytes) -> None:
     bits = int.from_bytes(mask, "little")
     os.sched_setaffinity(pid, [cpu for cpu in range(8 * len(mask)) if bits >> cpu & 1])
 
 
-def _scheduler(tid: int, pid: int, arguments: Arguments) -> None:
-    (priority,) = struct.unpack("=i", process.read_memory(tid, arguments[2], 4))
+def _read_priority(at: int) -> Read:
+    return lambda tid, arguments: struct.unpack("=i", process.read_memory(tid, arguments[at], 4))[0]
+
+
+def _scheduler(pid: int, arguments: Arguments, priority: int) -> None:
     os.sched_setscheduler(pid, as_int(arguments[1]), os.sched_param(priority))
 
 
-def _parameters(tid: int, pid: int, arguments: Arguments) -> None:
-    (priority,) = struct.unpack("=i", process.read_memory(tid, arguments[1], 4))
+def _parameters(pid: int, _arguments: Arguments, priority: int) -> None:
     os.sched_setparam(pid, os.sched_param(priority))
 
 
-def _attributes(tid: int, pid: int, arguments: Arguments) -> None:
+def _read_attributes(tid: int, arguments: Arguments) -> bytes:
     (size,) = struct.unpack("=I", process.read_memory(tid, arguments[1], 4))
     if not 48 <= size <= _MAX_ATTRIBUTES:
         raise Malformed(errno.EINVAL, f"a struct sched_attr of {size} bytes")
-    copied = struct.pack("=I", size) + process.read_memory(tid, arguments[1], size)[4:]  # the size that was checked
+    return struct.pack("=I", size) + process.read_memory(tid, arguments[1], size)[4:]  # the size that was checked
+
+
+def _attributes(pid: int, arguments: Arguments, copied: bytes) -> None:
     processes.set_scheduling_attributes(pid, copied, as_int(arguments[2]))
 
 
-# Which argument is the process, and what is done.
-CALLS: dict[str, tuple[int, Callable[[int, int, Arguments], None]]] = {
-    "prlimit64": (0, _limit),
-    "setpriority": (1, _priority),
-    "ioprio_set": (1, _io_priority),
-    "sched_setaffinity": (0, _affinity),
-    "sched_setscheduler": (0, _scheduler),
-    "sched_setparam": (0, _parameters),
-    "sched_setattr": (0, _attributes),
+# Which argument is the process, what is read of the caller, and what is done.
+CALLS: dict[str, tuple[int, Read, Act]] = {
+    "prlimit64": (0, _read_limit, _limit),
+    "setpriority": (1, _nothing, _priority),
+    "ioprio_set": (1, _nothing, _io_priority),
+    "sched_setaffinity": (0, _read_mask, _affinity),
+    "sched_setscheduler": (0, _read_priority(2), _scheduler),
+    "sched_setparam": (0, _read_priority(1), _parameters),
+    "sched_setattr": (0, _read_attributes, _attributes),
 }

@@ -43,6 +43,7 @@ class _Told(Record, frozen=False):
 
     event: Event
     count: int = 1
+    logged: int = 1  # the count in its last line of the audit log
     when: float = 0.0  # of the last call, once there was a second
 
     def as_counted(self) -> Event:
@@ -115,7 +116,7 @@ class Reporter:
 
     def cell_began(self, msg_id: str) -> None:
         """Counting starts afresh, so that this cell gets notices of its own; what was counted is the last one's."""
-        self._send_counts()
+        self._send_counts(last=True)
         self._seen.clear()
         self.cell = msg_id
 
@@ -139,21 +140,30 @@ class Reporter:
         self._flush_pending = False
         self.flush()
 
-    def flush(self) -> None:
+    def flush(self, *, last: bool = False) -> None:
         """Send and log the counts that grew; later while the relay takes nothing, so that they do not pile up."""
-        if self._queue:
+        if self._queue and not last:
             self._flush_soon()
         else:
-            self._send_counts()
+            self._send_counts(last=last)
 
-    def _send_counts(self) -> None:
+    def _send_counts(self, *, last: bool = False) -> None:
+        """To the relay each time; into the log where a count has doubled, and at the last: floods must not fill it."""
         for destination in self._dirty:
             known = self._seen.get(destination)
             if known is not None:
                 event = known.as_counted()
-                self._log.write(event)
                 self._send(channel.Reported(event))
+                self._log_count(known, event, last)
         self._dirty.clear()
+        if last:
+            for known in self._seen.values():
+                self._log_count(known, known.as_counted(), last)
+
+    def _log_count(self, known: _Told, event: Event, last: bool) -> None:
+        if known.count > known.logged and (last or known.count >= 2 * known.logged):
+            known.logged = known.count
+            self._log.write(event)
 
     def send(self, message: channel.FromBroker) -> None:
         self._send(message)

@@ -235,7 +235,7 @@ class _Life:
         processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
         if self._group is not None:
             self._group.remove(time.monotonic() + _PATIENCE)
-        self._reporter.flush()
+        self._reporter.flush(last=True)
         self._reporter.drain()
         if self._status is not None:
             _send_now(self._relay, channel.Ended(self._status, self._cause))

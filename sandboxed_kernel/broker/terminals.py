@@ -40,7 +40,31 @@ def _number(tid: int, descriptor: int) -> int:
     device = (os.major(status.st_rdev), os.minor(status.st_rdev))
     if not stat.S_ISCHR(status.st_mode) or device != (_PTMX_MAJOR, _PTMX_MINOR):
         raise Malformed(errno.ENOTTY, f"descriptor {descriptor} is no terminal's master")
-    number = process.field(f"/proc/{tid}/fdinfo/{descriptor}", b"tty-index:")
-    if number is None:
+    place = f"/proc/{tid}/fdinfo/{descriptor}"
+    number, mount = process.field(place, b"tty-index:"), process.field(place, b"mnt_id:")
+    if number is None or mount is None:
         raise Malformed(errno.EIO, "the terminal's number cannot be read")
+    if mount not in _own_mounts():
+        raise Malformed(errno.EIO, f"descriptor {descriptor} is the master of a terminal of another mount namespace")
     return number
+
+
+def _own_mounts() -> set[int]:
+    """Of the file systems where masters are opened here: proc_pid_fdinfo(5), mnt_id.
+
+    Each mounted devpts numbers its terminals afresh. A master that was handed in from another mount namespace (a
+    container of the same user) has the number of somebody else's terminal here.
+    """
+    found = set()
+    for name in ("/dev/ptmx", "/dev/pts/ptmx"):
+        try:
+            master = os.open(name, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            mount = process.field(f"/proc/self/fdinfo/{master}", b"mnt_id:")
+        finally:
+            os.close(master)
+        if mount is not None:
+            found.add(mount)
+    return found

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from sandboxed_kernel.broker.calls import Address, UnixAbstract, UnixPath, UnixUnnamed, as_int
 from sandboxed_kernel.broker.connecting import Connecting, path_of, yes
 from sandboxed_kernel.broker.decisions import Refuse, unknowable
+from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.broker.telling import Telling
@@ -16,6 +17,8 @@ from sandboxed_kernel.broker.unix_sockets import UnixSockets, is_silent
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Notification
 from sandboxed_kernel.linux.sockets import peer_process
+
+_BINDINGS_TAKE = 0.25  # seconds at most that a refusal waits for paths that are being bound
 
 
 class UnixCalls:
@@ -27,8 +30,9 @@ class UnixCalls:
         unix: UnixSockets,
         diag: SocketDiag,
         telling: Telling,
+        reactor: Reactor,
     ) -> None:
-        self._replies, self._sockets, self._connecting = replies, sockets, connecting
+        self._replies, self._sockets, self._connecting, self._reactor = replies, sockets, connecting, reactor
         self._unix, self._diag, self._telling = unix, diag, telling
         self._binding: dict[int, Notification] = {}  # paths being bound, by the socket's inode
         self._knocking: list[tuple[set[int], Callable[[], None]]] = []  # (bindings to wait for, what to do then)
@@ -53,14 +57,15 @@ class UnixCalls:
         if not isinstance(address, UnixPath):
             self._replies.answer(call, error=errno.EINVAL)
             return
-        if is_silent(address.path):
+        if is_silent(address.path) and not unix.names(address.path):
             self._replies.answer(call, error=errno.ENOENT)
             return
         try:
             found, is_own = unix.open_path(call.tid, address)
         except PermissionError:
-            if self._binding:  # one of them may have made this path, and is known as ours a moment later
-                self._knocking.append((set(self._binding), lambda: again(call)))
+            if self._binding and not call.waited:  # one of them may have made this path, and is known in a moment
+                call.waited = True
+                self._wait_for_bindings(lambda: again(call))
                 return
             refusal = self._not_ours(errno.EACCES, "this socket was not bound inside the sandbox")
             shown = address.path.decode(errors="replace")
@@ -71,6 +76,18 @@ class UnixCalls:
             connecting.connect_unix(call, reference, path_of(found), is_right)
         finally:
             os.close(found)
+
+    def _wait_for_bindings(self, look_again: Callable[[], None]) -> None:
+        """For those that are under way, but not for ever: a path can be made to take its time."""
+        waiting = (set(self._binding), look_again)
+        self._knocking.append(waiting)
+
+        def give_up() -> None:
+            if waiting in self._knocking:
+                self._knocking.remove(waiting)
+                look_again()
+
+        self._reactor.call_later(_BINDINGS_TAKE, give_up)
 
     def _not_ours(self, error: int, reason: str) -> Refuse:
         return unknowable(error, "unix_diag") if self._diag.lacks("unix_diag") else Refuse(error, reason)

@@ -64,11 +64,16 @@ class UnixSockets:
         """``confine_thread``: the sandbox's file rules for the calling thread; ``named``: paths the policy allows."""
         self._reactor, self._diag, self._confine_thread = reactor, diag, confine_thread
         self._named = frozenset(os.path.realpath(path) for path in named)
+        self._as_named = frozenset(map(os.fsencode, (*named, *self._named)))
         self._bound: dict[tuple[int, int], int] = {}  # (device, inode) of the path -> the socket's inode
         self._abstract: dict[bytes, int] = {}  # name -> the socket's inode
         self._look_again = 0.0  # of time.monotonic()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._started = False
+
+    def names(self, path: bytes) -> bool:
+        """Whether the policy names this very path."""
+        return path in self._as_named
 
     # --- bind ----------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,10 @@ class Warden:
             self._run(start, keep)
             if os.getppid() != self._broker and self._launcher_is_gone():
                 clean_up()
+        except BaseException:  # noqa: BLE001  # a forked process must not run on into its parent's code
+            import traceback
+
+            traceback.print_exc()
         finally:
             os._exit(0)
 
@@ -92,12 +96,13 @@ class Warden:
     def _let_go(kept: set[int]) -> None:
         """Close all other descriptors, and be nobody's standard input and output."""
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for number in range(3):
+        for number in {0, 1, 2} - kept:  # a launcher that was started without them has other things there
             os.dup2(null, number)
         low = 3
         for number in sorted(kept):
-            os.closerange(low, number)
-            low = number + 1
+            if low < number:  # os.closerange(3, 0) closes everything
+                os.closerange(low, number)
+            low = max(low, number + 1)
         processes.close_from(low)
 
     def _wait(self, readable: int) -> None:

@@ -65,12 +65,14 @@ class Notification:
     """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers.
 
     ``said``: what was copied from where a pointer among them points, once it has been; Linux does not tell that.
+    ``waited``: it has waited for unix paths that were being bound when it came.
     """
 
-    __slots__ = ("args", "id", "nr", "said", "tid")
+    __slots__ = ("args", "id", "nr", "said", "tid", "waited")
 
     def __init__(self, ident: int, tid: int, nr: int, args: Arguments, said: bytes = b"") -> None:
         self.id, self.tid, self.nr, self.args, self.said = ident, tid, nr, args, said
+        self.waited = False
 
     def __repr__(self) -> str:
         return f"<Notification {self.id:#x}: call {self.nr} of thread {self.tid}>"

@@ -14,7 +14,7 @@ from sandboxed_kernel.notices.events import Event
 
 
 class AuditLog:
-    """Opened at the first event (its folder is made where it is missing), kept open, closed with the process.
+    """``open`` opens it (its folder is made where it is missing), the first event where that failed; kept open.
 
     ``O_NOFOLLOW``: the last component may be no symbolic link, so nobody who may write beside it sends our lines
     elsewhere (open(2)). ``O_APPEND``: several kernels may share a file, each line is one write.
@@ -24,6 +24,13 @@ class AuditLog:
         self._path = path
         self._descriptor: int | None = None
         self._failed = False
+
+    def open(self) -> None:
+        """Before anything inside can use up the descriptors that this takes. Never raises for what the disk does."""
+        try:
+            self._descriptor = self._open()
+        except OSError as error:
+            self._complain(error)
 
     def write(self, event: Event) -> None:
         """Never raises for what the disk does."""

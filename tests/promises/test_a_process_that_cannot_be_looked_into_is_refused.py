@@ -51,9 +51,12 @@ def test_a_process_that_cannot_be_looked_into_is_refused(workspace: Path) -> Non
         (workspace / "bound").unlink()
         (workspace / "file").chmod(0o600)
         program.chmod(0o111)
-        told = run_command_inside(command, workspace=workspace, policy=policy, timeout=30).json()
+        result = run_command_inside(command, workspace=workspace, policy=policy, timeout=30)
+        told = result.json()
         assert told.pop("dumpable") != 1, "this program can be looked into, so it shows nothing"
         assert all(told.values()), told
+        assert result.refused(kind="process"), "nobody was told"
+        assert "may be run but not read" in result.stderr
         assert len(server.received()) == 1
         assert not (workspace / "bound").exists()
         assert (workspace / "file").stat().st_mode & 0o777 == 0o600

@@ -5,10 +5,13 @@ Also where it lies in the notebook's own folder, which the code may read and wri
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from tests.support.sandbox import run_inside, run_outside
 from tests.support.servers import unix_listener
@@ -161,3 +164,25 @@ def test_a_unix_socket_of_another_program_is_out_of_reach(workspace: Path, tmp_p
     assert "/run/systemd/../.." + names["outside"] in shown, (
         "hidden from the user by a path that looks like a service's"
     )
+
+
+@pytest.mark.root
+def test_a_service_that_the_policy_names_is_reached_where_others_are_hidden(workspace: Path) -> None:
+    """Programs look there in passing; what nobody named is not there, without a word."""
+    folder = Path("/run/avahi-daemon")
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    place = folder / f"sandboxed-kernel-test-{os.getpid()}"
+    code = f"import socket; print(socket.socket(socket.AF_UNIX).connect_ex({str(place)!r}))"
+    try:
+        with unix_listener(place) as server:
+            hidden = run_inside(code, workspace=workspace)
+            assert (hidden.stdout, hidden.events) == (f"{errno.ENOENT}\n", ())
+            assert server.received() == []
+            named = run_inside(code, workspace=workspace, policy=f'[network]\nunix = ["{place}"]')
+            assert named.stdout == "0\n", named.stderr
+            assert len(server.received()) == 1
+    finally:
+        place.unlink(missing_ok=True)
+        if made:
+            folder.rmdir()

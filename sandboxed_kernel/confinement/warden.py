@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = b"sandbox-warden"
 _REAPED_AT_ONCE = 64
+_PATIENCE = 5.0  # seconds; a broker that lives on does its last work, and ends this process with it
 
 
 class Wires(NamedTuple):
@@ -57,7 +59,7 @@ class Warden:
         """
         try:
             self._run(start, keep)
-            if os.getppid() != self._broker and self._launcher_is_gone():
+            if self._launcher_is_gone() and self._broker_goes():
                 clean_up()
         except BaseException:  # noqa: BLE001  # a forked process must not run on into its parent's code
             import traceback
@@ -145,6 +147,13 @@ class Warden:
     def _note(self, pid: int, status: int) -> None:
         if pid == self._kernel and self._kernel_status is None:  # once: its number may be given again
             self._kernel_status = status
+
+    def _broker_goes(self) -> bool:
+        """Whether it ends too: one that was killed while it waited in Linux does so a moment after what held it."""
+        deadline = time.monotonic() + _PATIENCE
+        while os.getppid() == self._broker and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return os.getppid() != self._broker
 
     def _launcher_is_gone(self) -> bool:
         poll = select.poll()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import Datagrams
+from sandboxed_kernel.broker.links import Links
 from sandboxed_kernel.broker.loop import Broker, Parts
 from sandboxed_kernel.broker.metadata import Metadata
 from sandboxed_kernel.broker.names import Names
@@ -55,6 +56,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, 
         connecting=connecting,
         datagrams=datagrams,
         metadata=Metadata(orders.writable),
+        links=Links(orders.writable),
         telling=telling,
         tcp=TcpCalls(replies, sockets, connecting, streams, names, diag, own_addresses, telling, ports),
         unix=UnixCalls(replies, sockets, connecting, unix_sockets, diag, telling, reactor),

@@ -318,3 +318,18 @@ def any_loopback(family: int, *, v6_only: bool) -> IpAddress:
 
 def _mapped(address: IpAddress) -> IPv6Address:
     return IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
+
+
+# --- symbolic links ------------------------------------------------------------------------------------------------
+
+
+def decide_link(target: bytes, leads_to: bytes, *, inside: bool, writable_outside: bool) -> bytes | None:
+    """What a symbolic link to ``target`` may say, None for no link.
+
+    ``leads_to`` is the real, absolute path that it leads to now; ``inside``: the sandbox may write there;
+    ``writable_outside``: a program outside, of the same user, may. A target with ".." is replaced by that path: moved,
+    the link would lead elsewhere.
+    """
+    if not inside and writable_outside:
+        return None
+    return leads_to if b".." in target.split(b"/") else target

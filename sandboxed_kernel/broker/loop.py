@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address
 
-from sandboxed_kernel.broker import decisions, process, relatives, terminals
+from sandboxed_kernel.broker import decisions, links, process, relatives, terminals
 from sandboxed_kernel.broker.calls import (
     AF_NETLINK,
     AF_UNIX,
@@ -56,6 +56,7 @@ class Parts(Record):
     connecting: Connecting
     datagrams: Datagrams
     metadata: Metadata
+    links: links.Links
     telling: Telling
     tcp: TcpCalls
     unix: UnixCalls
@@ -77,6 +78,7 @@ class Broker:
             "sendto": self._sendto,
             "ioctl": self._ioctl,
             **{name: self._for(self._metadata, name) for name in METADATA_CALLS},
+            **{name: self._for(self._link, name) for name in links.CALLS},
             **{name: self._for(self._relative, name) for name in relatives.CALLS},
         }
         self._handlers = {numbers[name]: handler for name, handler in by_name.items() if name in numbers}
@@ -280,6 +282,20 @@ class Broker:
             reason = "mode, owner, times and attributes can only be changed beneath a writable grant"
             refusal = Refuse(errno.EPERM, reason)
             self._telling.refuse(call, refusal, "metadata", str(outside), protocol=name)
+            return
+        self._replies.answer(call, inode=_NO_SOCKET)
+
+    def _link(self, call: Notification, name: str) -> None:
+        if self._replies.repeat(call, _NO_SOCKET):
+            return
+        try:
+            self._parts.links.carry_out(name, call, self._replies.is_waiting)
+        except links.LeadsOutside as outside:
+            reason = "a program outside that writes to the link (Jupyter, when it saves) would write there"
+            self._telling.refuse(call, Refuse(errno.EPERM, reason), "link", str(outside), protocol=name)
+            return
+        except OSError as error:
+            self._replies.answer(call, error=error.errno or errno.EACCES, inode=_NO_SOCKET)
             return
         self._replies.answer(call, inode=_NO_SOCKET)
 

@@ -94,7 +94,7 @@ _WHOLE: tuple[tuple[Action, str, str], ...] = (
         close close_range dup dup2 dup3 pipe pipe2"""),
     (ALLOW, "paths: Landlock decides", """
         stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink readlinkat getcwd chdir
-        fchdir getdents getdents64 truncate rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat
+        fchdir getdents getdents64 truncate rename renameat renameat2 link linkat unlink unlinkat
         rmdir umask execve execveat cachestat"""),
     (ALLOW, "Landlock decides, and Linux drops setuid and setgid bits here (vfs_mkdir)", "mkdir mkdirat"),
     (ALLOW, "reading attributes: covered by the threat model, not by Landlock", """
@@ -134,6 +134,7 @@ _WHOLE: tuple[tuple[Action, str, str], ...] = (
     (NOTIFY, "Landlock does not cover metadata; the broker asks for a writable grant", """
         chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat setxattr
         lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat"""),
+    (NOTIFY, "programs outside write through a link: the broker looks at where it leads", "symlink symlinkat"),
     (ENOSYS, "changes attributes past Landlock and the broker; libraries fall back to ioctl", "file_setattr"),
     (ENOSYS, "its mode lies in memory, where the filter cannot see setuid bits; callers go back to openat", "openat2"),
     (ENOSYS, "its flags lie in memory, where the filter cannot see namespaces; libc falls back to clone", "clone3"),
@@ -256,7 +257,7 @@ _PROCESSES: tuple[Row, ...] = (
     Row("seccomp", EPERM, (any_bit(1, 8),), "SECCOMP_FILTER_FLAG_NEW_LISTENER would answer the calls instead of us"),
     Row("seccomp", ALLOW, (), "further filters can only add to this one"),
     # PER_LINUX, ADDR_NO_RANDOMIZE, the question 0xffffffff; 4 GiB limits and the like are not needed.
-    Row("personality", ALLOW, (int_is(0, 0, 0x0040000, LOW32),), "debuggers and sanitizers turn off randomisation"),
+    Row("personality", ALLOW, (int_is(0, LOW32),), "asks which it has"),
     Row("personality", EPERM, (), "other personalities are old, rarely tested paths through Linux"),
 )
 

@@ -15,6 +15,7 @@ Kind = Literal[
     "datagram",  # UDP, by connect or sendto
     "socket",  # a socket family or type that does not exist inside
     "metadata",  # chmod, chown, times, extended attributes
+    "link",  # a symbolic link to a place outside
     "process",  # limits, priorities, affinity of other processes
     "malformed",  # arguments that make no sense; refused, logged
     "limit",  # a [limits] entry was crossed

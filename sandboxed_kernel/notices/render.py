@@ -35,6 +35,7 @@ _WHAT: dict[Kind, str] = {
     "name": "the name {where} was not resolved",
     "datagram": "sending to {where} refused",
     "socket": "a socket of a kind that does not exist inside was refused ({where})",
+    "link": "a symbolic link to {where} refused",
     "metadata": "changing owner, mode, times or attributes of {where} refused",
     "process": "acting on another process refused ({where})",
     "malformed": "a call whose arguments make no sense was refused",

@@ -249,7 +249,8 @@ def test_never(name: str, number: int) -> None:
 
 ASKED = words("""
     socket connect bind listen chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes utimensat
-    futimesat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat""")
+    futimesat setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat symlink
+    symlinkat""")
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -459,7 +460,7 @@ EVERYDAY = words("""
     read write openat close mmap munmap mprotect brk rt_sigaction rt_sigprocmask rt_sigreturn restart_syscall
     set_robust_list rseq getrandom memfd_create copy_file_range io_submit signalfd4 timerfd_create inotify_init1 splice
     tee sync_file_range pkey_mprotect clock_gettime clock_nanosleep times sched_yield sched_getaffinity futex execve
-    execveat wait4 waitid kill tgkill pidfd_open pidfd_send_signal statx getdents64 renameat2 linkat symlinkat unlinkat
+    execveat wait4 waitid kill tgkill pidfd_open pidfd_send_signal statx getdents64 renameat2 linkat unlinkat
     faccessat2 close_range membarrier landlock_create_ruleset accept4 recvmsg recvmmsg getsockopt shutdown prlimit64
     arch_prctl epoll_pwait2 futex_waitv mseal uretprobe""")
 

@@ -1,0 +1,92 @@
+"""Does: makes symbolic links for the sandbox, none of which leads a program outside to a place that it may write.
+
+Programs outside follow links when they write: Jupyter's server saves a notebook through one that the code has put in
+the notebook's place, and so over any file of the user's. Landlock does not look at where a link leads. So each link
+leads to where the sandbox may write itself, or to where its user may not write. Moved, it does so still: it says an
+absolute path, or one without "..", which stays in the folder that the link lies in.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from sandboxed_kernel.broker import decisions, process
+from sandboxed_kernel.broker.calls import Malformed, as_int
+from sandboxed_kernel.broker.connecting import path_of
+from sandboxed_kernel.broker.process import AT_FDCWD
+from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.seccomp import Notification
+
+# Which arguments are the target, the folder that the path starts from (none: the working directory), and the path.
+CALLS: dict[str, tuple[int, int | None, int]] = {"symlink": (0, None, 1), "symlinkat": (0, 1, 2)}
+
+
+class LeadsOutside(Exception):
+    """The link would lead to a place outside that its user may write. ``str()`` is that place, for the user."""
+
+
+class Links:
+    def __init__(self, writable: tuple[str, ...]) -> None:
+        """``writable``: see ``Metadata``. Where the sandbox may not list a folder it may make no links either."""
+        self._writable = tuple(os.fsencode(path) for path in writable if not path.endswith("/"))
+
+    def carry_out(self, name: str, call: Notification, is_waiting: Callable[[Notification], bool]) -> None:
+        """Make the link. Raises OSError or Malformed with the errno for the caller, LeadsOutside."""
+        target_at, folder_at, path_at = CALLS[name]
+        target = process.read_string(call.tid, call.args[target_at])
+        path = process.read_string(call.tid, call.args[path_at])
+        if not is_waiting(call):  # what was copied is the caller's only if it still waits
+            raise Malformed(errno.EINTR, "the caller is gone")
+        if not target or not path:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        start = AT_FDCWD if folder_at is None or path.startswith(b"/") else as_int(call.args[folder_at])
+        above, _, leaf = path.rpartition(b"/")
+        folder = self._open(call.tid, start, above + b"/" if path.startswith(b"/") else above or b".")
+        try:
+            place = os.readlink(os.fsencode(path_of(folder)))
+            if not self._covers(place):  # as Landlock would answer
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            if leaf in (b"", b".", b".."):  # "folder/" and its kin are there already
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            os.symlink(self._judged(target, place), leaf, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    @staticmethod
+    def _open(tid: int, start: int, above: bytes) -> int:
+        directory = process.open_directory(tid, start)
+        try:
+            return processes.open_beneath(directory, above, os.O_PATH | os.O_DIRECTORY)
+        finally:
+            os.close(directory)
+
+    def _covers(self, path: bytes) -> bool:
+        return any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in self._writable)
+
+    def _judged(self, target: bytes, place: bytes) -> bytes:
+        """What the link may say. Raises LeadsOutside."""
+        leads_to = os.path.normpath(os.path.join(place, target))
+        if not leads_to.startswith(b"/proc/"):  # where our own "self" would be followed
+            leads_to = os.path.realpath(os.path.join(place, target))
+        verdict = decisions.decide_link(
+            target, leads_to, inside=self._covers(leads_to), writable_outside=_may_write(leads_to)
+        )
+        if verdict is None:
+            raise LeadsOutside(leads_to.decode(errors="replace"))
+        return verdict
+
+
+def _may_write(path: bytes) -> bool:
+    """Whether this user may write the file, or make it where it does not exist."""
+    if path.startswith(b"/proc/"):
+        return True
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if os.access(path, os.W_OK):
+        return path != b"/dev/null"
+    try:
+        return os.lstat(path).st_uid == os.geteuid()  # then its mode can be changed
+    except OSError:
+        return True

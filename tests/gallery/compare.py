@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -26,6 +26,7 @@ WORDS = (
     (re.compile(r"\btmp[a-z0-9_]{8}\b"), "tmpNAME"),
     (re.compile(r"\b0x[0-9a-fA-F]{6,}\b"), "0xADDRESS"),
     (re.compile(r"(?<=\.\.\.)x[0-9a-f]{6,}\b"), "xADDRESS"),  # as reprlib cuts it
+    (re.compile(r"\b\d\d/\w{3}/\d{4} \d\d:\d\d:\d\d\b"), "DATE"),  # of a server's log
     (re.compile(r"(?<=<dc:date>)[^<]+"), "DATE"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "UUID"),
     (re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{32}(?![0-9a-zA-Z])"), "IDENTIFIER"),
@@ -62,7 +63,7 @@ def _walk(node: LexborNode | None) -> Iterator[str]:
         yield " ".join((node.text_content or "").split())
         return
     read = [name for name in node.attributes if name not in LOOKS and not name.startswith(LOOKS_BEGIN)]
-    attributes = [(name, node.attributes[name]) for name in sorted(read)]
+    attributes = [(name, " ".join((node.attributes[name] or "").split())) for name in sorted(read)]
     yield f"<{node.tag}{''.join(f' {name}={value!r}' for name, value in attributes)}>"
     for child in node.iter(include_text=True):
         yield from _walk(child)
@@ -129,6 +130,12 @@ def widget_states(metadata: Mapping[str, Any], folders: Mapping[str, str]) -> li
     return found
 
 
-def is_drawn(cell: Cell, *, beyond: Collection[str] = ("text/plain",)) -> bool:
-    """Whether the page makes more of this cell's outputs than text."""
-    return any(one.get("data", {}).keys() - set(beyond) for one in cell["outputs"])
+def drawn(outputs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The outputs of which the page makes more than text, and which hold still."""
+    return [one for one in outputs if one.get("data", {}).keys() - {"text/plain"} and "image/gif" not in one["data"]]
+
+
+def are_same(outputs: Sequence[Sequence[Mapping[str, Any]]], folders: Sequence[Mapping[str, str]]) -> bool:
+    """Letter for letter, but for the words of both runs."""
+    plain, inside = (normalise(json.dumps(one), words) for one, words in zip(outputs, folders, strict=True))
+    return plain == inside

@@ -24,13 +24,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """One reason. ``bound``: the largest share of a picture that may differ. ``defect``: ours, may be gone."""
+    """One reason. ``bounds``: picture -> the largest share of it that may differ. ``defect``: ours, may be gone."""
 
     what: str
     why: str
     instead: str
     places: tuple[Place, ...]
-    bound: float
+    bounds: Mapping[Place, float]
     defect: bool
 
 
@@ -52,24 +52,25 @@ def _row(number: int, row: Mapping[str, object]) -> Row:
         raise ValueError(f"{where}: no {sorted(missing)}")
     listed = row["places"]
     assert isinstance(listed, list), where
-    places = tuple(place for text in listed for place in _places(where, text))
-    bound, defect = float(str(row.get("picture", QUIET))), row.get("defect") is True
-    return Row(str(row["what"]), str(row["why"]), str(row["instead"]), places, bound, defect)
+    found = [place for text in listed for place in _places(where, text)]
+    places, limits = tuple(place for place, _ in found), {place: limit for place, limit in found if limit}
+    return Row(str(row["what"]), str(row["why"]), str(row["instead"]), places, limits, row.get("defect") is True)
 
 
-def _places(where: str, text: str) -> list[Place]:
-    """`pandas/styler:2 text/html picture` is two of one cell."""
+def _places(where: str, text: str) -> list[tuple[Place, float]]:
+    """`pandas/styler:2 text/html picture<0.2` is two of one cell; 0 stands for no bound."""
     try:
         cell, *what = text.split()
         notebook, number = cell.split(":")
-        return [Place(notebook, int(number), one) for one in what]
+        pairs = [one.partition("<") for one in what]
+        return [(Place(notebook, int(number), one), float(bound or 0)) for one, _, bound in pairs]
     except ValueError:
-        raise ValueError(f'{where}: {text!r} is not like "folder/notebook:2 text/html picture"') from None
+        raise ValueError(f'{where}: {text!r} is not like "folder/notebook:2 text/html picture<0.2"') from None
 
 
 def bounds(rows: Collection[Row]) -> dict[Place, float]:
     """Pictures that may differ by more than ``QUIET`` -> by how much."""
-    return {place: row.bound for row in rows for place in row.places if place.what == "picture"}
+    return {place: bound for row in rows for place, bound in row.bounds.items()}
 
 
 def surprises(found: Collection[Place], rows: Collection[Row], notebooks: Collection[str]) -> dict[Place, str]:

@@ -38,7 +38,9 @@ TRUST = """
     }
 }
 """
-# ipywidgets looks for the notebook's widgets after it has said, in the place of each, that it found none.
+# ipywidgets looks for the notebook's widgets after it has said, in the place of each, that it found none; now and then
+# it does not look again, and the notebook has to be opened anew.
+ATTEMPTS = 4
 WAITING = ("Loading widget...", "Error displaying widget: model not found")
 CLOSE = """
 async own => {
@@ -57,29 +59,39 @@ class Gallery:
     def __init__(self, lab: Lab, page: Any) -> None:
         self._lab, self._page = lab, page
         self._kernel = page.evaluate(KERNEL)  # a plain one, in which nothing runs
+        self._opened_before = 0
 
     def draw(self, book: Any, cells: Collection[int]) -> dict[int, Image.Image]:
         """Number of a cell, from 1 -> a picture of its outputs."""
-        path = self._lab.folder / "drawn.ipynb"
+        for left in reversed(range(ATTEMPTS)):
+            with self._opened(book) as panel:
+                if self._settle(panel) or not left:
+                    areas = panel.locator(".jp-Cell")
+                    return {one: self._rest(areas.nth(one - 1).locator(".jp-Cell-outputWrapper")) for one in cells}
+        raise AssertionError("not reached: the last attempt returns")
+
+    @contextmanager
+    def _opened(self, book: Any) -> Iterator[Any]:
+        self._opened_before += 1
+        path = self._lab.folder / f"drawn{self._opened_before}.ipynb"
         nbformat.write(book, path)
         widgets = "widgets" in book.metadata  # ipywidgets finds a notebook's only beside a kernel of the notebook's own
         self._page.evaluate(OPEN, [path.name, None if widgets else self._kernel])
         try:
-            areas = self._page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")
-            self._trust()
-            return {number: self._rest(areas.nth(number - 1).locator(".jp-Cell-outputWrapper")) for number in cells}
+            yield self._page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
         finally:
             self._page.evaluate(CLOSE, widgets)
-            path.unlink()
 
-    def _trust(self) -> None:
-        for _ in range(50):
+    def _settle(self, panel: Any) -> bool:
+        """Whether everything is there."""
+        for _ in range(15):
             self._page.evaluate(TRUST)
             self._page.evaluate(SETTLED)
-            shown = self._page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea").all_inner_texts()
+            shown = panel.locator(".jp-OutputArea").all_inner_texts()
             if not any(text in one for one in shown for text in WAITING):
-                return
+                return True
             self._page.wait_for_timeout(200)
+        return False
 
     def _rest(self, area: Any) -> Image.Image:
         """Until two pictures are the same: renderers are loaded late. What moves for ever is taken as it is then."""

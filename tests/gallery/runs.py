@@ -63,16 +63,21 @@ def run_both(notebook: Notebook, folder: Path, names: tuple[str, str]) -> list[R
 
 def _run(notebook: Notebook, place: Path, kernel: str) -> Run:
     place.mkdir(parents=True)
-    cells = [nbformat.v4.new_code_cell(cell, id=f"cell-{number}") for number, cell in enumerate(notebook.cells, 1)]
-    book = nbformat.v4.new_notebook(cells=cells)
-    client = NotebookClient(
-        book,
-        timeout=CELL,
-        kernel_name=kernel,
-        allow_errors=True,
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(place)}},
-    )
-    asyncio.run(client.async_execute())  # which closes its loop, as ``execute`` does not
     words = {str(place): "FOLDER", os.environ["HOME"]: "HOME", os.environ["IPYTHONDIR"]: "IPYTHON"}
-    return Run(book, words)
+    for left in reversed(range(3)):
+        cells = [nbformat.v4.new_code_cell(cell, id=f"cell-{number}") for number, cell in enumerate(notebook.cells, 1)]
+        client = NotebookClient(
+            nbformat.v4.new_notebook(cells=cells),
+            timeout=CELL,
+            kernel_name=kernel,
+            allow_errors=True,
+            coalesce_streams=True,
+            resources={"metadata": {"path": str(place)}},
+        )
+        try:
+            return Run(asyncio.run(client.async_execute()), words)  # closes its loop, as ``execute`` does not
+        except RuntimeError as problem:
+            # Once more with other ports, where one was taken before the kernel could listen on it.
+            if not left or "died before replying" not in str(problem):
+                raise
+    raise AssertionError("not reached: the last attempt returns or raises")

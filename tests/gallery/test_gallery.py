@@ -7,7 +7,9 @@ so only one cell of each subject is drawn in spite of that.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from tests.gallery import compare, corpus, differences
 from tests.gallery.compare import Shown
@@ -43,21 +45,25 @@ def test_a_notebook_says_what_it_says_outside(notebook: Notebook, both: Both) ->
     assert not_expected(found, notebook, pictures=False) == {}
 
 
-def drawn(notebook: Notebook, runs: list[Run]) -> list[int]:
-    """The cells, from 1, of which a picture says more than the test above."""
-    cells = list(zip(*(run.book.cells for run in runs), strict=True))
-    wanted = [number for number, both in enumerate(cells, 1) if all(compare.is_drawn(cell) for cell in both)]
-    if notebook.name in FIRST:
-        return wanted
-    return [number for number in wanted if cells[number - 1][0]["outputs"] != cells[number - 1][1]["outputs"]]
+def to_draw(notebook: Notebook, runs: list[Run]) -> tuple[list[Any], list[int]]:
+    """Both books with what is drawn alone, and the cells, from 1, whose pictures say more than the test above."""
+    books = [deepcopy(run.book) for run in runs]
+    cells: list[int] = []
+    for number, pair in enumerate(zip(*(book.cells for book in books), strict=True), 1):
+        for cell in pair:
+            cell["outputs"] = compare.drawn(cell["outputs"])
+        outputs = [cell["outputs"] for cell in pair]
+        same = compare.are_same(outputs, [run.folders for run in runs])
+        if all(outputs) and (notebook.name in FIRST or not same):
+            cells.append(number)
+    return books, cells
 
 
 def test_a_notebook_looks_as_outside(notebook: Notebook, both: Both, wall: Gallery, pairs: Path) -> None:
-    runs = both(notebook)
-    cells = drawn(notebook, runs)
+    books, cells = to_draw(notebook, both(notebook))
     if not cells:
         return
-    plain, inside = (wall.draw(run.book, cells) for run in runs)
+    plain, inside = (wall.draw(book, cells) for book in books)
     found: dict[Place, float] = {}
     for cell in cells:
         save_pair(pairs, f"{notebook.name.replace('/', '_')}_{cell}", plain[cell], inside[cell])

@@ -30,8 +30,7 @@ ROW = """
 what = "w"
 why = "y"
 instead = "i"
-places = ["a/b:2 text/html picture", "a/c:1 stdout"]
-picture = 0.5
+places = ["a/b:2 text/html picture<0.5", "a/c:1 stdout"]
 """
 
 

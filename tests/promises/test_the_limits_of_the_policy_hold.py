@@ -51,6 +51,23 @@ time.sleep(8)
 open("grown", "w").close()
 """
 
+# Of no process alone: in a descriptor, and mapped by two.
+MEMFD = """
+import os, time
+held = os.memfd_create("held")
+os.posix_fallocate(held, 0, 200_000_000)
+time.sleep(8)
+open("held", "w").close()
+"""
+SHARED = """
+import mmap, os, time
+held = mmap.mmap(-1, 200_000_000)
+for at in range(0, len(held), 4096): held[at] = 1
+if os.fork() == 0: time.sleep(8)
+time.sleep(8)
+open("shared", "w").close()
+"""
+
 FORK = """
 import os, time
 for _ in range(30):
@@ -73,6 +90,8 @@ def test_the_limits_of_the_policy_hold(workspace: Path) -> None:
     for code, policy, left in (
         (SPIN, "cpu_seconds = 1", "spun"),
         (GROW, 'memory = "100 MB"', "grown"),
+        (MEMFD, 'memory = "100 MB"', "held"),
+        (SHARED, 'memory = "100 MB"', "shared"),
         (FORK, "processes = 10", "forked"),
     ):
         ended = run_inside(code, workspace=workspace, policy=f"[limits]\n{policy}", timeout=30)
@@ -80,6 +99,16 @@ def test_the_limits_of_the_policy_hold(workspace: Path) -> None:
         assert not (workspace / left).exists(), policy
         if left != "spun":
             assert [event.reason for event in ended.refused(kind="limit")], ended.stderr
+
+
+def test_shared_memory_counts_once(workspace: Path) -> None:
+    code = (
+        SHARED.replace("200_000_000", "60_000_000")
+        .replace("8", "1.5")
+        .replace("fork() == 0", "fork() * os.fork() == 0")
+    )
+    assert run_inside(code, workspace=workspace, policy='[limits]\nmemory = "200 MB"').check().events == ()
+    assert (workspace / "shared").exists()
 
 
 def test_no_core_file_is_written(workspace: Path) -> None:

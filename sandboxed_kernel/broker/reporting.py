@@ -148,7 +148,7 @@ class Reporter:
             self._send_counts(last=last)
 
     def _send_counts(self, *, last: bool = False) -> None:
-        """To the relay each time; into the log where a count has doubled, and at the last: floods must not fill it."""
+        """To the relay each time; into the log where a count is ten times as large, and at the last."""
         for destination in self._dirty:
             known = self._seen.get(destination)
             if known is not None:
@@ -161,7 +161,7 @@ class Reporter:
                 self._log_count(known, known.as_counted(), last)
 
     def _log_count(self, known: _Told, event: Event, last: bool) -> None:
-        if known.count > known.logged and (last or known.count >= 2 * known.logged):
+        if known.count > known.logged and (last or known.count >= 10 * known.logged):
             known.logged = known.count
             self._log.write(event)
 

@@ -31,13 +31,15 @@ def test_a_flood_of_refusals_is_counted(workspace: Path) -> None:
     with TcpListener() as server:
         with Living(flood(server, TIMES), workspace=workspace) as program:
             assert program.line(60) == str(TIMES)
-            wait_until(lambda: program.events()[-1].count >= TIMES // 2, "the count in the audit log")
+            wait_until(lambda: program.events()[-1].count >= TIMES // 10, "the count in the audit log")
             assert resident_bytes(program.broker) < 60 << 20
             assert program.errors().count(str(server.port)) < 10
             program.launcher.terminate()
             program.wait()
             assert program.events()[-1].count == TIMES
-            assert len(program.events()) < 20, "a line each time that the count has doubled, and one at the end"
+            assert len(program.events()) < 10, (
+                "a line each time that the count is ten times as large, and one at the end"
+            )
         assert server.received() == []
 
 

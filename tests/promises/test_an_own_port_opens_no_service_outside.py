@@ -61,11 +61,14 @@ def test_an_own_listener_opens_no_other_with_its_port(workspace: Path) -> None:
     code = NAMESAKES.replace("WAYS", repr(WAYS))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=workspace) as outside:
         assert outside.stdout is not None
-        with TcpListener("127.0.0.1", json.loads(outside.stdout.readline())) as other:
-            (workspace / "go").touch()
-            came, closed = json.loads(outside.stdout.readline())
-            assert {*came.values(), closed} == {"None"}
-            assert [contact.data for contact in other.received()] == [b"payload"] * 5
+        try:
+            with TcpListener("127.0.0.1", json.loads(outside.stdout.readline())) as other:
+                (workspace / "go").touch()
+                came, closed = json.loads(outside.stdout.readline())
+                assert {*came.values(), closed} == {"None"}
+                assert [contact.data for contact in other.received()] == [b"payload"] * 5
+        finally:
+            outside.kill()  # also where the port turns out to be somebody else's
     (workspace / "go").unlink()
     with Living(code, workspace=workspace) as program, TcpListener("127.0.0.1", json.loads(program.line())) as other:
         (workspace / "go").touch()

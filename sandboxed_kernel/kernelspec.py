@@ -39,7 +39,7 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
     from jupyter_client.kernelspec import KernelSpecManager
 
     with tempfile.TemporaryDirectory() as temporary, _readable_by_all():
-        folder = os.path.join(temporary, name)  # its mode is copied too: the temporary folder is for its maker alone
+        folder = os.path.join(temporary, "spec")  # its mode is copied too: the temporary folder is for its maker alone
         os.mkdir(folder)
         _copy_template(folder)
         with open(os.path.join(folder, _TEMPLATE), "w", encoding="utf-8") as file:

@@ -207,12 +207,12 @@ def _ports_of_item(item: object) -> tuple[Ports, ...]:
 
 def _port_range(text: str) -> Ports:
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
-    ports = Ports(int(match[1]), int(match[2] or match[1])) if match else Ports(0, 0)
-    if not 1 <= ports.first <= 65535 or not 1 <= ports.last <= 65535:
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= 65535 or not 1 <= last <= 65535:
         raise _Unusable(f"{shown(text)} is not a port", "Write a number from 1 to 65535, a range 8000-8010, or *")
-    if ports.first > ports.last:
-        raise _Unusable("a range of ports that ends before it begins", f'Write "{ports.last}-{ports.first}"')
-    return ports
+    if first > last:
+        raise _Unusable("a range of ports that ends before it begins", f'Write "{last}-{first}"')
+    return Ports(first, last)
 
 
 # --- hosts ---------------------------------------------------------------------------------------------------------

@@ -16,10 +16,14 @@ Transport = Literal["tcp", "udp"]
 
 
 class Ports(Record):
-    """An inclusive range of ports; ``Ports(1, 65535)`` is what ``host:*`` means."""
+    """An inclusive range of ports; ``Ports(1, 65535)`` is what ``host:*`` means. Raises ValueError for an empty one."""
 
     first: int
     last: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.last <= 65535:
+            raise ValueError(f"no ports: {self.first} to {self.last}")
 
     def __contains__(self, port: int) -> bool:
         return self.first <= port <= self.last
@@ -30,7 +34,7 @@ class Destination(Record):
 
     Exactly one of ``name`` and ``network`` is set. ``name`` is lower case, without a trailing dot, IDNA-encoded;
     with ``wildcard`` it is the part after ``*.`` and matches every proper subdomain, not itself.
-    A single address is a ``/32`` or ``/128`` network.
+    A single address is a ``/32`` or ``/128`` network. Raises ValueError for anything else.
     """
 
     name: str | None
@@ -41,6 +45,16 @@ class Destination(Record):
     private: bool  # a name may resolve to loopback and private ranges
     text: str  # as written in the policy, for explanations
     place: str  # "policy.toml: network.allow[2]", for explanations
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.network is None):
+            raise ValueError(f"a destination is a name or a network: {self.name!r}, {self.network!r}")
+        if self.name is not None and (not self.name or self.name != self.name.strip(".").lower()):
+            raise ValueError(f"not lower case without dots at its ends: {self.name!r}")
+        if self.wildcard and self.name is None:
+            raise ValueError("only a name has a wildcard")
+        if not self.ports:
+            raise ValueError("a destination has ports")
 
     def has_port(self, port: int) -> bool:
         return any(port in ports for ports in self.ports)

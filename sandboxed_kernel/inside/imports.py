@@ -7,13 +7,14 @@ is here has to be seen again when ipykernel's next major version comes, and fail
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from types import ModuleType
 from typing import Any
 
-from sandboxed_kernel.late import Real, import_with, late, later, standing_in
+from sandboxed_kernel.late import Real, import_with, late, later, standing_in, when_imported
 from sandboxed_kernel.signing import Keyed, compare_digest
 
 # Imported by the modules named, and not used by them in a kernel's start. Where the second name does not exist, this
@@ -40,8 +41,8 @@ def late_imports() -> Iterator[None]:
     """What is imported within is ipykernel with its own; afterwards `import` means what it means anywhere."""
     _import_asyncio()
     unused = [Real(name) for name, needed in _UNUSED_AT_START.items() if importlib.util.find_spec(needed) is not None]
-    with standing_in(*unused):
-        _import_jupyter_client()
+    with standing_in(*unused, _jupyter_client()):
+        _import_parts_of_jupyter_client()
         # It asks at start only whether there is a debugger.
         late("ipykernel.debugger", {"_is_debugpy_available": importlib.util.find_spec("debugpy") is not None})
         # It compares versions of macOS.
@@ -63,11 +64,28 @@ def _import_asyncio() -> None:
         asyncio.sslproto = sslproto  # type: ignore[attr-defined] # typeshed has it under this name as a module only
 
 
-def _import_jupyter_client() -> None:
+def _jupyter_client() -> ModuleType:
     """ipykernel needs session, connect and jsonutil of it, but importing any of them runs its ``__init__``, which
     imports every manager and client. ipykernel.connect takes one function from there by name, not to call it at start.
+
+    What a cell imports first, ``jupyter_client.manager`` say, begins with the real ``__init__``, as in any Python.
     """
-    late("jupyter_client", {"write_connection_file": later("jupyter_client.connect", "write_connection_file")})
+    spec = importlib.util.find_spec("jupyter_client")
+    folders = list((spec and spec.submodule_search_locations) or [])
+    write = later("jupyter_client.connect", "write_connection_file")
+    when_imported("jupyter_client", before=_with_what_is_there)
+    return Real("jupyter_client", {"__path__": folders, "write_connection_file": write})
+
+
+def _with_what_is_there(package: ModuleType) -> None:
+    """What is imported of ``package`` already becomes an attribute of it, as if Python had just imported it."""
+    prefix = package.__name__ + "."
+    for name, module in list(sys.modules.items()):
+        if name.startswith(prefix) and "." not in name[len(prefix) :]:
+            setattr(package, name[len(prefix) :], module)
+
+
+def _import_parts_of_jupyter_client() -> None:
     # It reads the dates of messages, ISO 8601 and nothing else (ISO8601_PAT), with dateutil, which takes 20 ms.
     iso = {"parse": datetime.fromisoformat, "isoparse": datetime.fromisoformat}
     dateutil: dict[str, dict[str, Any]] = {

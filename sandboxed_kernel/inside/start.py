@@ -32,7 +32,7 @@ from typing import Any
 
 from sandboxed_kernel.inside.imports import late_imports
 from sandboxed_kernel.inside.packages import lay_over
-from sandboxed_kernel.late import late
+from sandboxed_kernel.late import when_imported
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
 gc.disable()
@@ -142,11 +142,14 @@ class SandboxedKernelApp(kernelapp.IPKernelApp):
 
     def init_pdb(self) -> None:
         """Put IPython's debugger, which can be interrupted, in the place of pdb's: when somebody imports either."""
+        put = super().init_pdb
         if "pdb" in sys.modules:
-            super().init_pdb()
+            put()
         else:
-            late("IPython.core.debugger", {}, then=super().init_pdb)
-            late("pdb", {}, then=lambda: getattr(sys.modules["IPython.core.debugger"], "Pdb", None))
+            # Who imports IPython's gets pdb's on the way, when the one that takes its place does not exist yet.
+            own = "IPython.core.debugger"
+            when_imported("pdb", then=lambda: None if own in sys.modules else put())
+            when_imported(own, then=put)
 
     def init_sockets(self) -> None:
         with open(self.abs_connection_file, encoding="utf-8") as stream:

@@ -21,7 +21,7 @@ LEFT_OUT = (
     "typing_extensions",
 )  # fmt: skip
 START = Path(__file__).parents[2] / "sandboxed_kernel/inside/start.py"
-HEAD = "import sys\nfrom sandboxed_kernel.late import Real, import_with, late, standing_in\n"
+HEAD = "import sys\nfrom sandboxed_kernel.late import Real, import_with, late, standing_in, when_imported\n"
 
 
 def say(folder: Path, code: str) -> list[str]:
@@ -51,9 +51,37 @@ def test_a_late_module_that_fails_says_so_each_time(tmp_path: Path) -> None:
     assert say(tmp_path, f"late('broken', {{}})\nimport broken\n{attempt}{attempt}") == ["as it is", "as it is"]
 
 
-def test_something_follows_when_it_has_become_the_real_one(tmp_path: Path) -> None:
-    code = "late('heavy', {}, then=lambda: print('then', sys.modules['heavy'].VALUE))\nimport heavy\n"
-    assert say(tmp_path, code + "print('imported')\nheavy.VALUE, heavy.NAME") == ["imported", "loaded", "then 1"]
+def test_threads_that_ask_a_late_module_at_once_all_get_the_real_one(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.3)\nVALUE = 1\n")
+    code = "import threading\nlate('slow', {})\nimport slow\ngot = []\n"
+    code += "threads = [threading.Thread(target=lambda: got.append(slow.VALUE)) for _ in range(8)]\n"
+    code += "[thread.start() for thread in threads], [thread.join() for thread in threads]\nprint(got)"
+    assert say(tmp_path, code) == ["[1, 1, 1, 1, 1, 1, 1, 1]"]
+
+
+def test_something_is_done_when_a_module_is_imported(tmp_path: Path) -> None:
+    code = "when_imported('heavy', before=lambda m: print('before', hasattr(m, 'VALUE')), then=lambda: print('then'))\n"
+    code += "hook = sys.meta_path[0]\nprint(hook in sys.meta_path)\n"
+    code += "print(importlib.util.find_spec('heavy').loader.get_source('heavy')[:10])\n"
+    code += "import heavy\nimport inspect\nprint(heavy.VALUE, type(heavy.__loader__).__name__, hook in sys.meta_path)\n"
+    code += "print(inspect.getsource(heavy)[:10], heavy.__loader__ is heavy.__spec__.loader)\nimport importlib"
+    said = say(tmp_path, f"import importlib.util\n{code}\nimportlib.reload(heavy)")
+    assert said == [
+        "True",
+        "import sys",
+        "before False",
+        "loaded",
+        "then",
+        "1 SourceFileLoader False",
+        "import sys True",
+        "loaded",
+    ]
+
+
+def test_an_import_that_fails_is_awaited_again(tmp_path: Path) -> None:
+    code = "when_imported('broken', then=lambda: print('then'))\nfor _ in 'ab':\n  try: import broken\n"
+    code += "  except RuntimeError as error: print(error)\nopen('broken.py', 'w').write('VALUE = 22222222')\n"
+    assert say(tmp_path, code + "import broken") == ["as it is", "as it is", "then"]
 
 
 def test_a_late_module_is_an_attribute_of_its_package(tmp_path: Path) -> None:
@@ -107,6 +135,64 @@ def test_the_debugger_that_can_be_interrupted_is_in_place_whatever_is_imported_f
     code += f"print('bdb' in sys.modules)\n{first}\nimport pdb\nimport IPython.core.debugger as own\n"
     code += "print(pdb.Pdb.__name__, pdb.Pdb is own.InterruptiblePdb is own.Pdb, pdb.set_trace is own.set_trace)"
     assert lines_of(code, "-I") == ["False", "InterruptiblePdb True True"]
+
+
+# Asks for every public module of these packages that this Python can import, from the last to the first or back, and
+# says what raised. What is not a module for import by itself, or needs what is not installed, raises in plain as well.
+IMPORT_ALL = """
+import importlib, pkgutil, io, contextlib
+def names(package):
+    spec = importlib.util.find_spec(package)
+    for found in pkgutil.iter_modules(spec.submodule_search_locations, package + "."):
+        own = found.name.rpartition(".")[2]
+        if not own.startswith("_") and own not in ("tests", "testing", "conftest"):
+            yield found.name
+            if found.ispkg:
+                yield from names(found.name)
+wanted = [name for package in PACKAGES for name in names(package)]
+failed = []
+for name in sorted(wanted, reverse=BACKWARDS):
+    try:
+        module = importlib.import_module(name)
+        parent, _, own = name.rpartition(".")
+        # As plain does, but for a package that has something else of this name.
+        assert getattr(sys.modules[parent], own) is module or own in vars(sys.modules[parent]), name
+        assert sys.modules[name] is module, name
+    except Exception as error:
+        failed.append(f"{name}: {type(error).__name__}: {error}")
+print(len(wanted) > 100)
+print(failed)
+"""
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_every_module_of_jupyter_is_imported_in_either_order(backwards: bool) -> None:
+    code = "import importlib.util\nPACKAGES = ['ipykernel', 'jupyter_client', 'IPython', 'nbclient']\n"
+    code += f"BACKWARDS = {backwards}\n{IMPORT_ALL}"
+    plain = lines_of(f"import sys\nimport ipykernel.kernelapp, pdb, IPython.core.debugger\n{code}", "-I")
+    inside = f"import runpy, sys\nmade = runpy.run_path({str(START)!r})\nmade['SandboxedKernelApp']().init_pdb()\n"
+    assert lines_of(inside + code, "-I")[-2:] == plain[-2:]  # some print, and not the same each time
+    assert plain[-2] == "True"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import jupyter_client.manager", "from jupyter_client.manager import KernelManager", "import nbclient",
+        "from ipykernel.inprocess.manager import InProcessKernelManager", "import jupyter_client.blocking.client",
+        "import ipykernel.connect as c; c.jupyter_client.KernelManager",
+        "import jupyter_client; jupyter_client.launcher",
+    ],
+)  # fmt: skip
+def test_the_client_half_is_imported_by_any_name_first_and_from_any_thread(first: str) -> None:
+    code = f"import runpy, sys, threading\nrunpy.run_path({str(START)!r})\nprint('jupyter_client' in sys.modules)\n"
+    code += f"failed = []\ndef run():\n  try: exec({first!r}, {{}})\n"
+    code += "  except BaseException as error: failed.append(error)\n"
+    code += "threads = [threading.Thread(target=run) for _ in range(4)]\n"
+    code += "[thread.start() for thread in threads], [thread.join() for thread in threads]\n"
+    code += "import jupyter_client, ipykernel.kernelapp\nprint(failed, jupyter_client.KernelManager.__name__)\n"
+    code += "print(jupyter_client.session.Session is ipykernel.kernelapp.Session)"
+    assert lines_of(code, "-I") == ["False", "[] KernelManager", "True"]
 
 
 def test_a_kernel_s_imports_leave_out_what_takes_long() -> None:

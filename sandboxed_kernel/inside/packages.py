@@ -1,4 +1,4 @@
-"""Does: gives `%pip install` a place: a private environment laid over this Python's, which is read-only inside."""
+"""Does: gives `%pip install` and `uv pip install` a place: a private environment over this Python's (read-only)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ exec "$own" "$@"
 """
 
 
+# The environment's interpreter, $0. Not a link to the real one: where the user may write that, the sandbox makes none.
+# Python takes itself for what it was called (argv[0]), and finds the environment from there: PEP 405.
+_INTERPRETER = """\
+#!/bin/sh
+exec {base} -IS -c 'import os, sys; os.execv(sys.argv[1], sys.argv[2:])' {base} "$0" "$@"
+"""
+
+
 def lay_over(folder: str) -> None:
     """Make the environment for ``%pip`` at ``folder``: it sees every package of this Python, and comes before them.
 
@@ -29,20 +37,26 @@ def lay_over(folder: str) -> None:
     os.makedirs(packages)
     os.mkdir(f"{folder}/interpreter")  # not bin: that is on PATH, and `python` means what it means outside
     base = getattr(sys, "_base_executable", sys.executable)
-    os.symlink(base, f"{folder}/interpreter/python")
+    _write_script(f"{folder}/interpreter/python", _INTERPRETER.format(base=shlex.quote(base)))
     with open(f"{folder}/pyvenv.cfg", "w", encoding="utf-8") as file:  # makes it one: PEP 405
         file.write(f"home = {os.path.dirname(base)}\ninclude-system-site-packages = false\n")
     with open(f"{packages}/outer.pth", "w", encoding="utf-8") as file:
         file.writelines(f"import site; site.addsitedir({path!r})\n" for path in outer)
-    with open(f"{folder}/interpreter/pip-python", "w", encoding="utf-8") as file:
-        patterns = "|".join(f"{shlex.quote(path)}/*" for path in outer) or "-"
-        file.write(_PIP_PYTHON.format(outer=patterns, here=shlex.quote(folder)))
-        os.fchmod(file.fileno(), 0o755)
+    patterns = "|".join(f"{shlex.quote(path)}/*" for path in outer) or "-"
+    script = _PIP_PYTHON.format(outer=patterns, here=shlex.quote(folder))
+    _write_script(f"{folder}/interpreter/pip-python", script)
     # Before the outer packages, so that a newer version wins; there before the first import looks, so that it is seen.
     sys.path.insert(sys.path.index(outer[0]) if outer else len(sys.path), packages)
     os.environ["PIP_PYTHON"] = f"{folder}/interpreter/pip-python"
+    os.environ.setdefault("UV_PYTHON", f"{folder}/interpreter/python")
     _put_first("PATH", f"{folder}/bin")
     _put_first("PYTHONPATH", packages)  # for programs that cells start
+
+
+def _write_script(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), 0o755)
 
 
 def _put_first(variable: str, path: str) -> None:

@@ -99,3 +99,15 @@ env/bin/python -c 'import greeter, sys; print(greeter.__file__.startswith(sys.pr
 """,
     )
     assert told == "True"
+
+
+def test_uv_is_told_of_the_private_environment(both: Both) -> None:
+    """uv asks the Python that UV_PYTHON names where packages go. This one is an environment, and runs as any."""
+    code = """
+import subprocess, os
+ask = "import sys, sysconfig; print(sys.prefix != sys.base_prefix, sys.executable, sysconfig.get_path('purelib'))"
+python = os.environ["UV_PYTHON"]
+differs, executable, packages = subprocess.check_output([python, "-I", "-c", ask], text=True).split()
+print(differs, executable == python, packages in sys.path, os.path.islink(python), os.access(packages, os.W_OK))
+"""
+    assert tell(both, "import sys" + code) == "True True True False True"

@@ -26,7 +26,8 @@ for name in odd:
     os.makedirs(name + b"/inner/.removed-1/.removed-2")
     open(name + b"/inner/file", "w").close()
 for number, place in enumerate((target, target + "/kept", "/", "nowhere", ".")):
-    os.symlink(place, f"link {number}")
+    if place != "/" or os.geteuid() != 0:  # no link leads to where its user may write, but in its own folders
+        os.symlink(place, f"link {number}")
 os.mkfifo("fifo")
 os.makedirs("closed/inner"); open("closed/inner/file", "w").close()
 os.chmod("closed/inner", 0); os.chmod("closed", 0)
@@ -45,8 +46,8 @@ ENDS: dict[str, Callable[[Living], None]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_private_folders_are_removed_whatever_lies_in_them(end: str, workspace: Path, tmp_path: Path) -> None:
-    target = tmp_path / "outside"
+def test_private_folders_are_removed_whatever_lies_in_them(end: str, workspace: Path) -> None:
+    target = workspace / "lasting"
     target.mkdir()
     (target / "kept").write_text("kept")
     with Living(LITTER.replace("TARGET", repr(str(target)), 1), workspace=workspace) as program:

@@ -23,10 +23,11 @@ for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR"):
     os.mkfifo(f"{{folder}}/fifo")
     os.mkdir(f"{{folder}}/not \\udcff text".encode("utf-8", "surrogateescape"))
     os.chdir(folder)
-    for _ in range(300):  # 30 KiB deep: no path reaches its end
+    for level in range(300):  # 30 KiB deep: no path reaches its end
         os.mkdir("d" * 100)
         os.chdir("d" * 100)
-    os.symlink(outside, "deep")
+        if level == 30:
+            os.symlink(outside, "deep")
 os.chmod(os.environ["HOME"], 0)
 # Somebody who goes on changing names while the end comes.
 if os.fork() == 0:

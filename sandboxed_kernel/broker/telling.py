@@ -18,7 +18,7 @@ from sandboxed_kernel.hostnames.pins import Pins, Rejected
 from sandboxed_kernel.linux.seccomp import Notification
 from sandboxed_kernel.notices import events
 from sandboxed_kernel.notices.events import Event
-from sandboxed_kernel.policy.explain import allow_line
+from sandboxed_kernel.policy.explain import allow_line, allow_name_line
 from sandboxed_kernel.policy.model import Destination, Transport
 
 # A library asks for IPv4 and IPv6 addresses within this many seconds: one refusal for people, not two.
@@ -93,7 +93,7 @@ class Telling:
             return
         self._last_name = (asked, now)
         reason = "no line under [network] allow names this host"
-        make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=lambda: allow_line(name, 443))
+        make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=lambda: allow_name_line(name))
         self._reporter.refused(("name", "dns", name, None), make, then)
 
     def names_rejected(self, rejected: list[Rejected]) -> None:

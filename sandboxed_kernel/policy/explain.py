@@ -59,6 +59,12 @@ def allow_line(host: str, port: int, transport: Transport = "tcp", *, private: b
     return f'{{ host = "{name}", port = {port}, {protocol}private = true }}'
 
 
+def allow_name_line(name: str) -> str | None:
+    """The entry for a name of which no port is known yet: ``PORT`` stands for it; None where no line can allow it."""
+    known = normal_name(name)
+    return f'"{known}:PORT"' if known is not None and allow_line(name, 443) is not None else None
+
+
 def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport = "tcp") -> Explanation:
     """What becomes of a connection (or datagram) to ``host``, a name or an address written in full, and ``port``.
 

@@ -12,6 +12,7 @@ from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.explain import (
     Explanation,
     allow_line,
+    allow_name_line,
     endpoint,
     explain_endpoint,
     explain_path,
@@ -130,6 +131,17 @@ def test_what_is_no_host_is_an_error(host: str) -> None:
     with pytest.raises(PolicyError, match="is neither a name nor an address"):
         explain_endpoint(POLICY, host, 443)
     assert allow_line(host, 443) is None
+
+
+def test_of_a_name_no_port_is_advised_that_nobody_knows() -> None:
+    line = allow_name_line("API.Example.org.")
+    assert line == '"api.example.org:PORT"'
+    for port in (443, 80, 5432):  # as the notice says: with the program's port in its place
+        policy = read(f"network.allow = [{line.replace('PORT', str(port))}]")
+        assert explain_endpoint(policy, "api.example.org", port).allowed
+    with pytest.raises(PolicyError, match='"PORT" is not a port'):
+        read(f"network.allow = [{line}]")
+    assert [allow_name_line(name) for name in ("a b", 'x"', "*.example.org", "127.1")] == [None] * 4
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,17 @@ def test_a_notice_names_place_reason_process_and_line() -> None:
     ]
 
 
+def test_a_notice_of_a_name_says_which_port_to_write() -> None:
+    event = Event("name", "refused", "r", "dns", 1.0, 1, "p", host="a.example", allow_line='"a.example:PORT"')
+    assert render.text(event).splitlines()[-2:] == [
+        '          To allow it, write in the policy: "a.example:PORT"',
+        "          PORT is the one that the program connects to: 443 for https, 80 for http.",
+    ]
+    assert render.as_html(event).endswith(
+        "<br>PORT is the one that the program connects to: 443 for https, 80 for http.</div>"
+    )
+
+
 @pytest.mark.parametrize(
     ("host", "said"), [("::1", "[::1]:80"), ("a.example", "a.example:80"), ("x" * 400, "x" * 300 + "...")]
 )

@@ -25,6 +25,7 @@ from sandboxed_kernel.confinement.filesystem import (
 from sandboxed_kernel.errors import HostError, PolicyError
 from sandboxed_kernel.policy.baseline import (
     CERTIFICATE_VARIABLES,
+    HOME_FOLDERS,
     Conflict,
     Protected,
     dot_folder_conflict,
@@ -193,7 +194,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         scoped=scoped(abi),
         machine=features.machine,
         abi=abi,
-        folders=tuple(roots.values()),
+        folders=(*roots.values(), *(join(roots["home"], name) for name in HOME_FOLDERS)),
         environment=environment(
             _reachable_programs(surroundings, path_rules),
             passed=policy.environment_pass,

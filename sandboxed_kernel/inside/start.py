@@ -97,13 +97,14 @@ class ForkedOutput(iostream.IOPubThread):
 
 
 class SandboxedKernel(IPythonKernel):
-    """ipykernel's, with the late debugger and ``%sandbox``."""
+    """ipykernel's, with the late debugger, ``%sandbox``, and a ``%connect_info`` of its own."""
 
     debugger_class = Type(LateDebugger, klass=object)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.shell.register_magic_function(_sandbox, "line", "sandbox")
+        self.shell.register_magic_function(_connect_info, "line", "connect_info")
 
     def start(self) -> None:
         """ipykernel makes the subshells' manager in the thread that first asks for it, and it must be this one; and it
@@ -196,6 +197,15 @@ def _sandbox(line: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.sandbox(line, os.path.dirname(kernelapp.IPKernelApp.instance().abs_connection_file))
+
+
+def _connect_info(_line: str) -> None:
+    """Say how another client reaches this kernel. ipykernel's own words would name a file and a key of the inside."""
+    print(  # noqa: T201
+        "This kernel runs in a sandbox, and clients talk to its launcher outside. Jupyter's own connection file leads\n"
+        "there: in a terminal outside the sandbox, `jupyter console --existing` connects to the newest kernel, and\n"
+        "`jupyter --runtime-dir` says in which folder the connection files lie."
+    )
 
 
 def main() -> None:

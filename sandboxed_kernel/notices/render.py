@@ -82,7 +82,7 @@ def _lines(event: Event, late: bool) -> list[tuple[str, str | None]]:
     ]
     if event.allow_line:
         lines.append(("To allow it, write in the policy: {}", event.allow_line))
-        if event.kind == "name" and event.address is event.port is None:  # only the name was asked for
+        if event.kind == "name" and event.address is None and event.port is None:  # only the name was asked for
             lines.append(("PORT is the one that the program connects to: 443 for https, 80 for http.", None))
     return lines
 

@@ -59,6 +59,9 @@ FILES: tuple[FileRow, ...] = (
         /etc/bash.bashrc /etc/bashrc /etc/profile /etc/profile.d /etc/inputrc /etc/terminfo /etc/shells
         /etc/DIR_COLORS"""),
     FileRow(READ, "git does not start without it where it exists", "/etc/gitconfig"),
+    FileRow(READ, "settings of programs that notebooks call; some do not start without theirs", """
+        /etc/wgetrc /etc/chromium /etc/chromium.d /etc/ImageMagick-6 /etc/ImageMagick-7 /etc/manpath.config
+        /etc/man_db.conf"""),
     FileRow(READ, "settings of languages that notebooks call", "/etc/perl /etc/R /etc/julia /etc/octave.conf"),
     FileRow(READ, "which system this is", """
         /etc/os-release /etc/lsb-release /etc/debian_version /etc/redhat-release /etc/alpine-release"""),
@@ -156,13 +159,20 @@ SET: tuple[SetRow, ...] = (
     SetRow("XDG_DATA_HOME", "{home}/.local/share", _PRIVATE),
     SetRow("XDG_STATE_HOME", "{home}/.local/state", _PRIVATE),
     SetRow("XDG_RUNTIME_DIR", "{run}", "the sockets of the user's session lie in the user's"),
+    SetRow("TMUX_TMPDIR", "{run}", "tmux keeps its sockets in /tmp, whatever TMPDIR says"),
     SetRow("MPLCONFIGDIR", "{home}/.config/matplotlib", "matplotlib warns where it cannot write its font index"),
     SetRow("JOBLIB_TEMP_FOLDER", "{tmp}", "it would use /dev/shm, where others could read its pickles by name"),
     SetRow("JAVA_TOOL_OPTIONS", "-Djava.io.tmpdir={tmp}", "Java does not read TMPDIR; Spark does not start without it"),
     SetRow("GRPC_DNS_RESOLVER", "native", "c-ares wants source addresses, which our datagram sockets have not"),
+    SetRow("UCX_TLS", "^sysv", "MPI (UCX) ends the program where there is no System V shared memory"),
+    SetRow("MPIR_CVAR_CH4_CMA_ENABLE", "0", "MPI (MPICH) would read another process's memory; it copies instead"),
     SetRow("SANDBOXED_KERNEL_PACKAGES", "{home}/.packages", "where %pip installs; the kernel's own start makes it"),
     SetRow("PIP_DISABLE_PIP_VERSION_CHECK", "1", "it asks pypi.org unbidden: a refusal that the user did not cause"),
 )
+
+
+# Folders of the private home that variables above name: programs warn, or go without, where one is missing.
+HOME_FOLDERS = (".config", ".cache", ".local", ".local/share", ".local/state")
 
 
 def _looks_secret(name: str) -> bool:

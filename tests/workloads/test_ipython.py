@@ -99,3 +99,10 @@ files = %system ls profile.out
 print(kept, files, get_ipython().run_line_magic("pwd", "").endswith("notebook"))
 """)
     assert told.splitlines()[-1] == "42 ['profile.out'] True"
+
+
+def test_how_to_connect_is_said_in_words_that_are_true_outside(both: Both) -> None:
+    told = text_of(both.inside.run("%connect_info"))
+    assert "console --existing" in told
+    assert "sbk-" not in told
+    assert '"key"' not in told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.workloads import Both
+from tests.support.workloads import Both, text_of
 
 pytestmark = pytest.mark.container
 
@@ -134,3 +134,15 @@ print(code, child.wait())
 """)
         == "3 -9"
     )
+
+
+def test_every_folder_that_a_variable_names_exists(both: Both) -> None:
+    """Astropy warns and goes without where it does not."""
+    told = text_of(
+        both.inside.run("""
+import os
+names = [n for n in os.environ if n.startswith("XDG_")] + ["HOME", "TMPDIR", "TMUX_TMPDIR"]
+print(len(names), [n for n in names if not os.path.isdir(os.environ[n])])
+""")
+    )
+    assert told.strip() == "8 []"

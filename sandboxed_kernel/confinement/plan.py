@@ -28,6 +28,7 @@ from sandboxed_kernel.policy.baseline import (
     HOME_FOLDERS,
     Conflict,
     Protected,
+    accelerator_rules,
     dot_folder_conflict,
     environment,
     file_rules,
@@ -183,6 +184,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
     )
     path_rules = (
         *baseline,
+        *accelerator_rules(policy.accelerators),
         *_certificates(surroundings, protected),
         *(_rule(grant, surroundings, protected) for grant in effective_grants(policy, surroundings.workspace)),
     )

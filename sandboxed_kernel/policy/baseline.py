@@ -81,6 +81,35 @@ FILES: tuple[FileRow, ...] = (
 )  # fmt: skip
 
 
+# What ``[accelerators] allow`` opens, by the maker's name. A card's memory is shared: its driver is what separates
+# programs there, and a driver is a large piece of code that the sandboxed program may then call.
+_NVIDIA, _AMD = "[accelerators] nvidia", "[accelerators] amd"
+_CARD = DEVICE | Fs.READ_DIR
+ACCELERATORS: Mapping[str, tuple[FileRow, ...]] = {
+    "nvidia": (
+        FileRow(_CARD, f"{_NVIDIA}: the cards and their driver's control devices", " ".join([
+            *(f"/dev/nvidia{number}" for number in range(16)),
+            "/dev/nvidiactl /dev/nvidia-uvm /dev/nvidia-uvm-tools /dev/nvidia-modeset /dev/nvidia-caps"])),
+        FileRow(READ, f"{_NVIDIA}: where the cards are, their driver, the processors near them", """
+            /sys/bus/pci /sys/devices /sys/module/nvidia /sys/module/nvidia_uvm /sys/class/drm"""),
+        FileRow(READ, f"{_NVIDIA}: settings of the driver's libraries", "/etc/nvidia /etc/OpenCL /etc/vulkan"),
+    ),
+    "amd": (
+        FileRow(_CARD, f"{_AMD}: compute and the cards", "/dev/kfd /dev/dri"),
+        FileRow(READ, f"{_AMD}: where the cards are, their topology, their driver", """
+            /sys/bus/pci /sys/devices /sys/class/kfd /sys/class/drm /sys/module/amdgpu"""),
+        FileRow(READ_EXECUTE, f"{_AMD}: ROCm's libraries and programs", "/opt/rocm"),
+    ),
+}  # fmt: skip
+
+
+def accelerator_rules(names: Iterable[str]) -> list[PathRule]:
+    """The rules of ``names`` ("nvidia", "amd", "all"). What this host lacks is skipped."""
+    makers = sorted(ACCELERATORS if "all" in names else names)
+    rows = [row for maker in makers for row in ACCELERATORS[maker]]
+    return [PathRule(path, row.access, row.reason, optional=True) for row in rows for path in row.paths.split()]
+
+
 _OPTIONAL_ROOTS = ("{imports}",)  # sys.path may name folders that nobody made
 
 

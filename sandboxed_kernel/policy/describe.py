@@ -17,6 +17,7 @@ def describe(policy: Policy, grants: Iterable[PathGrant], missing: Iterable[str]
         ("Network", [f"{rule.text:<40} {rule.place}" for rule in policy.allow] or ["nothing"]),
         ("Unix sockets of services", [f"{grant.path:<40} {grant.place}" for grant in policy.unix]),
         ("Folders", [f"{'write' if grant.writable else 'read '}  {grant.path:<33} {grant.place}" for grant in grants]),
+        ("Accelerators", sorted(policy.accelerators)),
         ("Environment", [f"passed: {name}" for name in policy.environment_pass]),
         ("Environment, set", [f"{name}={value}" for name, value in policy.environment_set]),
         ("Limits", _limits(policy.limits)),

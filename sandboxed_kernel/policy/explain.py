@@ -141,12 +141,13 @@ def implied_grants(policy: Policy, workspace: str, prefixes: Iterable[str]) -> t
     # Not at the top: the notices import this module, and need none of it.
     from sandboxed_kernel.confinement.filesystem import Fs
     from sandboxed_kernel.confinement.plan import effective_grants
-    from sandboxed_kernel.policy.baseline import file_rules
+    from sandboxed_kernel.policy.baseline import accelerator_rules, file_rules
 
     roots = {"prefix": tuple(prefixes), "imports": (), "home": (), "tmp": (), "run": ()}
     implied = [grant for grant in effective_grants(policy, workspace) if grant not in policy.grants]
-    for rule in file_rules(roots):
-        place = f"every sandbox ({rule.reason})"
+    for rule in (*file_rules(roots), *accelerator_rules(policy.accelerators)):
+        asked = rule.reason.startswith("[accelerators]")
+        place = rule.reason if asked else f"every sandbox ({rule.reason})"
         implied.append(PathGrant(rule.path, bool(rule.access & Fs.WRITE_FILE), rule.path, place))
     return tuple(implied)
 

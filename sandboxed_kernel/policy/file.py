@@ -15,7 +15,7 @@ from typing import Any
 
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.destination import parse_destination
-from sandboxed_kernel.policy.model import BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
+from sandboxed_kernel.policy.model import ACCELERATOR_NAMES, BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
 from sandboxed_kernel.policy.variables import NAME, kept_out
 from sandboxed_kernel.policy.words import instead, key_name, shown, type_name
 from sandboxed_kernel.records import Record, made
@@ -128,6 +128,7 @@ class _Draft(Record, frozen=False):
     set: dict[str, str] = made(default_factory=dict)
     limits: dict[str, int] = made(default_factory=dict)
     best_effort: list[str] = made(default_factory=list)
+    accelerators: list[str] = made(default_factory=list)
     proxy: Destination | None = None
     single: dict[str, Any] = made(default_factory=dict)  # pins, active_content
 
@@ -137,6 +138,7 @@ class _Draft(Record, frozen=False):
             proxy=None if self.proxy is None else (_host(self.proxy), self.proxy.ports[0].first),
             unix=tuple(self.unix),
             grants=tuple(self.grants),
+            accelerators=frozenset(self.accelerators),
             environment_pass=tuple(dict.fromkeys(self.passed)),
             environment_set=tuple(self.set.items()),
             limits=Limits(**self.limits),
@@ -175,6 +177,10 @@ class _Draft(Record, frozen=False):
     def read_best_effort(self, value: object, place: str) -> None:
         for index, entry in enumerate(_array(value, place, '["signals"]')):
             self.best_effort.append(_choice(entry, BEST_EFFORT_NAMES, f"{place}[{index}]"))
+
+    def read_accelerators(self, value: object, place: str) -> None:
+        for index, entry in enumerate(_array(value, place, '["nvidia"]')):
+            self.accelerators.append(_choice(entry, ACCELERATOR_NAMES, f"{place}[{index}]"))
 
     def read_read(self, value: object, place: str) -> None:
         self._grant(value, place, writable=False)
@@ -230,6 +236,7 @@ _KEYS: Keys = {
         "unix": _Draft.read_unix,
     },
     "filesystem": {"read": _Draft.read_read, "write": _Draft.read_write},
+    "accelerators": {"allow": _Draft.read_accelerators},
     "environment": {"pass": _Draft.read_pass, "set": _Draft.read_set},
     "limits": {
         "memory": _Draft.read_memory,

@@ -94,6 +94,9 @@ class Limits(Record):
 BEST_EFFORT_NAMES = ("tcp", "signals", "abstract", "truncate", "ioctl")
 
 
+ACCELERATOR_NAMES = ("nvidia", "amd", "all")
+
+
 class Policy(Record):
     """Everything a user may decide. ``Policy()`` is the default: the notebook's folder writable, no network."""
 
@@ -102,6 +105,7 @@ class Policy(Record):
     pins: Literal["session", "ttl"] = "session"
     unix: tuple[PathGrant, ...] = ()  # sockets of services outside that may be connected to; none is writable
     grants: tuple[PathGrant, ...] = ()
+    accelerators: frozenset[str] = frozenset()  # of ACCELERATOR_NAMES
     environment_pass: tuple[str, ...] = ()
     environment_set: tuple[tuple[str, str], ...] = ()
     limits: Limits = made(default_factory=Limits)

@@ -255,3 +255,26 @@ def test_an_endpoint_is_spelled_like_an_entry(text: str, meaning: tuple[str, int
 def test_more_or_less_than_one_endpoint_is_an_error(text: str) -> None:
     with pytest.raises(PolicyError, match=r"^the command line: "):
         endpoint(text, "the command line")
+
+
+def test_a_card_is_explained_by_its_line() -> None:
+    policy = read('accelerators.allow = ["nvidia"]')
+    implied = implied_grants(policy, "/home/u/book", [])
+    card = explain_path(policy, "/dev/nvidia0", "write", baseline=implied)
+    assert card.allowed
+    assert card.rule is not None
+    assert card.rule.startswith("[accelerators] nvidia: the cards")
+    assert not explain_path(policy, "/dev/kfd", "read", baseline=implied).allowed
+    assert not explain_path(policy, "/sys/devices", "write", baseline=implied).allowed
+    assert not explain_path(
+        read(""), "/dev/nvidia0", "read", baseline=implied_grants(read(""), "/home/u/book", [])
+    ).allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('accelerators.allow = "nvidia"', r'Write \["nvidia"\]'), ('accelerators.allow = ["nvidea"]', 'Write "nvidia"')],
+)
+def test_a_card_that_is_none_is_an_error(text: str, said: str) -> None:
+    with pytest.raises(PolicyError, match=said):
+        read(text)

@@ -286,3 +286,17 @@ def test_only_folders_whose_programs_can_be_run_stay_in_path() -> None:
 def test_a_path_of_which_nothing_is_left_is_the_systems() -> None:
     here = replace(HERE, environment={"PATH": "/home/ana/.pyenv/shims"})
     assert "/usr/bin" in make_plan(Policy(), HOST, here).environment["PATH"].split(":")
+
+
+def test_accelerators_open_devices_and_nothing_for_writing_beside_them() -> None:
+    def opened(*names: str) -> dict[str, Fs]:
+        plan = make_plan(Policy(accelerators=frozenset(names)), HOST, HERE)
+        return {rule.path: rule.access for rule in plan.path_rules if rule.reason.startswith("[accelerators]")}
+
+    assert opened() == {}
+    assert opened("all") == opened("nvidia") | opened("amd")
+    assert "/dev/nvidia-uvm" in opened("nvidia")
+    assert {"/dev/kfd", "/dev/dri"} < set(opened("amd"))
+    for path, access in opened("all").items():
+        device = path.startswith("/dev/")
+        assert bool(access & Fs.WRITE_FILE) == bool(access & Fs.IOCTL_DEV) == device

@@ -7,16 +7,16 @@ not in the tables does not pass; what was removed is said in its place, with the
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from sandboxed_kernel.relay import markup
-from sandboxed_kernel.relay.messages import Json, Unusable
+from sandboxed_kernel.relay import markup, plots
+from sandboxed_kernel.relay.messages import Json
 from sandboxed_kernel.relay.widgets import Widgets
 
 MAX_MARKUP = 4 << 20  # characters of HTML, Markdown, TeX or SVG; more is not parsed, and not passed
-MAX_DEPTH = 100  # of JSON that is looked into; plotly's has about ten
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 
@@ -30,35 +30,41 @@ def _raster(value: str) -> str | None:
     return value if _BASE64.fullmatch(value) else None
 
 
-def _markup(clean: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """``clean`` looks its function up when it is called: ``markup`` is imported late (``relay/imports.py``)."""
-    return lambda value: clean(value) if len(value) <= MAX_MARKUP else None
-
-
 # MIME type -> what becomes of its text; None: it is removed.
+# ``markup`` is imported late (``relay/imports.py``): its functions are looked up when they are called.
 _TEXT_TYPES: dict[str, Callable[[str], str | None]] = {
     "text/plain": _text,
-    "text/html": _markup(lambda value: markup.clean_html(value)),
-    "text/markdown": _markup(lambda value: markup.clean_markdown(value)),
-    "text/latex": _markup(lambda value: markup.clean_tex(value)),
-    "image/svg+xml": _markup(lambda value: markup.clean_svg(value)),
+    "text/html": lambda value: markup.clean_html(value),
+    "text/markdown": lambda value: markup.clean_markdown(value),
+    "text/latex": lambda value: markup.clean_tex(value),
+    "image/svg+xml": lambda value: markup.clean_svg(value),
     "image/png": _raster,
     "image/jpeg": _raster,
     "image/gif": _raster,
     "image/webp": _raster,
     "image/bmp": _raster,
 }
-_JSON = "application/json"  # shown as a tree of text
+_MARKUP_TYPES = frozenset({"text/html", "text/markdown", "text/latex", "image/svg+xml"})
 _PLOTLY = "application/vnd.plotly.v1+json"
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _UNSEEN = frozenset({"application/vnd.jupyter.widget-state+json"})  # shows nothing: not worth a word when it goes
 
-# Plotly: what fetches or acts. Tiles and outlines of countries come from servers that these traces choose.
-_PLOTLY_MAPS = re.compile(r"(?:scatter|density|choropleth)(?:geo|map)?(?:box)?")
-_PLOTLY_PLAIN = frozenset({"scatter"})
-_ACTS = re.compile(
-    r"[/\\][\t\r\n]*[/\\]|script\s*:|<\s*(?:script|iframe|img|svg|object|embed)|\son\w+\s*=", re.IGNORECASE
-)
+_DATA = frozenset({"application/json", "application/geo+json"})  # shown as a tree, or drawn by an extension as data
+# Beside one of these, HTML would be shown in its place.
+_SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp")
+_MAX_REPEATED = 100_000  # characters of text/plain that an added text/html says again
+
+
+def _text_of(mime: str, value: str, removed: list[str]) -> str | None:
+    if mime in _MARKUP_TYPES and len(value) > MAX_MARKUP:
+        removed.append(f"{mime} over {MAX_MARKUP >> 20} MiB (too large to be checked)")
+        return None
+    cleaned = _TEXT_TYPES[mime](value)
+    if cleaned is None:
+        removed.append(f"{mime} (not understood, or too much of it)")
+    elif mime in ("text/html", "text/markdown"):
+        removed += markup.active_parts(value)
+    return cleaned
 
 
 class Cleaner:
@@ -103,23 +109,22 @@ class Cleaner:
             _say_removed(data, sorted(set(removed)))
 
     def _value(self, mime: str, value: Any, removed: list[str]) -> Any:
-        if isinstance(value, list) and all(isinstance(line, str) for line in value):
-            value = "".join(value)  # nbformat's multi-line text, which some kernels send
         cleaned = None
-        if mime in _TEXT_TYPES and isinstance(value, str):
-            cleaned = _TEXT_TYPES[mime](value)
-            if mime in ("text/html", "text/markdown"):
-                removed += markup.active_parts(value)
-        elif mime == _JSON:
+        if mime in _TEXT_TYPES:
+            if isinstance(value, list) and all(isinstance(line, str) for line in value):
+                value = "".join(value)  # nbformat's multi-line text, which some kernels send
+            if isinstance(value, str):
+                return _text_of(mime, value, removed)
+        elif mime in _DATA:
             cleaned = value
         elif mime == _PLOTLY:
-            cleaned = _without_remote(value, removed)
+            cleaned = plots.clean_figure(value, removed)
         elif mime == _WIDGET_VIEW:
             model = value.get("model_id") if isinstance(value, dict) else None
             if isinstance(model, str) and not self._widgets.is_refused(model):
                 cleaned = value
         if cleaned is None and mime not in _UNSEEN:
-            removed.append(mime)
+            removed.append(markup.in_words(mime))
         return cleaned
 
     def _execute_reply(self, content: Json) -> None:
@@ -133,38 +138,23 @@ class Cleaner:
                 self._bundle(value)
 
 
-def _without_remote(value: Any, removed: list[str], depth: int = 0, in_template: bool = False) -> Any:
-    """A plot without maps, and without texts that could be taken for something to fetch or to run: an image's source,
-    a link.
-
-    A template is how traces of each type look if there are any; it draws none. Every plot of plotly has one, with maps:
-    they are taken out as well, but nobody misses them.
-    """
-    if depth > MAX_DEPTH:
-        raise Unusable("a plot that is nested too deeply")
-    if isinstance(value, list):
-        return [_without_remote(item, removed, depth + 1, in_template) for item in value]
-    if isinstance(value, dict):
-        kind = value.get("type")
-        if isinstance(kind, str) and _PLOTLY_MAPS.fullmatch(kind) and kind not in _PLOTLY_PLAIN:
-            if not in_template:
-                removed.append("maps")
-            return {}
-        return {
-            name: _without_remote(item, removed, depth + 1, in_template or name == "template")
-            for name, item in value.items()
-        }
-    if isinstance(value, str) and _ACTS.search(value):
-        removed.append("addresses")
-        return ""
-    return value
-
-
 def _say_removed(data: Json, removed: list[str]) -> None:
-    """Beside what is left."""
-    said = markup.removed_text(removed)
-    data["text/plain"] = f"{data['text/plain']}\n[sandbox] {said}" if "text/plain" in data else f"[sandbox] {said}"
+    """In the form that clients show: the HTML, the Markdown, or an HTML of its own, which repeats what it hides.
+    text/plain stays what repr() gives: doctests and programs read it.
+    """
     if "text/html" in data:
         data["text/html"] += markup.removed_html(removed)
     elif "text/markdown" in data:
-        data["text/markdown"] += f"\n\n*{said}*"
+        data["text/markdown"] += f"\n\n*{markup.removed_text(removed)}*"
+    elif "image/svg+xml" in data or "text/latex" in data:
+        data["text/markdown"] = f"*{markup.removed_text(removed)}*"  # which comes after them
+    else:
+        data["text/html"] = _repeated(data) + markup.removed_html(removed)
+
+
+def _repeated(data: Json) -> str:
+    for mime in _SHOWN:
+        if mime in data:
+            return f'<img src="data:{mime};base64,{html.escape(data[mime])}">'
+    plain = data.get("text/plain")
+    return f"<pre>{markup.clean_tex(html.escape(plain[:_MAX_REPEATED]))}</pre>" if isinstance(plain, str) else ""

@@ -50,9 +50,14 @@ def clean_declarations(text: str) -> str:
 
 def is_harmless_value(name: str, value: str) -> bool:
     """Whether a CSS value fetches nothing, ends no rule, and moves nothing over its neighbours."""
-    if not _VALUE.fullmatch(value) or not all(call.lower() in _FUNCTIONS for call in _CALL.findall(value)):
+    if not _VALUE.fullmatch(value) or not calls_only_harmless(value):
         return False
     return not (name.startswith("margin") and _MOVES.search(value))
+
+
+def calls_only_harmless(text: str) -> bool:
+    """Whether a text without escapes has no CSS function but those that compute or mix."""
+    return all(call.lower() in _FUNCTIONS for call in _CALL.findall(text))
 
 
 def clean_style_sheet(text: str, selector: re.Pattern[str] = _SELECTOR) -> str:
@@ -68,16 +73,14 @@ def clean_style_sheet(text: str, selector: re.Pattern[str] = _SELECTOR) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """By hand: a regular expression takes quadratic time over many ``/*`` without an end, and the sandbox could send
-    that.
-    """
-    pieces = []
-    while True:
-        before, opened, rest = text.partition("/*")
-        pieces.append(before)
-        if not opened:
+    """In one pass: a regular expression, or a copy of the rest per comment, takes quadratic time over many ``/*``."""
+    pieces, end = [], 0
+    while (begin := text.find("/*", end)) >= 0:
+        pieces.append(text[end:begin])
+        end = text.find("*/", begin + 2) + 2
+        if end < 2:
             return " ".join(pieces)
-        _, _, text = rest.partition("*/")
+    return " ".join([*pieces, text[end:]])
 
 
 # --- TeX -------------------------------------------------------------------------------------------------------------
@@ -100,13 +103,16 @@ def clean_tex(text: str) -> str:
 
 # No wbr: MathJax reads over it, so that a macro could be written in two halves (its option includeHtmlTags).
 _TAGS = _words(
-    "a abbr b bdi bdo blockquote br caption center cite code col colgroup dd del details dfn div dl dt em figcaption"
-    " figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark meter ol p pre progress q rp rt ruby s samp small span strike"
-    " strong style sub summary sup table tbody td tfoot th thead time tr tt u ul var"
+    "a abbr audio b bdi bdo blockquote br caption center cite code col colgroup dd del details dfn div dl dt em"
+    " figcaption figure h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark meter ol p pre progress q rp rt ruby s samp small"
+    " source span strike strong style sub summary sup table tbody td tfoot th thead time tr tt u ul var video"
 )
 _ATTRIBUTES = {
     "*": _words("align class dir id lang style title valign"),
-    "a": frozenset({"href"}),
+    "a": _words("download href"),
+    "audio": _words("controls loop muted preload src"),
+    "video": _words("controls height loop muted preload src width"),
+    "source": _words("src type"),
     "img": _words("alt height src width"),
     "table": _words("border cellpadding cellspacing"),
     "td": _words("colspan rowspan"),
@@ -119,20 +125,33 @@ _ATTRIBUTES = {
     "time": frozenset({"datetime"}),
 }
 _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|bmp);base64,[A-Za-z0-9+/=\s]*")
-_LINK = re.compile(r"(?:https?://|mailto:|#).*", re.IGNORECASE | re.DOTALL)
+_MEDIUM = re.compile(r"data:(?:audio|video)/[\w.+-]{1,40};base64,[A-Za-z0-9+/=\s]*", re.ASCII)
+# To elsewhere, within the page, and to a file beneath the notebook's folder (FileLink): no "..", no query.
+_LINK = re.compile(r"(?:https?://|mailto:|#).*|[\w ~-](?:(?!\.\.|//|%2[ef]|%5c)[\w ~./%,()@=-])*", re.I | re.DOTALL)
 _ID = re.compile(r"T_\w{1,80}")  # pandas Styler; any other id could take the place of a script's global variable
 _WHOLE = {"id": _ID, "src": _IMAGE, "href": _LINK}  # values that match, or do not pass
 # Classes of the page's own style sheets move and cover things (jp-, lm-, ...); these have none there.
 _CLASS = re.compile(
     r"dataframe|data|row\d+|col\d+|level\d+|row_heading|col_heading|row_trim|col_trim|blank|index_name|tex2jax_ignore"
 )
+_BARE = _words("controls loop muted open")  # attributes that mean something without a value
 _STYLE_ELEMENT = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)  # no attribute holds a ">", see _attribute
 _NESTING_TAG = re.compile(r"<(?!/|t[drh]\b|tbody\b|thead\b)", re.IGNORECASE)
+_TAG_NAME = re.compile(r"<[A-Za-z]")
+_QUOTED = re.compile(r"""=\s{0,9}(?:"[^"]*"|'[^']*')""")
+_OPEN_QUOTE = re.compile(r"""=\s*(["'])""")
+_BETWEEN_ATTRIBUTES = re.compile(r"""[\s/"'=]+""")
+MAX_ATTRIBUTES = 50_000  # of one tag; so many cost the parser a second or two; more, the square of that
+MAX_ENTITIES = 200_000
 MAX_NESTING_TAGS = 10_000  # nested deeply, so many cost the parser a second; more, the square of that
 
 
-def _attribute(_tag: str, name: str, value: str) -> str | None:
+def _attribute(tag: str, name: str, value: str) -> str | None:
     """nh3 asks for every attribute that is in the table."""
+    if name == "src" and tag != "img":
+        return value if _MEDIUM.fullmatch(value) else None
+    if name in _BARE:
+        return ""
     if name == "style":
         value = clean_declarations(value)
     elif name == "class":
@@ -149,7 +168,9 @@ def clean_html(text: str) -> str | None:
     """Without scripts, handlers, frames, forms and remote resources; pandas tables keep their looks. None where the
     parser cannot, or would take too long.
     """
-    if len(_NESTING_TAG.findall(text)) > MAX_NESTING_TAGS:
+    if len(_NESTING_TAG.findall(text)) > MAX_NESTING_TAGS or text.count("&") > MAX_ENTITIES:
+        return None
+    if _most_attributes(text) > MAX_ATTRIBUTES:
         return None
     try:
         cleaned = _parse_and_clean(text)
@@ -157,6 +178,30 @@ def clean_html(text: str) -> str | None:
         return None
     cleaned = _STYLE_ELEMENT.sub(lambda match: f"<style>{clean_style_sheet(match[1])}</style>", cleaned)
     return clean_tex(cleaned)
+
+
+def _most_attributes(text: str) -> int:
+    """No tag of the text has more attributes than this. One pass, before the parser, which compares each with each.
+
+    A tag ends at a ">" outside of quotes. So the pieces between ">" are counted, without what is quoted in them; and as
+    many pieces as end within a quote may belong to one tag.
+    """
+    most, open_ends, quote = 0, 1, ""
+    for piece in text.split(">"):
+        tag = _TAG_NAME.search(piece)
+        inside = _QUOTED.sub("=", piece[tag.start() :]) if tag else ""
+        opened = _OPEN_QUOTE.search(inside)
+        if quote:
+            rest = _QUOTED.sub("=", piece.partition(quote)[2])
+            opened = _OPEN_QUOTE.search(rest) or opened
+            inside = piece
+        if opened:
+            quote = opened[1]
+        elif quote in piece:
+            quote = ""
+        open_ends += bool(quote)
+        most = max(most, len(_BETWEEN_ATTRIBUTES.findall(inside)))
+    return most * open_ends
 
 
 def _parse_and_clean(text: str) -> str:
@@ -176,34 +221,72 @@ def _parse_and_clean(text: str) -> str:
 
 
 MAX_LOOKED_AT = 100_000  # characters; only for the sentence
-# What a person would miss, for the sentence that says so. Not what decides: that is nh3 and the tables.
-_ACTIVE = (
+# What a person would miss, for the sentence that says so. Not what decides: that is nh3 and the tables. Tags are cut
+# out first, each as far as the next "<" or ">", and each pattern is one pass over a tag: linear over any text.
+_TAG = re.compile(r"<[^<>]*")
+_ACTIVE_TAGS = (
     ("scripts", re.compile(r"<\s*script", re.IGNORECASE)),
-    ("handlers", re.compile(r"<[^<>]*\son\w+\s*=", re.IGNORECASE)),
+    ("handlers", re.compile(r"\son\w{1,40}\s{0,9}=", re.IGNORECASE)),
     ("frames", re.compile(r"<\s*(?:iframe|frame|object|embed|portal)", re.IGNORECASE)),
-    ("forms", re.compile(r"<\s*(?:form|input|button|select|textarea)", re.IGNORECASE)),
+    ("forms", re.compile(r"<\s*(?:form|button|select|textarea)", re.IGNORECASE)),
     ("drawings", re.compile(r"<\s*(?:svg|math|canvas)\b", re.IGNORECASE)),
-    ("javascript: links", re.compile(r"(?:java|vb)script\s*:", re.IGNORECASE)),
-    ("remote resources", re.compile(r"<\s*(?:link|video|audio|source|base|meta)\b|@import|url\(", re.IGNORECASE)),
-    ("styles in escapes", re.compile(r"<[^<>]*\sstyle\s*=[^<>]*\\", re.IGNORECASE)),
-    ("remote images", re.compile(r"<[^<>]*\ssrc\s*=\s*[\"']?(?!data:)\w", re.IGNORECASE)),
-    ("remote images", re.compile(r"<[^<>]*\s(?:srcset|background)\s*=", re.IGNORECASE)),
-    ("remote images", re.compile(r"!\[[^\[\]]*\](?:\((?!data:)|\[)")),
+    ("remote resources", re.compile(r"<\s*(?:link|base|meta|track)\b", re.IGNORECASE)),
+    (
+        "remote images",
+        re.compile(r"<\s*(?:img|image|input|picture)\b.*\ssrc\s{0,9}=\s{0,9}[\"']?(?!data:)\w", re.I | re.DOTALL),
+    ),
+    ("remote images", re.compile(r"\s(?:srcset|background)\s{0,9}=", re.IGNORECASE)),
+    (
+        "sound or film from elsewhere",
+        re.compile(r"<\s*(?:video|audio|source)\b.*\s(?:src|poster)\s{0,9}=\s{0,9}[\"']?(?!data:)\w", re.I | re.DOTALL),
+    ),
+)
+_ACTIVE_TEXTS = (
+    ("javascript: links", re.compile(r"(?:java|vb)script\s{0,9}:", re.IGNORECASE)),
+    ("remote resources", re.compile(r"@import|url\((?![\"']?(?:data:|#))", re.IGNORECASE)),
+    ("remote images", re.compile(r"!\[[^\[\]]{0,300}\](?:\((?!data:)|\[)")),
 )
 
 
 def active_parts(text: str) -> list[str]:
     """The kinds of active content that an HTML or Markdown text seems to have had."""
     text = text[:MAX_LOOKED_AT]
-    return sorted({name for name, pattern in _ACTIVE if pattern.search(text)})
+    found = {name for name, pattern in _ACTIVE_TEXTS if pattern.search(text)}
+    for tag in _TAG.findall(text):
+        if len(tag) > 3:  # "<a>"
+            found |= {name for name, pattern in _ACTIVE_TAGS if name not in found and pattern.search(tag)}
+            if "\\" in tag and "style" in tag.lower():
+                found.add("styles in escapes")
+    return sorted(found)
 
 
 ALLOW_LINE = '[outputs] active_content = "allow"'
 
 
+_IN_WORDS = {
+    "application/javascript": "a script",
+    "text/javascript": "a script",
+    "application/vnd.jupyter.widget-view+json": "an interactive widget",
+    "application/vnd.plotly.v1+json": "a plotly figure",
+    "application/pdf": "a PDF document",
+    "text/vnd.mermaid": "a diagram",
+}
+_OF_LIBRARIES = (
+    ("application/vnd.vega", "a Vega chart"),
+    ("application/vnd.bokeh", "a Bokeh plot"),
+    ("application/vnd.holoviews", "a HoloViews plot"),
+)
+
+
+def in_words(mime: str) -> str:
+    """A MIME type as users know what it shows."""
+    known = next((words for start, words in _OF_LIBRARIES if mime.startswith(start)), mime)
+    return _IN_WORDS.get(mime, known)
+
+
 def removed_text(removed: list[str]) -> str:
     """What is said in the place of it. ``removed`` may hold a MIME type that the sandbox chose: text only, and cut."""
-    names = ", ".join(re.sub(r"[^\w/+.: -]", "?", name, flags=re.ASCII)[:60] for name in removed[:8])
+    names = ", ".join(re.sub(r"[^\w/+.:() -]", "?", name, flags=re.ASCII)[:60] for name in removed[:8])
     return f"Removed by the sandbox: {names}. To allow active content, write in the policy: {ALLOW_LINE}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -52,8 +53,8 @@ class Looker(HTMLParser):
 
     def _look_at(self, name: str, value: str) -> None:
         harmless = {
-            "href": r"(?i)(https?://|mailto:|#).*",
-            "src": r"data:image/(png|jpeg|gif|webp|bmp);base64,[\w+/=\s]*",
+            "href": r"(?i)(https?://|mailto:|#).*|(?!.*(\.\.|//|%2e|%2f|%5c))[\w ~./%,()@=-]*",
+            "src": r"data:(image/(png|jpeg|gif|webp|bmp)|(audio|video)/[\w.+-]+);base64,[\w+/=\s]*",
             "style": _HARMLESS_STYLE.pattern,
             "id": r"T_\w+",
             "target": "_blank",
@@ -263,4 +264,53 @@ def test_a_drawing_of_matplotlib_is_left_as_it_is() -> None:
 
 @given(TEXTS)
 def test_the_kinds_of_active_content_are_found_in_any_text(text: str) -> None:
-    assert set(markup.active_parts(text)) <= {name for name, _ in markup._ACTIVE}
+    assert set(markup.active_parts(text)) <= {name for name, _ in (*markup._ACTIVE_TAGS, *markup._ACTIVE_TEXTS)} | {
+        "styles in escapes"
+    }
+
+
+FLOODS = {
+    "comments in a style sheet": "<style>" + "/*" * (2 << 20) + "</style>",
+    "comments that touch": "<style>" + "/*/" * (1 << 20) + "</style>",
+    "styles of one tag": "<" + " style=" * 600_000,
+    "styles of one tag that ends": "<p" + " style='a'" * 400_000 + "\\>",
+    "attributes": "<p " + "".join(f"a{number}=1 " for number in range(300_000)) + ">",
+    "handlers": "<" + " on" * (1 << 20),
+    "tags without an end": "<" * (4 << 20),
+    "comments without an end": "<!--" * (1 << 20),
+    "entities": "&amp" * (1 << 20),
+    "elements": "<b>" * (1 << 20),
+    "blocks": "<style>" + "{" * (4 << 20) + "</style>",
+    "brackets": "![" * (2 << 20),
+    "sources": "<img" + " src=" * 800_000 + ">",
+}
+
+
+@pytest.mark.parametrize("text", FLOODS.values(), ids=FLOODS.keys())
+def test_no_markup_takes_more_than_linear_time(text: str) -> None:
+    """The relay has one thread: while it reads an output, no interrupt and no heartbeat is answered."""
+    text = text[: 4 << 20]
+    begin = time.monotonic()
+    markup.clean_html(text)
+    markup.active_parts(text)
+    markup.clean_markdown(text)
+    markup.clean_svg(text)
+    assert time.monotonic() - begin < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ('<audio controls><source src="data:audio/wav;base64,AAAA" type="audio/wav"></audio>', "data:audio/wav;base64"),
+        ('<video controls src="data:video/mp4;base64,AAAA"></video>', "data:video/mp4;base64"),
+        ("<a href='a%20b/c.txt'>c</a>", 'href="a%20b/c.txt"'),
+    ],
+)
+def test_sound_film_and_links_to_files_pass(text: str, stays: str) -> None:
+    assert stays in (markup.clean_html(text) or "")
+    assert markup.active_parts(text) == []
+
+
+@pytest.mark.parametrize("link", ["../x", "a/../../x", "/x", "//e", "a/%2E%2e/x", "a\\b", "x?y", "javascript:x"])
+def test_a_link_to_elsewhere_on_this_server_does_not_pass(link: str) -> None:
+    assert "href" not in (markup.clean_html(f'<a href="{link}">x</a>') or "href")

@@ -17,5 +17,6 @@ def late_imports() -> Iterator[None]:
     platform = Real("platform", {"python_implementation": lambda: sys.implementation.name})
     pickle = Real("pickle", {"DEFAULT_PROTOCOL": -1})  # the highest
     late(f"{relay.__name__}.markup", {})  # two dozen patterns, for the first output with HTML
-    with standing_in(platform, pickle, Real("random")):
+    # `html` is a table of entities, for the first output with some.
+    with standing_in(platform, pickle, Real("random"), Real("html")):
         yield

@@ -7,6 +7,7 @@ expressions only look at what nh3 wrote.
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 
@@ -122,6 +123,8 @@ _ATTRIBUTES = {
     "progress": _words("max value"),
     "meter": _words("max min value"),
     "details": frozenset({"open"}),
+    "input": _words("checked disabled"),  # of check boxes, by which style sheets open and close parts
+    "label": frozenset({"for"}),
     "time": frozenset({"datetime"}),
 }
 _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|bmp);base64,[A-Za-z0-9+/=\s]*")
@@ -133,8 +136,10 @@ _WHOLE = {"id": _ID, "src": _IMAGE, "href": _LINK}  # values that match, or do n
 # Classes of the page's own style sheets move and cover things (jp-, lm-, ...); these have none there.
 _CLASS = re.compile(
     r"dataframe|data|row\d+|col\d+|level\d+|row_heading|col_heading|row_trim|col_trim|blank|index_name|tex2jax_ignore"
+    r"|[a-z]{1,2}"  # Pygments' names of tokens
 )
-_BARE = _words("controls loop muted open")  # attributes that mean something without a value
+_BARE = _words("checked controls disabled loop muted open")  # attributes that mean something without a value
+_CHECK_BOX = re.compile(r"type=[\"']?checkbox", re.IGNORECASE)
 _STYLE_ELEMENT = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)  # no attribute holds a ">", see _attribute
 _NESTING_TAG = re.compile(r"<(?!/|t[drh]\b|tbody\b|thead\b)", re.IGNORECASE)
 _TAG_NAME = re.compile(r"<[A-Za-z]")
@@ -146,8 +151,8 @@ MAX_ENTITIES = 200_000
 MAX_NESTING_TAGS = 10_000  # nested deeply, so many cost the parser a second; more, the square of that
 
 
-def _attribute(tag: str, name: str, value: str) -> str | None:
-    """nh3 asks for every attribute that is in the table."""
+def _attribute(tag: str, name: str, value: str, prefix: str) -> str | None:
+    """nh3 asks for every attribute that is in the table. With a ``prefix``, names of the output's own are kept."""
     if name == "src" and tag != "img":
         return value if _MEDIUM.fullmatch(value) else None
     if name in _BARE:
@@ -155,7 +160,12 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
     if name == "style":
         value = clean_declarations(value)
     elif name == "class":
-        value = " ".join(word for word in value.split() if _CLASS.fullmatch(word))
+        names = value.split() if prefix else filter(_CLASS.fullmatch, value.split())
+        value = " ".join(word if _CLASS.fullmatch(word) else prefix + word for word in names)
+    elif prefix and name in ("id", "for"):
+        value = prefix + value
+    elif prefix and name == "href" and value.startswith("#"):
+        value = f"#{prefix}{value[1:]}"
     elif name in _WHOLE and not _WHOLE[name].fullmatch(value):
         return None
     # nh3 writes these as they are; without them <style> in its output is an element (see _STYLE_ELEMENT)
@@ -165,19 +175,38 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 
 
 def clean_html(text: str) -> str | None:
-    """Without scripts, handlers, frames, forms and remote resources; pandas tables keep their looks. None where the
+    """Without scripts, handlers, frames, forms and remote resources; styles hold in this output only. None where the
     parser cannot, or would take too long.
     """
     if len(_NESTING_TAG.findall(text)) > MAX_NESTING_TAGS or text.count("&") > MAX_ENTITIES:
         return None
     if _most_attributes(text) > MAX_ATTRIBUTES:
         return None
+    has_sheet = "<style" in text.lower()
+    # A name that no other text can ask for: it would have to contain its own hash.
+    prefix = f"o{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:16]}-" if has_sheet else ""
     try:
-        cleaned = _parse_and_clean(text)
+        cleaned = _parse_and_clean(text, prefix)
+        if has_sheet:
+            cleaned = _with_sheets(cleaned, prefix)
     except BaseException:  # noqa: BLE001 - a panic of the parser's Rust is no Exception (pyo3)
         return None
-    cleaned = _STYLE_ELEMENT.sub(lambda match: f"<style>{clean_style_sheet(match[1])}</style>", cleaned)
     return clean_tex(cleaned)
+
+
+def _with_sheets(cleaned: str, prefix: str) -> str:
+    """The tag <article> is in no output of nh3: nothing in the box can close it."""
+    from sandboxed_kernel.relay import sheets  # tinycss2, for outputs with a style sheet
+
+    box = prefix.rstrip("-")
+    budget = sheets.MAX_SHEET
+
+    def scoped(match: re.Match[str]) -> str:
+        nonlocal budget
+        budget -= len(match[1])
+        return f"<style>{sheets.scoped(match[1], box, prefix, _CLASS)}</style>" if budget >= 0 else ""
+
+    return f'<article class="{box}" style="{sheets.CONTAINER}">{_STYLE_ELEMENT.sub(scoped, cleaned)}</article>'
 
 
 def _most_attributes(text: str) -> int:
@@ -204,18 +233,18 @@ def _most_attributes(text: str) -> int:
     return most * open_ends
 
 
-def _parse_and_clean(text: str) -> str:
+def _parse_and_clean(text: str, prefix: str) -> str:
     import nh3  # 5 ms that a kernel without HTML output does not pay
 
     return nh3.clean(
         text,
-        tags=set(_TAGS),
+        tags=set(_TAGS) | ({"input", "label"} if prefix and _CHECK_BOX.search(text) else set()),
         clean_content_tags={"script", "noscript", "template", "iframe", "object", "svg", "math", "title", "textarea"},
         attributes={tag: set(names) for tag, names in _ATTRIBUTES.items()},
-        attribute_filter=_attribute,
+        attribute_filter=lambda tag, name, value: _attribute(tag, name, value, prefix),
         strip_comments=True,
         link_rel="noopener noreferrer",
-        set_tag_attribute_values={"a": {"target": "_blank"}},
+        set_tag_attribute_values={"a": {"target": "_blank"}, "input": {"type": "checkbox"}},
         url_schemes={"http", "https", "mailto", "data"},
     )
 

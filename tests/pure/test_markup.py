@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxed_kernel.relay import markup
+from sandboxed_kernel.relay import markup, sheets
 
 # Pieces of which attacks are made; hypothesis puts them together in ways that nobody thought of.
 PIECES = st.sampled_from(
@@ -46,17 +46,18 @@ class Looker(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._in_style = tag == "style"
-        if tag not in markup._TAGS:
+        if tag not in markup._TAGS and (tag, attrs[1:]) != ("article", [("style", sheets.CONTAINER)]):
             self.found.append(f"<{tag}>")
-        for name, value in attrs:
+        for name, value in attrs if tag != "article" else []:
             self._look_at(name, value or "")
 
     def _look_at(self, name: str, value: str) -> None:
         harmless = {
+            "type": r"checkbox|[\w/.+-]*",
             "href": r"(?i)(https?://|mailto:|#).*|(?!.*(\.\.|//|%2e|%2f|%5c))[\w ~./%,()@=-]*",
             "src": r"data:(image/(png|jpeg|gif|webp|bmp)|(audio|video)/[\w.+-]+);base64,[\w+/=\s]*",
             "style": _HARMLESS_STYLE.pattern,
-            "id": r"T_\w+",
+            "id": r"T_\w+|o[0-9a-f]{16}-.*",
             "target": "_blank",
             "rel": "noopener noreferrer",
         }
@@ -70,9 +71,9 @@ class Looker(HTMLParser):
         self._in_style = False
 
     def handle_data(self, data: str) -> None:
-        if self._in_style and not re.fullmatch(r"[\w\s#.,%()+/!*:;{}>-]*", data):
+        if self._in_style and not re.fullmatch(r"[\w\s#.,%()+/!*:;{}>~\"-]*", data):
             self.found.append(data)
-        if self._in_style and re.search(r"url|import|@|position", data):
+        if self._in_style and re.search(r"url|import|@|fixed", data):
             self.found.append(data)
 
     def handle_comment(self, data: str) -> None:
@@ -149,14 +150,52 @@ def test_a_table_of_pandas_keeps_its_looks() -> None:
     assert ".dataframe tbody tr th:only-of-type {vertical-align: middle}" in cleaned
     assert '<table border="1" class="dataframe">' in cleaned
     assert '<tr style="text-align: right">' in cleaned
-    assert 'id="T_1_row0_col0"' in cleaned
+    assert re.search(r'id="o[0-9a-f]{16}-T_1_row0_col0"', cleaned)
     assert 'class="data row0 col0"' in cleaned
 
 
 def test_a_style_of_pandas_keeps_its_colours() -> None:
     styled = "<style>\n#T_1_row0_col0, #T_1_row1_col0 {\n  background-color: #fff7fb;\n  color: #000000;\n}\n</style>"
     cleaned = markup.clean_html(styled)
-    assert cleaned == "<style>#T_1_row0_col0, #T_1_row1_col0 {background-color: #fff7fb; color: #000000}</style>"
+    box = re.search(r'<article class="(\w+)"', cleaned or "")
+    assert box is not None
+    names = f".{box[1]} #{box[1]}-T_1_row0_col0, .{box[1]} #{box[1]}-T_1_row1_col0"
+    assert f"<style>{names} {{background-color: #fff7fb; color: #000000}}</style>" in (cleaned or "")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "~ div {color: red}", "+ div {color: red}", "> div, ~ p {position: fixed}", "a\\, body {color: red}",
+        "a {background: url(//e)}", "a {background: u\\72l(//e)}", "a {content: '</style><script>'}",
+        "a {background: image-set('//e')}", "a {position: fixed}", "@import '//e';", "@font-face {src: url(//e)}",
+        ":root {position: absolute}", "html:has(a) {color: red}", "body :root {color: red}", "a {behavior: x}",
+        "a:is(b, body) {color: red}", "a {color: red; b {color: red}}", "{" * 1000, "a\\} * {color: red}",
+    ],
+)  # fmt: skip
+def test_no_rule_reaches_out_of_its_output(rule: str) -> None:
+    sheet = sheets.scoped(rule, "box", "box-", markup._CLASS)
+    for line in sheet.splitlines():
+        names, _, declarations = line.partition(" {")
+        assert all(re.match(r"\.box( [^~+]|$)", one) for one in names.split(", ")), line
+        assert not re.search(r"url|fixed|image-set|//e|[<\\@]", line), line
+        assert "position" not in declarations, line
+
+
+def test_a_library_shows_its_rich_form_and_not_its_fallback() -> None:
+    """As scikit-learn writes it."""
+    text = (
+        "<style>#sk-1 {--c: #123; color: var(--c)} #sk-1 div.sk-fallback {display: none}"
+        " #sk-1 input.sk-t:checked ~ div.sk-c {display: block}</style><div id='sk-1'><div class='sk-fallback'>rerun"
+        "</div><div class='sk-c' hidden><input class='sk-t' id='i' type='checkbox'><label for='i'>Model</label></div>"
+    )
+    cleaned = re.sub(r"o[0-9a-f]{16}", "o", markup.clean_html(text) or "")
+    assert ".o #o-sk-1 div.o-sk-fallback {display: none}" in cleaned
+    assert ".o #o-sk-1 {--c: #123; color: var(--c)}" in cleaned
+    assert ".o #o-sk-1 input.o-sk-t:checked ~ div.o-sk-c {display: block}" in cleaned
+    assert '<div class="o-sk-c">' in cleaned
+    assert '<label for="o-i">' in cleaned
+    assert 'type="checkbox"' in cleaned
 
 
 def test_what_would_take_the_parser_long_is_not_parsed() -> None:
@@ -274,6 +313,9 @@ FLOODS = {
     "comments that touch": "<style>" + "/*/" * (1 << 20) + "</style>",
     "styles of one tag": "<" + " style=" * 600_000,
     "styles of one tag that ends": "<p" + " style='a'" * 400_000 + "\\>",
+    "rules": "<style>" + "a{b:c}" * 80_000 + "</style>",
+    "brackets in a style sheet": "<style>" + "a{b:((((" * 50_000 + "</style>",
+    "strings without an end": "<style>" + "a{b:'\n" * 60_000 + "</style>",
     "attributes": "<p " + "".join(f"a{number}=1 " for number in range(300_000)) + ">",
     "handlers": "<" + " on" * (1 << 20),
     "tags without an end": "<" * (4 << 20),

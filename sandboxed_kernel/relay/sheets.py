@@ -1,0 +1,168 @@
+"""Pure: a style sheet of an output -> its rules that hold in this output only, and can neither fetch nor cover anything
+outside. Parsed by tinycss2 (CSS Syntax Level 3); what is not in a table here is left out.
+
+The output stands in a box (``CONTAINER``) that clips what is drawn in it (``contain: content``, CSS Containment
+Level 2), so that a rule may place an element anywhere in it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import tinycss2  # type: ignore[import-untyped]
+
+CONTAINER = "contain: content; overflow: auto; isolation: isolate"
+MAX_SHEET = 500_000  # characters, some two seconds of tinycss2
+MAX_DEPTH = 20  # of brackets, which the parser follows into each other
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PROPERTIES = _words(
+    "align-content align-items align-self appearance aspect-ratio background background-clip background-color"
+    " background-image background-position background-repeat background-size border-collapse border-spacing border bottom"
+    " box-shadow box-sizing caption-side clear color color-scheme column-gap content cursor direction display"
+    " empty-cells fill fill-opacity flex flex-basis flex-direction flex-flow flex-grow flex-shrink flex-wrap float"
+    " font font-family font-feature-settings font-size font-style font-variant font-weight gap grid grid-area"
+    " grid-auto-columns grid-auto-flow grid-auto-rows grid-column grid-gap grid-row grid-template"
+    " grid-template-areas grid-template-columns grid-template-rows height justify-content justify-items justify-self left"
+    " letter-spacing line-height list-style list-style-position list-style-type margin max-height max-width"
+    " min-height min-width opacity order outline outline-color outline-offset outline-style outline-width overflow"
+    " overflow-wrap overflow-x overflow-y padding pointer-events position right row-gap stroke stroke-dasharray"
+    " stroke-linecap stroke-linejoin stroke-opacity stroke-width tab-size table-layout text-align text-anchor"
+    " text-decoration text-indent text-overflow text-shadow text-transform top transform transform-origin"
+    " transition unicode-bidi user-select vertical-align visibility white-space width word-break word-spacing"
+    " word-wrap z-index"
+)
+_FAMILIES = ("border-", "margin-", "padding-", "--")
+_FUNCTIONS = _words(
+    "rgb rgba hsl hsla calc min max clamp minmax repeat fit-content linear-gradient radial-gradient var translate"
+    " translatex translatey rotate scale color-mix light-dark"
+)
+_PSEUDO = _words(
+    "hover focus focus-visible focus-within active checked disabled empty first-child last-child only-child"
+    " first-of-type last-of-type only-of-type before after nth-child nth-of-type nth-last-child not is where root"
+    " host"
+)
+_PLAIN = frozenset({"ident", "number", "dimension", "percentage", "hash", "whitespace", "string"})
+_COMBINATORS = frozenset(">+~")
+_SELECTOR_LITERALS = frozenset(".:*>+~")
+_NAME = re.compile(r"[A-Za-z_-][\w-]{0,100}")
+_NTH = re.compile(r"[\dn+-]{1,20}", re.ASCII)
+
+
+def scoped(text: str, box: str, prefix: str, kept_classes: re.Pattern[str]) -> str:
+    """The rules of ``text`` for elements within the class ``box``, whose classes and ids have been given ``prefix``
+    but for those that match the pattern ``kept_classes``.
+    """
+    if len(text) > MAX_SHEET or _depth(text) > MAX_DEPTH:
+        return ""
+    kept = []
+    for rule in tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True):
+        if rule.type != "qualified-rule":
+            continue  # @import, @font-face, @media; errors
+        declarations = declared(rule.content)
+        selectors = [_selector(part, prefix, kept_classes) for part in _split(rule.prelude)]
+        names = [f".{box} {one}" if one else f".{box}" for one in selectors if one is not None]
+        if declarations and names:
+            own = declarations if all(selectors) else [one for one in declarations if one.startswith("--")]
+            kept.append(f"{', '.join(names)} {{{'; '.join(own)}}}")
+    return "\n".join(kept)
+
+
+def _depth(text: str) -> int:
+    """An upper bound: brackets in strings count as well."""
+    depth = deepest = 0
+    for letter in text:
+        if letter in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in ")]}":
+            depth = max(0, depth - 1)
+    return deepest
+
+
+def declared(content: Any) -> list[str]:
+    """The harmless declarations of a rule's content, or of a ``style`` attribute (text)."""
+    kept = []
+    for one in tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True):
+        if one.type != "declaration":
+            continue
+        name = one.name if one.name.startswith("--") else one.lower_name
+        if name not in _PROPERTIES and not name.startswith(_FAMILIES):
+            continue
+        if not _is_harmless(one.value) or (name == "position" and "fixed" in tinycss2.serialize(one.value).lower()):
+            continue
+        text = f"{name}: {tinycss2.serialize(one.value).strip()}{' !important' if one.important else ''}"
+        if not set(text) & set("<&\\@"):  # those end a style element, or begin something else in another parser
+            kept.append(text)
+    return kept
+
+
+def _is_harmless(tokens: Any) -> bool:
+    for token in tokens:
+        if token.type == "function":
+            if token.lower_name not in _FUNCTIONS or not _is_harmless(token.arguments):
+                return False
+        elif token.type == "() block":
+            if not _is_harmless(token.content):
+                return False
+        elif token.type not in _PLAIN and not (token.type == "literal" and token.value in "+-*/,!"):
+            return False
+    return True
+
+
+def _split(prelude: Any) -> list[Any]:
+    parts: list[Any] = [[]]
+    for token in prelude:
+        if token.type == "literal" and token.value == ",":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _selector(tokens: Any, prefix: str, kept_classes: re.Pattern[str]) -> str | None:
+    """None for what is not in the tables; "" for the box itself (``:root``, ``:host``)."""
+    text: list[str] = []
+    before = ""
+    for token in tokens:
+        part = _part(token, before, prefix, kept_classes)
+        if part is None:
+            return None
+        text.append(part)
+        before = token.value if token.type == "literal" else ""
+    name = "".join(text).strip()
+    if name in (":root", ":host"):
+        return ""
+    # A first combinator would reach the box's neighbours; a root within a selector is Jupyter's page.
+    return None if not name or name[0] in _COMBINATORS or ":root" in name or ":host" in name else name
+
+
+def _part(token: Any, before: str, prefix: str, kept_classes: re.Pattern[str]) -> str | None:
+    """One token of a selector, which stands behind the literal ``before``."""
+    if token.type in ("ident", "hash"):
+        return _name(token, before, prefix, kept_classes)
+    if token.type == "function" and before == ":" and token.lower_name in _PSEUDO:
+        inner = _selector(token.arguments, prefix, kept_classes)
+        return f"{token.lower_name}({inner})" if inner else None
+    if token.type == "whitespace":
+        return " "
+    if token.type in ("number", "dimension"):  # nth-child(2n+1)
+        text: str = token.serialize()
+        return text if _NTH.fullmatch(text) else None
+    return token.value if token.type == "literal" and token.value in _SELECTOR_LITERALS else None
+
+
+def _name(token: Any, before: str, prefix: str, kept_classes: re.Pattern[str]) -> str | None:
+    value: str = token.value  # without escapes: it could hold a comma, which would begin a selector of its own
+    if not _NAME.fullmatch(value):
+        return None
+    if token.type == "hash":
+        return f"#{prefix}{value}"
+    if before == ".":
+        return value if kept_classes.fullmatch(value) else prefix + value
+    return value if before != ":" or value.lower() in _PSEUDO else None

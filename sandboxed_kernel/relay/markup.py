@@ -34,8 +34,6 @@ _FUNCTIONS = _words("rgb rgba hsl hsla calc min max clamp minmax repeat fit-cont
 _VALUE = re.compile(r"[\w\s#.,%()+/!*-]{1,500}")
 _MOVES = re.compile(r"-|\(", re.ASCII)  # a margin that may be negative draws its element over its neighbours
 _CALL = re.compile(r"(?<![\w-])([\w-]*)\(")
-# Rules only for the tables of pandas (Styler: #T_..., to_html: .dataframe), and elements beneath them.
-_SELECTOR = re.compile(r"(?:#T_|\.dataframe)[\w\s>.#:()*+-]{0,300}")
 
 
 def clean_declarations(text: str) -> str:
@@ -61,8 +59,8 @@ def calls_only_harmless(text: str) -> bool:
     return all(call.lower() in _FUNCTIONS for call in _CALL.findall(text))
 
 
-def clean_style_sheet(text: str, selector: re.Pattern[str] = _SELECTOR) -> str:
-    """The rules whose every selector is in the table. No quote, backslash, ``<`` or ``@`` comes out of here."""
+def clean_style_sheet(text: str, selector: re.Pattern[str]) -> str:
+    """Of a drawing: the rules whose every selector matches. No quote, backslash, ``<`` or ``@`` comes out of here."""
     kept = []
     for piece in _without_comments(text).split("}"):
         selectors, _, declarations = piece.rpartition("{")

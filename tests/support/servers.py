@@ -185,7 +185,11 @@ class TcpListener(_StreamReceiver):
     def __init__(self, address: str = "127.0.0.1", port: int = 0, *, reply: bytes = b"hello from outside\n") -> None:
         sock = socket.socket(family_of(address), socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((address, port))
+        try:
+            sock.bind((address, port))
+        except OSError:
+            sock.close()
+            raise
         super().__init__(sock, reply)
         self.address, self.port = address, int(sock.getsockname()[1])
         self.endpoint = endpoint_text(address, self.port)

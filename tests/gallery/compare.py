@@ -39,6 +39,7 @@ NOT_READ = {"script", "style", "link", "meta", "base", "noscript", "template", "
 LOOKS = {"class", "id", "style", "for", "headers", "name", "align", "halign", "border", "bgcolor", "role", "scope"}
 LOOKS |= {"tabindex", "rel", "target", "version"}
 LOOKS_BEGIN = ("on", "data-", "aria-", "xml")
+BOX = re.compile(r"o[0-9a-f]{16}")  # in which the sandbox puts an output that has a style sheet
 MARKUP = ("text/html", "image/svg+xml")
 
 
@@ -61,6 +62,10 @@ def _walk(node: LexborNode | None) -> Iterator[str]:
         return
     if node.tag == "-text":
         yield " ".join((node.text_content or "").split())
+        return
+    if node.tag == "article" and BOX.fullmatch(node.attributes.get("class") or ""):
+        for child in node.iter(include_text=True):
+            yield from _walk(child)
         return
     read = [name for name in node.attributes if name not in LOOKS and not name.startswith(LOOKS_BEGIN)]
     attributes = [(name, " ".join((node.attributes[name] or "").split())) for name in sorted(read)]

@@ -262,8 +262,8 @@ for number in range(250):
         "_model_module": "@jupyter-widgets/controls", "_model_name": str(number) + "x" * 1_000_000}}}
     raw("comm_open", json.dumps(content).encode())""",
     "parents of another request": """
-for number in range(20_000):
-    say("stream", {"name": "stdout", "text": "x"}, parent={"msg_id": str(number), "x": "y" * 10_000})""",
+for number in range(4_000):
+    say("stream", {"name": "stdout", "text": "x"}, parent={"msg_id": str(number), "x": "y" * 50_000})""",
 }
 
 

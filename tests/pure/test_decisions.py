@@ -202,6 +202,13 @@ def test_an_address_of_the_other_family(family: int, text: str, error: int | Non
     assert decisions.wrong_family(family, InetAddress(ip_address(text), 1)) == error
 
 
+def test_what_is_not_ours_is_refused_with_a_reason() -> None:
+    assert decisions.NOT_OURS.error == errno.EACCES
+    assert decisions.NOT_OURS.reason is not None
+    assert "outside the sandbox" in decisions.NOT_OURS.reason
+    assert (str(decisions.ANY4), str(decisions.ANY6)) == ("0.0.0.0", "::")
+
+
 # --- bind(2) ---------------------------------------------------------------------------------------------------------
 
 NOBODY = PortsOfOthers(range(32768, 61000), ())

@@ -66,6 +66,8 @@ def test_what_linux_hands_out_cannot_be_bound_by_number(host: str) -> None:
         verdict = bind(host, port, taken())
         assert isinstance(verdict, Refuse)
         assert verdict.error == errno.EACCES
+        assert verdict.reason is not None
+        assert "the ports 32768 to 60999 to" in verdict.reason
     for port in (0, 1024, EPHEMERAL[0] - 1, EPHEMERAL[-1] + 1, 65_535):
         assert isinstance(bind(host, port, taken()), BindTo)
 
@@ -78,6 +80,9 @@ def test_what_linux_hands_out_cannot_be_bound_by_number(host: str) -> None:
         (range(3000, 65536), range(1024, 3000)),
         (range(1024, 65536), range(1024 + 77, 1024 + 77 + 1024)),
         (range(1024, 1536), range(1536, 65536)),
+        (range(1024, 64512), range(64512, 65536)),  # 1,024 are enough
+        (range(1024, 64513), range(1024 + 77, 1024 + 77 + 1024)),
+        (range(2048, 65536), range(1024, 2048)),
         (range(1, 65536), range(1 + 77, 1 + 77 + 1024)),
     ],
 )

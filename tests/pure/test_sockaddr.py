@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandboxed_kernel.broker import calls
 from sandboxed_kernel.broker.calls import (
     AF_INET,
     AF_INET6,
@@ -50,6 +52,14 @@ def test_every_length_is_read_or_refused_as_linux_does(family: int) -> None:
             parse_address(data)
         else:
             assert error_of(data) == errno.EINVAL, length
+
+
+def test_the_numbers_are_those_of_this_system() -> None:
+    names = "AF_UNSPEC AF_UNIX AF_INET AF_INET6 AF_NETLINK SOCK_STREAM SOCK_DGRAM SOCK_RAW SOCK_SEQPACKET SOCK_NONBLOCK"
+    for name in f"{names} SOCK_CLOEXEC IPPROTO_IP IPPROTO_TCP IPPROTO_UDP".split():
+        assert getattr(calls, name) == getattr(socket, name), name
+    assert calls.NETLINK_ROUTE == 0  # linux/netlink.h; Python has no name for it
+    assert MAX_ADDRESS == 128  # sizeof(struct sockaddr_storage)
 
 
 def test_less_than_a_family_is_no_address() -> None:

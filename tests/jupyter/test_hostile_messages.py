@@ -248,6 +248,7 @@ def memory(pid: int) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
+# Fewer messages than the kernel's own socket holds (its sndhwm): of more it drops some itself, its last word too.
 FLOODS = {
     "many small objects": """
 raw("display_data", b'{"data":{"application/json":[' + b"{}," * 13_000_000 + b'{}]},"metadata":{},"transient":{}}')""",
@@ -262,8 +263,8 @@ for number in range(250):
         "_model_module": "@jupyter-widgets/controls", "_model_name": str(number) + "x" * 1_000_000}}}
     raw("comm_open", json.dumps(content).encode())""",
     "parents of another request": """
-for number in range(4_000):
-    say("stream", {"name": "stdout", "text": "x"}, parent={"msg_id": str(number), "x": "y" * 50_000})""",
+for number in range(1_500):
+    say("stream", {"name": "stdout", "text": "x"}, parent={"msg_id": str(number), "x": "y" * 300_000})""",
 }
 
 

@@ -173,3 +173,19 @@ def test_metadata_changes_only_beneath_a_writable_grant(workspace: Path, tmp_pat
     unchanged = {way for way, when in changed(granted, ways).items() if when == before[way]}
     assert unchanged <= CLOSED | missing, {way: told[way] for way in unchanged}
     assert {told[way] for way in CLOSED} <= {"EPERM", "ENOSYS", "ENOTTY", "ELOOP"} | MISSING, told
+
+
+def test_what_linux_refuses_anyway_is_no_news(tmp_path: Path) -> None:
+    """fontconfig tries to date its folder of the system, at the first `import matplotlib` of many a machine."""
+    code = """
+import os, stat
+try:
+    os.chmod("/etc", stat.S_IMODE(os.stat("/etc").st_mode))
+    print("done")
+except OSError as error:
+    print(error.strerror)
+"""
+    outside, inside = run_outside(code, workspace=tmp_path).check(), run_inside(code, workspace=tmp_path).check()
+    assert inside.stdout == "Operation not permitted\n"
+    assert len(inside.refused(kind="metadata")) == (os.geteuid() == 0)
+    assert outside.stdout == ("done\n" if os.geteuid() == 0 else inside.stdout)

@@ -35,7 +35,10 @@ _PROPERTIES = _words(
     " stroke-linecap stroke-linejoin stroke-opacity stroke-width tab-size table-layout text-align text-anchor"
     " text-decoration text-indent text-overflow text-shadow text-transform top transform transform-origin"
     " transition unicode-bidi user-select vertical-align visibility white-space width word-break word-spacing"
-    " word-wrap z-index"
+    " word-wrap z-index block-size font-kerning font-stretch font-variant-caps font-variant-numeric grid-column-end"
+    " grid-column-start grid-row-end grid-row-start hyphens inline-size inset object-fit object-position quotes"
+    " scrollbar-width text-decoration-color text-decoration-line text-decoration-style text-decoration-thickness"
+    " text-underline-offset"
 )
 _FAMILIES = ("border-", "margin-", "padding-", "--")
 _FUNCTIONS = _words(
@@ -45,7 +48,7 @@ _FUNCTIONS = _words(
 _PSEUDO = _words(
     "hover focus focus-visible focus-within active checked disabled empty first-child last-child only-child"
     " first-of-type last-of-type only-of-type before after nth-child nth-of-type nth-last-child not is where root"
-    " host"
+    " host link visited any-link marker enabled"
 )
 _PLAIN = frozenset({"ident", "number", "dimension", "percentage", "hash", "whitespace", "string"})
 _COMBINATORS = frozenset(">+~")
@@ -68,7 +71,7 @@ def scoped(text: str, box: str, prefix: str, kept_classes: re.Pattern[str]) -> s
         selectors = [_selector(part, prefix, kept_classes) for part in _split(rule.prelude)]
         names = [f".{box} {one}" if one else f".{box}" for one in selectors if one is not None]
         if declarations and names:
-            own = declarations if all(selectors) else [one for one in declarations if one.startswith("--")]
+            own = [one for one in declarations if "" not in selectors or one.startswith("--")]
             kept.append(f"{', '.join(names)} {{{'; '.join(own)}}}")
     return "\n".join(kept)
 

@@ -46,7 +46,9 @@ def kernels(folder: Path) -> Iterator[None]:
             patch.setenv(name, str(folder / place))
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
-        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        # Without folders that this user cannot enter: Linux then says EACCES for a program that there is none of.
+        usual = [place for place in os.environ["PATH"].split(":") if os.access(place, os.X_OK)]
+        patch.setenv("PATH", ":".join([str(Path(sys.executable).parent), *usual]))
         policy = folder / "policy.toml"
         policy.write_text(POLICY)
         command = [sys.executable, "-m", "sandboxed_kernel", "install", "--name", SANDBOXED, "--prefix", str(folder)]
@@ -63,6 +65,8 @@ def run_both(notebook: Notebook, folder: Path, names: tuple[str, str]) -> list[R
 
 def _run(notebook: Notebook, place: Path, kernel: str) -> Run:
     place.mkdir(parents=True)
+    # ipykernel leaves out what its subprocesses write on descriptor 2 where it believes to be tested.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     words = {str(place): "FOLDER", os.environ["HOME"]: "HOME", os.environ["IPYTHONDIR"]: "IPYTHON"}
     for left in reversed(range(3)):
         cells = [nbformat.v4.new_code_cell(cell, id=f"cell-{number}") for number, cell in enumerate(notebook.cells, 1)]
@@ -75,7 +79,9 @@ def _run(notebook: Notebook, place: Path, kernel: str) -> Run:
             resources={"metadata": {"path": str(place)}},
         )
         try:
-            return Run(asyncio.run(client.async_execute()), words)  # closes its loop, as ``execute`` does not
+            return Run(
+                asyncio.run(client.async_execute(env=environment)), words
+            )  # closes its loop, as ``execute`` does not
         except RuntimeError as problem:
             # Once more with other ports, where one was taken before the kernel could listen on it.
             if not left or "died before replying" not in str(problem):

@@ -163,6 +163,13 @@ def test_a_style_of_pandas_keeps_its_colours() -> None:
     assert f"<style>{names} {{background-color: #fff7fb; color: #000000}}</style>" in (cleaned or "")
 
 
+def test_a_selector_that_is_left_out_takes_no_other_with_it() -> None:
+    sheet = sheets.scoped(".a, td[x], a:visited.b {color: red; --c: 1}", "box", "p-", markup._CLASS)
+    assert sheet == ".box .a, .box a:visited.b {color: red; --c: 1}"
+    root = sheets.scoped(":root, .xyz {color: red; --c: 1}", "box", "p-", markup._CLASS)
+    assert root == ".box, .box .p-xyz {--c: 1}"
+
+
 @pytest.mark.parametrize(
     "rule",
     [

@@ -22,15 +22,11 @@ from hypothesis import strategies as st
 from sandboxed_kernel.hostnames.answers import Answer, answer
 from sandboxed_kernel.hostnames.pins import Known, Pins, Resolution
 from sandboxed_kernel.policy.model import Destination, Ports
+from tests.support.rules import rule
 
 KUBERNETES = ("ns.svc.cluster.local", "svc.cluster.local", "cluster.local")
 A, AAAA = dns.rdatatype.A, dns.rdatatype.AAAA
 OTHER_TYPES = ["HTTPS", "SVCB", "MX", "TXT", "SRV", "ANY", "CNAME", "NS", "SOA", "PTR", "CAA", "TYPE65280"]
-
-
-def rule(name: str, port: int = 443) -> Destination:
-    wildcard = name.startswith("*.")
-    return Destination(name.removeprefix("*."), wildcard, None, (Ports(port, port),), "tcp", False, name, "policy.toml")
 
 
 def make_pins() -> Pins:
@@ -45,7 +41,7 @@ def make_pins() -> Pins:
         "new.test",
         "db.corp",
     )
-    pins = Pins(tuple(rule(name) for name in names))
+    pins = Pins(tuple(rule(name, 443) for name in names))
     for name, addresses in {
         "pypi.org": ["198.51.100.7", "198.51.100.8", "2001:db8::7"],
         "v4.test": ["198.51.100.4"],
@@ -153,7 +149,7 @@ def test_the_same_question_is_answered_after_the_lookup() -> None:
 
 
 def test_the_policy_may_give_the_own_hostname_another_meaning() -> None:
-    pins = Pins((rule("box"),))
+    pins = Pins((rule("box", 443),))
     pins.record("box", Resolution((ip_address("198.51.100.9"),)), 0)
     assert read(ask("box", pins=pins)[1]) == ("NOERROR", ["198.51.100.9"])
 

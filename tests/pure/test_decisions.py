@@ -46,7 +46,7 @@ from sandboxed_kernel.broker.decisions import (
 )
 from sandboxed_kernel.hostnames.addresses import Kind, classify, plain
 from sandboxed_kernel.hostnames.pins import Pins, Resolution
-from sandboxed_kernel.policy.model import Destination, Ports, Transport
+from tests.support.rules import rule
 
 FLAGS = (0, SOCK_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK | SOCK_CLOEXEC)
 
@@ -94,13 +94,9 @@ ADDRESSES = [
 PORTS = (0, 22, 53, 80, 443, 8888, 65535)
 
 
-def rule(host: str, port: int, transport: Transport = "tcp", *, private: bool = False) -> Destination:
-    return Destination(host, False, None, (Ports(port, port),), transport, private, host, "policy.toml")
-
-
 ALLOWED = rule("allowed.example", 443)
 INTERNAL = rule("internal.example", 8888, private=True)
-TIME = rule("time.example", 80, "udp")
+TIME = rule("time.example", 80, transport="udp")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import product
 from math import inf
 
@@ -22,18 +22,10 @@ from sandboxed_kernel.hostnames.pins import (
     Resolution,
     Unresolved,
 )
-from sandboxed_kernel.policy.model import Destination, Ports, Transport
+from sandboxed_kernel.policy.model import Transport
+from tests.support.rules import rule
 
 PUBLIC, OTHER, PRIVATE = ip_address("198.51.100.7"), ip_address("2001:db8::7"), ip_address("10.0.0.5")
-
-
-def rule(host: str, *ports: int, private: bool = False, transport: Transport = "tcp") -> Destination:
-    """A rule as the policy's reader makes it; no port means every port."""
-    spans = tuple(Ports(port, port) for port in ports) or (Ports(1, 65535),)
-    wildcard, name = host.startswith("*."), host.removeprefix("*.")
-    if "/" in host:
-        return Destination(None, False, ip_network(host), spans, transport, private, host, "policy.toml")
-    return Destination(name, wildcard, None, spans, transport, private, host, "policy.toml")
 
 
 def found(*addresses: Address | str, ttl: int | None = None, hosts: bool = False) -> Resolution:

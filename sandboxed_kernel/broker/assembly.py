@@ -5,8 +5,9 @@ from __future__ import annotations
 from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import Datagrams
+from sandboxed_kernel.broker.dispatch import Dispatcher
+from sandboxed_kernel.broker.handlers import Handlers, Parts
 from sandboxed_kernel.broker.links import Links
-from sandboxed_kernel.broker.loop import Broker, Parts
 from sandboxed_kernel.broker.metadata import Metadata
 from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.orders import Orders
@@ -14,28 +15,31 @@ from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.ports import Ports
 from sandboxed_kernel.broker.questions import Questions, QuestionStreams
 from sandboxed_kernel.broker.reactor import Reactor
-from sandboxed_kernel.broker.replies import Replies
+from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.sockets import Processes, Sockets, device_of_sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
 from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.broker.unix_sockets import UnixSockets
+from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
 
-def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, reporter: Reporter) -> Broker:
-    """``warden``: what descends from this process, and nothing else, is inside."""
-    replies = Replies(listener, once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
+def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, reporter: Reporter) -> None:
+    """Answer calls from now on. ``warden``: what descends from this process, and nothing else, is inside."""
+    repeats = Repeats(once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
+    workers = Workers(reactor.lock)
+    may_wait = workers.may_wait
     device = device_of_sockets()
-    sockets = Sockets(Processes(warden, device), device)
+    sockets = Sockets(Processes(warden, device), device, may_wait)
     diag = SocketDiag()
     ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)
-    own_addresses = OwnAddresses()
-    telling = Telling(replies, reporter, pins, own_addresses)
+    own_addresses = OwnAddresses(may_wait)
+    telling = Telling(reporter, pins, own_addresses)
     names = Names(
         reactor,
         pins,
@@ -44,24 +48,26 @@ def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, 
         renew=orders.policy.pins == "ttl",
     )
     questions = Questions(names, orders.own_hostname, orders.search_domains, telling.refuse_name)
-    connecting = Connecting(reactor, replies, sockets)
+    connecting = Connecting(reactor, workers, sockets)
     streams = QuestionStreams(reactor, questions)
     datagrams = Datagrams(reactor, questions, telling.lost_datagram)
     named = tuple(grant.path for grant in orders.policy.unix)
-    unix_sockets = UnixSockets(reactor, diag, orders.confine_thread, named=named)
+    unix_sockets = UnixSockets(workers, diag, orders.confine_thread, named=named)
     parts = Parts(
         listener=listener,
-        replies=replies,
+        may_wait=may_wait,
+        repeats=repeats,
         sockets=sockets,
         connecting=connecting,
         datagrams=datagrams,
         metadata=Metadata(orders.writable),
         links=Links(orders.writable),
-        telling=telling,
-        tcp=TcpCalls(replies, sockets, connecting, streams, names, diag, own_addresses, telling, ports),
-        unix=UnixCalls(replies, sockets, connecting, unix_sockets, diag, telling, reactor),
-        datagram=DatagramCalls(replies, datagrams, names, own_addresses, telling),
+        tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, telling, ports),
+        unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, reactor),
+        datagram=DatagramCalls(datagrams, names, own_addresses, telling),
     )
-    broker = Broker(parts, warden, orders.numbers)
+    by_name = Handlers(parts, warden).by_name
+    handlers = {orders.numbers[name]: handler for name, handler in by_name.items() if name in orders.numbers}
+    dispatcher = Dispatcher(listener, workers, repeats, reporter, telling, handlers)
     names.begin()
-    return broker
+    workers.start(dispatcher.receive, dispatcher.handle)

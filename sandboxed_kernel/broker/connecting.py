@@ -2,6 +2,8 @@
 
 A blocking caller's socket is made non-blocking for the connect alone; the rest of the wait is the loop's. Once begun, a
 connect goes on when its caller is interrupted, as Linux's does: the repeat joins it (connect(2), EINTR).
+
+Whoever calls has taken the reference (``Sockets.take``), but for what the loop and threads call.
 """
 
 from __future__ import annotations
@@ -9,16 +11,18 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from sandboxed_kernel.broker import reactor as loop
+from sandboxed_kernel.broker.calls import Call
+from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Resume
 from sandboxed_kernel.broker.reactor import Reactor, Timer
-from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.sockets import Reference, Sockets
+from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import sockets as linux_sockets
-from sandboxed_kernel.linux.seccomp import Notification
 from sandboxed_kernel.records import Record, made
 
 # A connection to a listener of this machine stands when connect(2) returns, unless Linux has put off the packets, as it
@@ -50,136 +54,143 @@ class Near(NamedTuple):
 
 
 class _UnderWay(Record, frozen=False):
+    """``waiting``: by thread, for its last call; an earlier one was withdrawn."""
+
     reference: Reference
-    waiters: list[Notification] = made(default_factory=list)
+    waiting: dict[int, Resume] = made(default_factory=dict)
     timer: Timer | None = None
 
 
 class Connecting:
-    def __init__(self, reactor: Reactor, replies: Replies, sockets: Sockets) -> None:
-        self._reactor, self._replies, self._sockets = reactor, replies, sockets
+    def __init__(self, reactor: Reactor, workers: Workers, sockets: Sockets) -> None:
+        self._reactor, self._workers, self._may_wait, self._sockets = reactor, workers, workers.may_wait, sockets
         self._under_way: dict[int, _UnderWay] = {}  # by the reference's inode
         self._threads = 0
-        linux_sockets.expect_interrupts()
 
-    def connect(self, call: Notification, reference: Reference, target: Target) -> None:
-        """Connect a TCP socket to ``target``, whoever listens there, and answer ``call``."""
-        if self.join(call, reference):
-            return
-        error, caller_polls = linux_sockets.connect_now(reference.sock, target)
-        if error == errno.EINPROGRESS and not (caller_polls and linux_sockets.is_connected(reference.sock)):
-            self._wait(call, reference, caller_polls)
-            return
-        self._finish(call, reference, error)
+    def connect(self, call: Call, reference: Reference, target: Target) -> Outcome:
+        """Connect a TCP socket to ``target``, whoever listens there."""
+        joined = self.join(call, reference)
+        if joined is not None:
+            return joined
+        error, caller_polls = self._may_wait(linux_sockets.connect_now, reference.sock, target)
+        if error == errno.EINPROGRESS and not (
+            caller_polls and self._may_wait(linux_sockets.is_connected, reference.sock)
+        ):
+            return self._wait(call, reference, caller_polls)
+        return self._finish(reference, error)
 
-    def connect_near(self, call: Notification, reference: Reference, near: Near) -> None:
-        """Connect a TCP socket to a listener of this machine, now or not at all, and answer ``call``.
+    def connect_near(self, reference: Reference, near: Near) -> Answer:
+        """Connect a TCP socket to a listener of this machine, now or not at all.
 
         While the socket waits for an answer it demands the token of own listeners, so that Linux keeps everybody else
         from answering, however long this thread takes from one line to the next. The port may become somebody else's
         meanwhile, and a send(2) that waits in the sandbox would reach them.
         """
-        sock = reference.sock
-        linux_sockets.demand_token(sock, near.version)
-        error, _ = linux_sockets.connect_now(sock, near.target)
-        if error == errno.EINPROGRESS and not self._is_met(sock, near):
-            linux_sockets.dissolve(sock)
-            error = errno.ECONNREFUSED
+        sock, may_wait = reference.sock, self._may_wait
+        error = may_wait(_knock, sock, near)
+        if error == errno.EINPROGRESS:
+            patience = _PACKETS_MAY_WAIT if near.has_room() else 0
+            if not may_wait(_is_met, sock, patience):
+                may_wait(linux_sockets.dissolve, sock)
+                error = errno.ECONNREFUSED
         if error in (0, errno.EINPROGRESS) and not near.is_right():
-            linux_sockets.cut_off(sock)
+            may_wait(linux_sockets.cut_off, sock)
             error = errno.EACCES
-        linux_sockets.demand_no_token(sock, near.version)
-        self._finish(call, reference, error)
+        may_wait(linux_sockets.demand_no_token, sock, near.version)
+        return self._finish(reference, error)
 
-    @staticmethod
-    def _is_met(sock: socket.socket, near: Near) -> bool:
-        if linux_sockets.is_connected(sock):
-            return True
-        if near.has_room():
-            linux_sockets.is_settled(sock, within=_PACKETS_MAY_WAIT)
-        return linux_sockets.is_connected(sock)
-
-    def connect_unix(self, call: Notification, reference: Reference, target: str, is_right: Check) -> None:
+    def connect_unix(self, call: Call, reference: Reference, target: str, is_right: Check) -> Outcome:
         """Connect to a path or an abstract name. ``is_right`` is asked once connected; no means EACCES."""
-        if self.join(call, reference):
-            return
-        error, caller_polls = linux_sockets.connect_now(reference.sock, target)
+        joined = self.join(call, reference)
+        if joined is not None:
+            return joined
+        error, caller_polls = self._may_wait(linux_sockets.connect_now, reference.sock, target)
         if error == errno.EAGAIN and not caller_polls:
-            self._connect_in_thread(call, reference, target, is_right)
-            return
-        if error == 0 and not is_right():
-            linux_sockets.cut_off(reference.sock)
-            error = errno.EACCES
-        self._finish(call, reference, error)
+            return self._connect_in_thread(call, reference, target, is_right)
+        return self._finish(reference, self._checked(reference, error, is_right))
 
-    def join(self, call: Notification, reference: Reference) -> bool:
-        """Whether a connect of this socket is under way; ``call`` then waits for it too, or has EALREADY."""
+    def _checked(self, reference: Reference, error: int, is_right: Check) -> int:
+        if error == 0 and not is_right():
+            self._may_wait(linux_sockets.cut_off, reference.sock)
+            return errno.EACCES
+        return error
+
+    def join(self, call: Call, reference: Reference) -> Outcome:
+        """Wait for the connect of this socket that is under way, or EALREADY; None where there is none."""
         under_way = self._under_way.get(reference.inode)
         if under_way is None:
-            return False
+            return None
         if reference.family != socket.AF_UNIX and linux_sockets.is_settled(reference.sock):
-            under_way.waiters.append(call)  # it is over, and only the loop has not come to it yet
-            self._over(under_way)
-            return True
-        with linux_sockets.non_blocking(reference.sock) as caller_polls:
-            pass
-        if caller_polls:
-            self._replies.answer(call, error=errno.EALREADY)
-        else:
-            under_way.waiters.append(call)
-        return True
+            return self._settle(under_way)  # it is over, and only the loop has not come to it yet
+        if linux_sockets.is_non_blocking(reference.sock):
+            return Answer(error=errno.EALREADY)
+        return self._join(under_way, call)
 
-    def _finish(self, call: Notification, reference: Reference, error: int) -> None:
-        """Answer a connect that is over; a reference that is connected is let go once the caller knows."""
-        self._replies.answer(call, error=error, inode=reference.inode)
-        if error in (0, errno.EINPROGRESS):
-            self._sockets.drop(reference)
+    @staticmethod
+    def _join(under_way: _UnderWay, call: Call) -> Later:
+        return Later(lambda resume: under_way.waiting.update({call.tid: resume}))
 
-    def _wait(self, call: Notification, reference: Reference, caller_polls: bool) -> None:
+    def _finish(self, reference: Reference, error: int) -> Answer:
+        """A connect that is over; a reference that is connected is let go once the caller knows."""
+        after = self._sockets.forget(reference) if error in (0, errno.EINPROGRESS) else None
+        return Answer(error=error, inode=reference.inode, after=after)
+
+    def _wait(self, call: Call, reference: Reference, caller_polls: bool) -> Outcome:
         reference.busy = True
         under_way = _UnderWay(reference)
         self._under_way[reference.inode] = under_way
-        self._reactor.watch(reference.sock.fileno(), loop.OUT, lambda _events: self._over(under_way))
+        self._watch(under_way)
         if caller_polls:
-            self._replies.answer(call, error=errno.EINPROGRESS, inode=reference.inode)
-            return
-        under_way.waiters.append(call)
+            return Answer(error=errno.EINPROGRESS, inode=reference.inode)
         limit = linux_sockets.send_timeout(reference.sock)
         if limit is not None:
             under_way.timer = self._reactor.call_later(limit, lambda: self._timed_out(under_way))
+        return self._join(under_way, call)
 
     def _timed_out(self, under_way: _UnderWay) -> None:
         """SO_SNDTIMEO, socket(7): the call returns EINPROGRESS and the connect goes on."""
-        waiters, under_way.waiters = under_way.waiters, []
-        for call in waiters:
-            self._replies.answer(call, error=errno.EINPROGRESS)
-
-    def _over(self, under_way: _UnderWay) -> None:
-        reference = under_way.reference
-        self._forget(under_way)
-        connected = linux_sockets.is_connected(reference.sock)
-        if under_way.waiters:
-            error = 0 if connected else self._outcome(reference)
-            self._answer_all(under_way, error)
-        if connected:
-            self._sockets.drop(reference)
+        self._resume_all(under_way, Answer(error=errno.EINPROGRESS))
 
     @staticmethod
-    def _outcome(reference: Reference) -> int:
-        """What connect(2) returns at its end: the error, taken from the socket, which can be connected again then."""
-        return linux_sockets.dissolve(reference.sock) or errno.ECONNABORTED
+    def _resume_all(under_way: _UnderWay, answer: Answer) -> None:
+        waiting, under_way.waiting = under_way.waiting, {}
+        for resume in waiting.values():
+            resume(answer)
 
-    def _answer_all(self, under_way: _UnderWay, error: int) -> None:
-        unheard: dict[int, Notification] = {}
-        heard = set()
-        for call in under_way.waiters:
-            if self._replies.answer(call, error=error, inode=0 if error else under_way.reference.inode):
-                heard.add(call.tid)
+    def _watch(self, under_way: _UnderWay) -> None:
+        descriptor = under_way.reference.sock.fileno()
+
+        def ready(_events: int) -> None:
+            self._reactor.unwatch(descriptor)
+            self._workers.post(self._look, under_way)
+
+        self._reactor.watch(descriptor, loop.OUT, ready)
+
+    def _look(self, under_way: _UnderWay) -> None:
+        """The socket is ready, or has been: the event may be of another one that had its descriptor before."""
+        reference = under_way.reference
+        if not self._sockets.take(reference, lambda _: self._workers.post(self._look, under_way)):
+            return
+        try:
+            if self._under_way.get(reference.inode) is not under_way:
+                return  # a call of the sandbox was first
+            if linux_sockets.is_settled(reference.sock):
+                self._settle(under_way)
             else:
-                unheard[call.tid] = call
-        for tid, call in unheard.items():
-            if tid not in heard:  # else the repeat was among the waiters
-                self._replies.keep(call, 0, error, under_way.reference.inode)
+                self._watch(under_way)
+        finally:
+            self._sockets.give_back(reference)
+
+    def _settle(self, under_way: _UnderWay) -> Answer:
+        """It is over: all who wait for it have the answer, which is also returned."""
+        reference = under_way.reference
+        self._forget(under_way)
+        error = self._may_wait(_outcome, reference.sock)
+        if not error:
+            self._may_wait(self._sockets.forget(reference))
+        answer = Answer(error=error, inode=reference.inode)
+        self._resume_all(under_way, answer)
+        return answer
 
     def _forget(self, under_way: _UnderWay) -> None:
         reference = under_way.reference
@@ -190,49 +201,75 @@ class Connecting:
         with suppress(OSError):
             self._reactor.unwatch(reference.sock.fileno())
 
-    def disconnect(self, call: Notification, reference: Reference) -> None:
+    def disconnect(self, reference: Reference) -> Answer:
         """connect(2) with AF_UNSPEC."""
         under_way = self._under_way.get(reference.inode)
         if under_way is not None:
             self._forget(under_way)
-        error = linux_sockets.disconnect(reference.sock)
+        error = self._may_wait(linux_sockets.disconnect, reference.sock)
         if under_way is not None:
-            self._answer_all(under_way, errno.ECONNABORTED)
-        self._replies.answer(call, error=error, inode=reference.inode)
+            self._resume_all(under_way, Answer(error=errno.ECONNABORTED, inode=reference.inode))
+        return Answer(error=error, inode=reference.inode)
 
-    def _connect_in_thread(self, call: Notification, reference: Reference, target: str, is_right: Check) -> None:
+    def _connect_in_thread(self, call: Call, reference: Reference, target: str, is_right: Check) -> Outcome:
         """A full backlog of a unix socket cannot be polled: one thread waits for this one call."""
         if self._threads >= _MAX_WAITING_THREADS:
-            self._replies.answer(call, error=errno.EAGAIN)
-            return
-        import threading
-
+            return Answer(error=errno.EAGAIN)
         # Linux looks a path up again each time the wait is over. The number of a descriptor that is closed by then may
         # mean a socket outside, opened to be judged: so this one stays open until the connect is done.
         kept = os.open(target, os.O_PATH | os.O_CLOEXEC) if target.startswith("/") else -1
         goal = path_of(kept) if kept >= 0 else target
-        self._threads += 1
-        reference.busy = True
-        under_way = _UnderWay(reference, [call])
-        self._under_way[reference.inode] = under_way
+        under_way = _UnderWay(reference)
 
         def work() -> None:
             error = reference.sock.connect_ex(goal)
-            self._reactor.from_thread(lambda: done(error))
+            close_quietly(kept)
+            self._workers.post_unlocked(done, error)
 
         def done(error: int) -> None:
             self._threads -= 1
-            close_quietly(kept)
-            reference.busy = False
-            self._under_way.pop(reference.inode, None)
-            if error == 0 and not is_right():
-                linux_sockets.cut_off(reference.sock)
-                error = errno.EACCES
-            self._answer_all(under_way, error)
-            if error == 0:
-                self._sockets.drop(reference)
+            over(error)
 
-        threading.Thread(target=work, daemon=True).start()
+        def over(error: int) -> None:
+            if not self._sockets.take(reference, lambda _: self._workers.post(over, error)):
+                return
+            try:
+                self._forget(under_way)
+                error = self._checked(reference, error, is_right)
+                if not error:
+                    self._may_wait(self._sockets.forget(reference))
+                self._resume_all(under_way, Answer(error=error, inode=reference.inode))
+            finally:
+                self._sockets.give_back(reference)
+
+        try:
+            threading.Thread(target=work, daemon=True).start()
+        except RuntimeError:  # there are no more threads for this user
+            close_quietly(kept)
+            return Answer(error=errno.EAGAIN)
+        self._threads += 1
+        reference.busy = True
+        self._under_way[reference.inode] = under_way
+        return self._join(under_way, call)
+
+
+def _knock(sock: socket.socket, near: Near) -> int:
+    linux_sockets.demand_token(sock, near.version)
+    return linux_sockets.connect_now(sock, near.target)[0]
+
+
+def _is_met(sock: socket.socket, patience: int) -> bool:
+    """Whether it is connected, now or within ``patience`` milliseconds."""
+    if patience and not linux_sockets.is_connected(sock):
+        linux_sockets.is_settled(sock, within=patience)
+    return linux_sockets.is_connected(sock)
+
+
+def _outcome(sock: socket.socket) -> int:
+    """What connect(2) returns at its end: the error, taken from the socket, which can be connected again then."""
+    if linux_sockets.is_connected(sock):
+        return 0
+    return linux_sockets.dissolve(sock) or errno.ECONNABORTED
 
 
 def path_of(descriptor: int) -> str:

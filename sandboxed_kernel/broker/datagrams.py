@@ -65,8 +65,7 @@ class Datagrams:
         return pair
 
     def keep(self, pair: Pair, pid: int) -> None:
-        """From now on messages are served; the near end is the sandbox's alone."""
-        pair.near.close()
+        """From now on it is found, and its messages are served."""
         self._pairs[pair.inode] = pair
         self._owners[pair.inode] = pid
         self._reactor.watch(pair.ours.fileno(), loop.IN, lambda events: self._readable(pair, events))
@@ -74,16 +73,18 @@ class Datagrams:
     def discard(self, pair: Pair) -> None:
         """Nobody took the near end."""
         pair.near.close()
-        pair.ours.close()
+        self._close(pair)
 
     def _close(self, pair: Pair) -> None:
+        if self._pairs.get(pair.inode) is not pair:
+            return
         self._reactor.unwatch(pair.ours.fileno())
         pair.ours.close()
         for sock in pair.udp.values():
             self._reactor.unwatch(sock.fileno())
             sock.close()
         self._sides -= len(pair.udp)
-        self._pairs.pop(pair.inode, None)
+        del self._pairs[pair.inode]
         self._owners.pop(pair.inode, None)
 
     # --- what the sandbox asks for ---------------------------------------------------------------------------------

@@ -13,11 +13,10 @@ import os
 from collections.abc import Callable
 
 from sandboxed_kernel.broker import decisions, process
-from sandboxed_kernel.broker.calls import Malformed, as_int
+from sandboxed_kernel.broker.calls import Call, as_int
 from sandboxed_kernel.broker.connecting import path_of
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
-from sandboxed_kernel.linux.seccomp import Notification
 
 # Which arguments are the target, the folder that the path starts from (none: the working directory), and the path.
 CALLS: dict[str, tuple[int, int | None, int]] = {"symlink": (0, None, 1), "symlinkat": (0, 1, 2)}
@@ -32,13 +31,15 @@ class Links:
         """``writable``: see ``Metadata``. Where the sandbox may not list a folder it may make no links either."""
         self._writable = tuple(os.fsencode(path) for path in writable if not path.endswith("/"))
 
-    def carry_out(self, name: str, call: Notification, is_waiting: Callable[[Notification], bool]) -> None:
-        """Make the link. Raises OSError or Malformed with the errno for the caller, LeadsOutside."""
+    def carry_out(self, name: str, call: Call, check_waiting: Callable[[Call], None]) -> None:
+        """Make the link. Raises OSError or Malformed with the errno for the caller, LeadsOutside.
+
+        ``check_waiting`` raises Malformed where the caller is gone.
+        """
         target_at, folder_at, path_at = CALLS[name]
         target = process.read_string(call.tid, call.args[target_at])
         path = process.read_string(call.tid, call.args[path_at])
-        if not is_waiting(call):  # what was copied is the caller's only if it still waits
-            raise Malformed(errno.EINTR, "the caller is gone")
+        check_waiting(call)
         if not target or not path:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         start = AT_FDCWD if folder_at is None or path.startswith(b"/") else as_int(call.args[folder_at])

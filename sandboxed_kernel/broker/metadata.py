@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 
 from sandboxed_kernel.broker import process
-from sandboxed_kernel.broker.calls import Malformed, as_int
+from sandboxed_kernel.broker.calls import Arguments, Malformed, as_int
 from sandboxed_kernel.broker.connecting import path_of
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
@@ -28,8 +28,6 @@ _TIMESPEC, _TIMEVAL, _UTIMBUF = 32, 32, 16
 # glibc's and gnulib's fchmodat(AT_SYMLINK_NOFOLLOW), in Linux since 6.6 only: tar calls it for every folder.
 _DESCRIPTOR_LINK = re.compile(rb"/proc/(?:thread-)?self/fd/(\d{1,9})")
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
-
-Arguments = tuple[int, int, int, int, int, int]
 
 
 class Outside(Exception):

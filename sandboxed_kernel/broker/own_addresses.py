@@ -6,6 +6,7 @@ import socket
 import time
 
 from sandboxed_kernel.broker import decisions
+from sandboxed_kernel.broker.sockets import MayWait
 from sandboxed_kernel.linux.sockets import is_own_interface
 
 _MAX_ADDRESSES = 1024
@@ -13,7 +14,8 @@ _KEPT = 1.0  # seconds: addresses come and go, and a loop of connects need not a
 
 
 class OwnAddresses:
-    def __init__(self) -> None:
+    def __init__(self, may_wait: MayWait) -> None:
+        self._may_wait = may_wait
         self._known: dict[decisions.IpAddress, tuple[float, bool]] = {}  # until when it is known, and what
 
     def is_here(self, address: decisions.IpAddress) -> bool:
@@ -25,8 +27,9 @@ class OwnAddresses:
         until, known = self._known.get(address, (0.0, False))
         now = time.monotonic()
         if now > until:
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            known = self._may_wait(is_own_interface, str(address), family)
             if len(self._known) >= _MAX_ADDRESSES:
                 self._known.clear()
-            known = is_own_interface(str(address), socket.AF_INET if address.version == 4 else socket.AF_INET6)
             self._known[address] = (now + _KEPT, known)
         return known

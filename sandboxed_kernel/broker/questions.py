@@ -15,6 +15,8 @@ from sandboxed_kernel.hostnames.answers import answer
 from sandboxed_kernel.linux.sockets import show_token
 
 _MAX_STREAMS = 256
+_MAX_EARLY = 64
+_EARLY = 1.0  # seconds
 _LENGTH = struct.Struct("!H")  # before each message over TCP, RFC 1035 section 4.2.2
 
 TellName = Callable[[str, int, Callable[[], None]], None]
@@ -70,6 +72,7 @@ class QuestionStreams:
         self._reactor, self._questions = reactor, questions
         self._listener: socket.socket | None = None
         self._expected: dict[tuple[str, int], int] = {}  # the caller's own address and port -> its process
+        self._early: dict[tuple[str, int], socket.socket] = {}  # accepted before the thread that connected said whose
         self._open = 0
 
     def address(self) -> tuple[str, int]:
@@ -83,23 +86,40 @@ class QuestionStreams:
         host, port = self._listener.getsockname()
         return host, port
 
-    def expect(self, sock: socket.socket, pid: int) -> bool:
-        """A caller's socket is connected to us: serve it. Everybody else's connection is closed."""
-        host, port, *_ = sock.getsockname()
-        self._expected[host.removeprefix("::ffff:"), port] = pid
-        return True
+    def expect(self, host: str, port: int, pid: int) -> None:
+        """Serve the connection from this address, which may have come already. Any other one is closed."""
+        sock = self._early.pop((host, port), None)
+        if sock is not None:
+            self._serve(sock, pid)
+        else:
+            self._expected[host, port] = pid
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             sock, peer = listener.accept()
-            pid = self._expected.pop(peer, None)
-            if pid is None or self._open >= _MAX_STREAMS:
-                sock.close()
-                return
             sock.setblocking(False)
-            stream = _Stream(sock, pid)
-            self._open += 1
-            self._reactor.watch(sock.fileno(), loop.IN, lambda events: self._ready(stream, events))
+            pid = self._expected.pop(peer, None)
+            if pid is not None:
+                self._serve(sock, pid)
+            elif len(self._early) < _MAX_EARLY and peer not in self._early:
+                self._early[peer] = sock
+                self._reactor.call_later(_EARLY, lambda: self._close_early(peer, sock))
+            else:
+                sock.close()
+
+    def _close_early(self, peer: tuple[str, int], sock: socket.socket) -> None:
+        """Nobody expected it: somebody outside has found the port."""
+        if self._early.get(peer) is sock:
+            del self._early[peer]
+            sock.close()
+
+    def _serve(self, sock: socket.socket, pid: int) -> None:
+        if self._open >= _MAX_STREAMS:
+            sock.close()
+            return
+        stream = _Stream(sock, pid)
+        self._open += 1
+        self._reactor.watch(sock.fileno(), loop.IN, lambda events: self._ready(stream, events))
 
     def _close(self, stream: _Stream) -> None:
         if stream.sock.fileno() >= 0:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import collections
 import heapq
 import itertools
+import math
 import os
 import select
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 
@@ -35,9 +38,13 @@ class Timer:
 
 
 class Reactor:
-    """Single-threaded; only ``from_thread`` may be called from elsewhere."""
+    """Runs in the main thread, and holds ``lock`` but while it waits. Others may call its methods with the lock, and
+    ``from_thread`` without.
+    """
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._until = -math.inf  # of time.monotonic(): when it wakes up by itself; -inf while it does not wait
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -71,6 +78,8 @@ class Reactor:
         """``when`` is of time.monotonic()."""
         timer = Timer(callback, self._count_cancelled)
         heapq.heappush(self._timers, (when, next(self._order), timer))
+        if when < self._until:
+            os.eventfd_write(self._wake, 1)
         return timer
 
     def _count_cancelled(self) -> None:
@@ -93,10 +102,17 @@ class Reactor:
         self._running = False
 
     def run(self) -> None:
-        """Until ``stop``. Idle without a timer it never wakes up."""
-        poll, callbacks = self._epoll.poll, self._callbacks
+        """Until ``stop``; then the lock is held. Idle without a timer it never wakes up."""
+        poll, callbacks, lock = self._epoll.poll, self._callbacks, self.lock
+        lock.acquire()
         while self._running:
-            ready = poll(self._timeout())
+            timeout = self._timeout()
+            lock.release()
+            try:
+                ready = poll(timeout)
+            finally:
+                lock.acquire()
+            self._until = -math.inf
             if len(ready) > 1:
                 ready.sort(key=lambda each: each[0] != self._first)
             for descriptor, events in ready:
@@ -109,7 +125,11 @@ class Reactor:
     def _timeout(self) -> float:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1.0
+        if not self._timers:
+            self._until = math.inf
+            return -1.0
+        self._until = self._timers[0][0]
+        return max(0.0, self._until - time.monotonic())
 
     def _run_timers(self) -> None:
         now = time.monotonic()
@@ -120,6 +140,7 @@ class Reactor:
                 callback()
 
     def _take_results(self, _events: int) -> None:
-        os.eventfd_read(self._wake)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
         while self._results:
             self._results.popleft()()

@@ -14,11 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sandboxed_kernel.broker import process
-from sandboxed_kernel.broker.calls import Malformed, as_int
+from sandboxed_kernel.broker.calls import Arguments, Call, Malformed, as_int
 from sandboxed_kernel.linux import processes
-from sandboxed_kernel.linux.seccomp import Notification
 
-Arguments = tuple[int, int, int, int, int, int]
 _RLIMIT = struct.Struct("=QQ")
 _INFINITY = 0xFFFFFFFFFFFFFFFF
 _MAX_MASK = 8192  # bytes: 65,536 processors
@@ -38,18 +36,17 @@ Read = Callable[[int, Arguments], object]
 Act = Callable[[int, Arguments, Any], None]
 
 
-def carry_out(name: str, call: Notification, warden: int, is_waiting: Callable[[Notification], bool]) -> None:
+def carry_out(name: str, call: Call, warden: int, check_waiting: Callable[[Call], None]) -> None:
     """Do it; the call then answers 0. What descends from ``warden`` is inside.
 
-    Everything that may wait for the caller is read first. Then comes the question whose the process is, and the act
-    right behind it: else its number could be given to another process meanwhile.
+    Everything that may wait for the caller is read first; ``check_waiting`` raises where it is gone meanwhile. Then comes
+    the question whose the process is, and the act right behind it: else its number could be given to another process.
 
     Raises OSError (ESRCH for what has ended), Malformed, Unreadable or NotADescendant.
     """
     pid_at, read, act = CALLS[name]
     copied = read(call.tid, call.args)
-    if not is_waiting(call):  # what was copied is the caller's only if it still waits
-        raise Malformed(errno.EINTR, "the caller is gone")
+    check_waiting(call)
     pid = as_int(call.args[pid_at])
     if pid <= 0 or not processes.is_descendant(pid, warden):
         if pid > 0 and not os.path.exists(f"/proc/{pid}"):

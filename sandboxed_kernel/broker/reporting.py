@@ -32,8 +32,12 @@ class Sender(Protocol):
 
     def send(self, data: bytes) -> bool: ...
 
+    def hear(self) -> None:
+        """Take in what it has said meanwhile: that a cell began."""
+
 
 Destination = tuple[str, str, str | None, int | None]
+Counter = tuple[str | None, Destination]  # a destination in a cell
 
 _OTHERS: Destination = ("", "", None, None)
 
@@ -54,8 +58,8 @@ class Reporter:
     def __init__(self, sender: Sender, log: Log, clock: Clock) -> None:
         self._sender, self._log, self._clock = sender, log, clock
         self.cell: str | None = None  # that began last
-        self._seen: dict[Destination, _Told] = {}  # of this cell
-        self._dirty: set[Destination] = set()
+        self._seen: dict[Counter, _Told] = {}  # since this cell began
+        self._dirty: set[Counter] = set()
         self._flush_pending = False
         self._allowed: set[Destination] = set()
         self._noted: set[Destination] = set()
@@ -63,25 +67,33 @@ class Reporter:
         self._number = 0
         self._queue: collections.deque[bytes] = collections.deque()  # bounded by _MAX_DESTINATIONS
 
-    def refused(self, destination: Destination, make: Callable[[], Event], answer: Callable[[], None]) -> None:
-        """Report, then ``answer``. ``make`` is called only for a destination that is new in this cell."""
-        if self._count(destination):
-            answer()
-            return
-        event = replace(make(), cell=self.cell)
+    def hear(self) -> None:
+        """See ``Sender``."""
+        self._sender.hear()
+
+    def refused(
+        self, destination: Destination, make: Callable[[], Event], answer: Callable[[], None], *, cell: str | None
+    ) -> bool:
+        """Report it. Whether the call may be answered at once; else ``answer`` is called when the relay has told it.
+
+        ``make`` is called only for a destination that is new in this ``cell``.
+        """
+        if self._count((cell, destination)):
+            return True
+        event = replace(make(), cell=cell)
         if len(self._seen) >= _MAX_DESTINATIONS:
             destination = (event.kind, event.protocol, None, None)
             event = replace(event, host="many others", address=None, port=None, allow_line=None)
-            if self._count(destination):
-                answer()
-                return
-        self._seen[destination] = _Told(event)
+            if self._count((cell, destination)):
+                return True
+        self._seen[cell, destination] = _Told(event)
         self._log.write(event)
         self._number += 1
         number = self._number
         self._held[number] = answer
         self._send(channel.Reported(event, number))
         self._clock.call_later(HOLD, lambda: self.published(number))
+        return False
 
     def allowed(self, destination: Destination, make: Callable[[], Event]) -> None:
         """One line in the audit log for each new destination, and one that says where the log stops naming them."""
@@ -103,8 +115,9 @@ class Reporter:
     def tell(self, event: Event) -> None:
         """An event that no call waits for."""
         event = replace(event, cell=self.cell)
-        if not self._count(event.destination) and len(self._seen) < _MAX_DESTINATIONS:
-            self._seen[event.destination] = _Told(event)
+        counter = (self.cell, event.destination)
+        if not self._count(counter) and len(self._seen) < _MAX_DESTINATIONS:
+            self._seen[counter] = _Told(event)
             self._log.write(event)
             self._send(channel.Reported(event))
 
@@ -120,14 +133,14 @@ class Reporter:
         self._seen.clear()
         self.cell = msg_id
 
-    def _count(self, destination: Destination) -> bool:
-        """Whether ``destination`` was told in this cell already; then this refusal is one more of it."""
-        known = self._seen.get(destination)
+    def _count(self, counter: Counter) -> bool:
+        """Whether the destination was told in that cell already; then this refusal is one more of it."""
+        known = self._seen.get(counter)
         if known is None:
             return False
         known.count += 1
         known.when = time.time()
-        self._dirty.add(destination)
+        self._dirty.add(counter)
         self._flush_soon()
         return True
 
@@ -149,8 +162,8 @@ class Reporter:
 
     def _send_counts(self, *, last: bool = False) -> None:
         """To the relay each time; into the log where a count is ten times as large, and at the last."""
-        for destination in self._dirty:
-            known = self._seen.get(destination)
+        for counter in self._dirty:
+            known = self._seen.get(counter)
             if known is not None:
                 event = known.as_counted()
                 self._send(channel.Reported(event))

@@ -106,13 +106,13 @@ class _Life:
         from sandboxed_kernel.broker.assembly import assemble
         from sandboxed_kernel.broker.limits import LimitWatch
 
-        broker = assemble(self._orders, self._child.warden, listener, self.reactor, self._reporter)
-        self.reactor.watch(listener.fileno(), loop.IN, broker.receive)
         gc.enable()  # see __main__
         limits = self._orders.policy.limits
         told = (self._crossed, self._tell_limit)
         self._limits = LimitWatch(self.reactor, self._child.warden, limits, self._group, *told)
-        self._limits.begin()
+        with self.reactor.lock:
+            self._limits.begin()
+            assemble(self._orders, self._child.warden, listener, self.reactor, self._reporter)
 
     def _watch_signals(self) -> None:
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -151,16 +151,24 @@ class _Life:
 
     def _from_relay(self, _events: int) -> None:
         self._reporter.drain()
+        if not self._heard_all():  # the launcher is gone
+            self.reactor.stop()
+
+    def hear(self) -> None:
+        """For the reporter. The end of the launcher is left to ``_from_relay``."""
+        self._heard_all()
+
+    def _heard_all(self) -> bool:
+        """False where there is nobody to hear any more."""
         while True:
             try:
                 data = self._relay.recv(channel.MAX_BYTES)
             except BlockingIOError:
-                return
+                return True
             except OSError:
-                data = b""
-            if not data:  # the launcher is gone
-                self.reactor.stop()
-                return
+                return False
+            if not data:
+                return False
             self._obey(channel.decode(data))
 
     def _obey(self, message: channel.FromBroker | channel.FromRelay) -> None:

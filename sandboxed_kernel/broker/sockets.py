@@ -13,18 +13,22 @@ and an expensive step is not soon followed by the next.
 
 from __future__ import annotations
 
+import collections
 import errno
 import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from sandboxed_kernel.broker.decisions import CreateSocket
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux import sockets as linux_sockets
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 _LOOKED_AT = 64  # references in one step, from the oldest on
 _LOOK_AFTER = 32  # new sockets: two are looked at for each, so that the table holds at most twice what is open
@@ -39,19 +43,38 @@ class Reference:
     """The broker's own handle on one socket of the sandbox. Owns it.
 
     ``tid`` and ``number``: a thread and the descriptor that it was given, or a process that had it there later.
-    ``given``: when (seconds, CLOCK_BOOTTIME). ``port``: of a TCP socket that was bound, else 0.
+    ``given``: when (seconds, CLOCK_BOOTTIME). ``port``: of a TCP socket that was bound, else 0. ``taken``: a call works
+    on it at this moment (``Sockets.take``), and ``waiting`` are those that come next.
     """
 
-    __slots__ = ("busy", "family", "given", "inode", "number", "port", "sock", "tid", "type")
+    __slots__ = ("busy", "family", "given", "inode", "number", "port", "sock", "taken", "tid", "type", "waiting")
 
     def __init__(self, sock: socket.socket, inode: int, family: int, kind: int) -> None:
         self.sock, self.inode, self.family, self.type = sock, inode, family, kind
         self.busy = False  # a connect or a bind is under way
-        self.tid = self.number = self.port = 0
+        self.taken = False
+        self.waiting: collections.deque[Callable[[None], object]] = collections.deque()
+        self.tid = self.port = 0
+        self.number = -1  # not handed over yet
         self.given = 0.0
+
+    def close(self) -> None:
+        """May wait; the sandbox's own copies stay."""
+        try:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                linux_sockets.stop_lingering(self.sock)  # the sandbox may have closed its copies already
+            self.sock.close()
+        except OSError:
+            pass
 
     def __repr__(self) -> str:
         return f"<Reference {self.inode} family={self.family} {'busy' if self.busy else 'idle'}>"
+
+
+class MayWait(Protocol):
+    """``Workers.may_wait``."""
+
+    def __call__(self, function: Callable[[*_Ts], _T], /, *arguments: *_Ts) -> _T: ...
 
 
 class Holders(Protocol):
@@ -91,9 +114,10 @@ class Processes:
 class Sockets:
     """The table of references, by inode; the one that was looked at longest ago comes first."""
 
-    def __init__(self, holders: Holders, device: int) -> None:
-        """``device``: of sockfs."""
+    def __init__(self, holders: Holders, device: int, may_wait: MayWait) -> None:
+        """``device``: of sockfs. ``may_wait``: see ``Workers``."""
         self._by_inode: dict[int, Reference] = {}
+        self._may_wait = may_wait
         self._holders, self.device = holders, device
         self._look_in = _LOOK_AFTER  # new sockets
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -123,33 +147,49 @@ class Sockets:
             sock = socket.socket(wanted.family, kind, wanted.protocol)
         return Reference(sock, os.fstat(sock.fileno()).st_ino, wanted.family, wanted.type)
 
-    def keep(self, reference: Reference, tid: int, number: int) -> None:
+    def keep(self, reference: Reference) -> None:
+        """From now on it is found; ``handed_over`` comes next. In this order: the program may use what it was given
+        before the thread that gave it goes on.
+        """
+        self._by_inode[reference.inode] = reference
+
+    def handed_over(self, reference: Reference, tid: int, number: int) -> None:
         """``tid`` was given the socket as its descriptor ``number``."""
         reference.tid, reference.number = tid, number
         reference.given = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self._by_inode[reference.inode] = reference
 
-    def drop(self, reference: Reference) -> None:
-        """Close our reference; the sandbox's own copies stay."""
+    def take(self, reference: Reference, resume: Callable[[None], object]) -> bool:
+        """Whether nobody else works on the socket; else ``resume`` is called when it is this one's turn."""
+        if reference.taken:
+            reference.waiting.append(resume)
+            return False
+        reference.taken = True
+        return True
+
+    def give_back(self, reference: Reference) -> None:
+        reference.taken = False
+        gone = self._by_inode.get(reference.inode) is not reference
+        while reference.waiting:
+            reference.waiting.popleft()(None)
+            if not gone:  # who comes next calls this again
+                break
+
+    def forget(self, reference: Reference) -> Callable[[], None]:
+        """It is found no more. What is returned closes our copy, and may wait."""
         if self._by_inode.get(reference.inode) is reference:
             del self._by_inode[reference.inode]
-        try:
-            if reference.family in (socket.AF_INET, socket.AF_INET6):
-                linux_sockets.stop_lingering(reference.sock)  # the sandbox may have closed its copies already
-            reference.sock.close()
-        except OSError:
-            pass
+        return reference.close
 
     def free_port(self, port: int) -> bool:
         """Drop what the sandbox has closed of the references that were bound to ``port``; whether there was any."""
-        bound = [one for one in self._by_inode.values() if one.port == port and not one.busy][:_LOOKED_AT]
+        bound = [one for one in self._by_inode.values() if one.port == port and _is_idle(one)][:_LOOKED_AT]
         return self._drop_closed_of(bound, needed=True)[0] > 0
 
     def _drop_closed(self, *, needed: bool) -> None:
         oldest = list(islice(self._by_inode.values(), _LOOKED_AT))
         for reference in oldest:  # behind the others, should they stay
             self._by_inode[reference.inode] = self._by_inode.pop(reference.inode)
-        _, looks = self._drop_closed_of([one for one in oldest if not one.busy], needed=needed)
+        _, looks = self._drop_closed_of([one for one in oldest if _is_idle(one)], needed=needed)
         self._look_in = max(_LOOK_AFTER, looks // _NEW_FOR_LOOKS)
 
     def _drop_closed_of(self, references: list[Reference], *, needed: bool) -> tuple[int, int]:
@@ -180,9 +220,19 @@ class Sockets:
                 break
         if not everywhere and not needed:
             return 0, looks
-        for one in missing:
-            self.drop(one)
+        closes = [self.forget(one) for one in missing]
+        if closes:
+            self._may_wait(_do_all, closes)
         return len(missing), looks
+
+
+def _is_idle(reference: Reference) -> bool:
+    return not (reference.busy or reference.taken or reference.number < 0)
+
+
+def _do_all(actions: list[Callable[[], None]]) -> None:
+    for action in actions:
+        action()
 
 
 def device_of_sockets() -> int:

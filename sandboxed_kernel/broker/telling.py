@@ -1,4 +1,4 @@
-"""Does: says no to a call, and tells the user and the audit log what was refused, why, and what would allow it."""
+"""Does: tells the user and the audit log what was refused, why, and what would allow it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable
 
 from sandboxed_kernel.broker import decisions, process
-from sandboxed_kernel.broker.calls import InetAddress, Malformed
+from sandboxed_kernel.broker.calls import Call, InetAddress, Malformed
 from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.outcomes import Refusal
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
-from sandboxed_kernel.broker.replies import Replies
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.hostnames.addresses import Kind
 from sandboxed_kernel.hostnames.pins import Pins, Rejected
-from sandboxed_kernel.linux.seccomp import Notification
 from sandboxed_kernel.notices import events
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.policy.explain import allow_line, allow_name_line
@@ -23,6 +22,9 @@ from sandboxed_kernel.policy.model import Destination, Transport
 
 # A library asks for IPv4 and IPv6 addresses within this many seconds: one refusal for people, not two.
 _ONE_QUESTION = 0.02
+# A call is of the cell that runs when it is refused, which was said a moment before at most. One that Linux has kept
+# from being looked at for longer is of the cell in which it came.
+_PROMPT = 0.05  # seconds
 # Everyday mistakes: their errno says all.
 _UNREMARKABLE = (errno.EBADF, errno.ENOTSOCK, errno.EINTR, errno.ENOTTY, errno.ENOTDIR)
 
@@ -30,59 +32,36 @@ _UNREMARKABLE = (errno.EBADF, errno.ENOTSOCK, errno.EINTR, errno.ENOTTY, errno.E
 Line = Callable[[], str | None]
 
 
-def _no_line() -> None:
-    """Where no line of a policy would allow it."""
-
-
 class Telling:
-    def __init__(self, replies: Replies, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
-        self._replies, self._reporter, self._pins, self._own = replies, reporter, pins, own
+    def __init__(self, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
+        self._reporter, self._pins, self._own = reporter, pins, own
         self._own_pid = os.getpid()
         # What was reported last, by which process, in which cell; and when.
         self._last_name: tuple[tuple[str, int, str | None], float] = (("", 0, None), 0.0)
 
-    def refuse_endpoint(
-        self, call: Notification, verdict: Refuse, kind: events.Kind, protocol: Transport, to: InetAddress, inode: int
-    ) -> None:
-        """Refuse an address and port; the user learns the line that would allow it."""
+    def endpoint(self, verdict: Refuse, kind: events.Kind, protocol: Transport, to: InetAddress, inode: int) -> Refusal:
+        """Of an address and port; the user learns the line that would allow it."""
         where = decisions.normalise(to.address)
-        address = str(where)
+        address, private = str(where), self._own.is_here(where)
         names = self._pins.names_of(where)
         host = names[0] if names else None
 
         def line() -> str | None:
-            if kind == "bind":
-                return None
-            return allow_line(host or address, to.port, protocol, private=self._own.is_here(where))
+            return None if kind == "bind" else allow_line(host or address, to.port, protocol, private=private)
 
-        self.refuse(
-            call, verdict, kind, address, protocol=protocol, host=host, port=to.port, allow_line=line, inode=inode
-        )
+        return Refusal(verdict, kind, address, protocol, host, to.port, line, inode)
 
-    def refuse(
-        self,
-        call: Notification,
-        verdict: Refuse,
-        kind: events.Kind,
-        address: str,
-        *,
-        protocol: str = "",
-        host: str | None = None,
-        port: int | None = None,
-        allow_line: Line = _no_line,
-        inode: int = 0,
-    ) -> None:
-        """``allow_line`` is asked where the user has to be told; most refusals are repeats, which are only counted."""
-        reason = verdict.reason
+    def refused(self, call: Call, refusal: Refusal, answer: Callable[[], None]) -> bool:
+        """Whether the call may be answered at once; else ``answer`` is called when the user has been told."""
+        reason = refusal.verdict.reason
         if reason is None:
-            self._replies.answer(call, error=verdict.error, inode=inode)
-            return
-        make = self._event(call.tid, kind, reason, protocol, host, address, port, allow_line=allow_line)
-        answer = lambda: self._answer(call, verdict.error, inode)  # noqa: E731
-        self._reporter.refused((kind, protocol, host or address, port), make, answer)
-
-    def _answer(self, call: Notification, error: int, inode: int) -> None:
-        self._replies.answer(call, error=error, inode=inode)
+            return True
+        kind, protocol, host = refusal.kind, refusal.protocol, refusal.host
+        address, port = refusal.address, refusal.port
+        make = self._event(call.tid, kind, reason, protocol, host, address, port, allow_line=refusal.allow_line)
+        self._reporter.hear()
+        cell = self._reporter.cell if time.monotonic() - call.when < _PROMPT else call.cell
+        return self._reporter.refused((kind, protocol, host or address, port), make, answer, cell=cell)
 
     def refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
         """Report a DNS question for a name that the policy does not name; ``then`` the question is answered."""
@@ -94,7 +73,8 @@ class Telling:
         self._last_name = (asked, now)
         reason = "no line under [network] allow names this host"
         make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=lambda: allow_name_line(name))
-        self._reporter.refused(("name", "dns", name, None), make, then)
+        if self._reporter.refused(("name", "dns", name, None), make, then, cell=self._reporter.cell):
+            then()
 
     def names_rejected(self, rejected: list[Rejected]) -> None:
         """A name of the policy has an address that it may not have, or only with ``private = true``."""
@@ -118,20 +98,18 @@ class Telling:
         self._reporter.tell(make())
 
     def allowed(
-        self, call: Notification, protocol: Transport, rule: Destination, address: decisions.IpAddress, port: int
+        self, call: Call, protocol: Transport, rule: Destination, address: decisions.IpAddress, port: int
     ) -> None:
         destination = ("connect", protocol, str(address), port)
         self._reporter.allowed(destination, lambda: self._allowed_event(call.tid, protocol, rule, address, port))
 
-    def malformed(self, call: Notification, error: Malformed) -> None:
-        """Everyday mistakes (a bad descriptor) get their errno; arguments that mean nothing are logged as well."""
+    def malformed(self, call: Call, error: Malformed) -> None:
+        """Arguments that mean nothing are logged; of everyday mistakes (a bad descriptor) the errno says all."""
         if error.error in _UNREMARKABLE:
-            self._replies.answer(call, error=error.error)
             return
         reason = f"a call with {error}"
         make = self._event(call.tid, "malformed", reason, f"system call {call.nr}", None, None, None)
         self._reporter.note(("malformed", str(call.nr), reason, None), make)
-        self._replies.answer(call, error=error.error)
 
     def _allowed_event(
         self, tid: int, protocol: Transport, rule: Destination, address: decisions.IpAddress, port: int
@@ -161,7 +139,7 @@ class Telling:
         address: str | None,
         port: int | None,
         *,
-        allow_line: Line = _no_line,
+        allow_line: Line = lambda: None,
     ) -> Callable[[], Event]:
         return lambda: Event(
             kind=kind,

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import UnixAbstract, UnixPath
 from sandboxed_kernel.broker.connecting import path_of
-from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.sockets import Reference
+from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.records import Record
@@ -59,10 +59,11 @@ class _Job(Record):
 
 class UnixSockets:
     def __init__(
-        self, reactor: Reactor, diag: SocketDiag, confine_thread: Callable[[], None], named: tuple[str, ...]
+        self, workers: Workers, diag: SocketDiag, confine_thread: Callable[[], None], named: tuple[str, ...]
     ) -> None:
         """``confine_thread``: the sandbox's file rules for the calling thread; ``named``: paths the policy allows."""
-        self._reactor, self._diag, self._confine_thread = reactor, diag, confine_thread
+        self._workers, self._may_wait = workers, workers.may_wait
+        self._diag, self._confine_thread = diag, confine_thread
         self._named = frozenset(os.path.realpath(path) for path in named)
         self._as_named = frozenset(map(os.fsencode, (*named, *self._named)))
         self._bound: dict[tuple[int, int], int] = {}  # (device, inode) of the path -> the socket's inode
@@ -81,10 +82,13 @@ class UnixSockets:
         """Bind; then ``answer(errno)``, 0 for done. Raises Malformed; OSError(ENOBUFS) over the quota of names."""
         self._make_room(self._bound, self._jobs.qsize())
         if not self._started:
+            try:
+                threading.Thread(target=self._work, daemon=True).start()
+            except RuntimeError:  # there are no more threads for this user
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
             self._started = True
-            threading.Thread(target=self._work, daemon=True).start()
         umask = process.umask(tid)
-        directory = process.open_directory(tid)
+        directory = self._may_wait(process.open_directory, tid)
         inode = reference.inode
 
         def done(error: int, status: os.stat_result | None) -> None:
@@ -109,11 +113,10 @@ class UnixSockets:
             while True:  # without the rules nothing may be bound
                 job = self._jobs.get()
                 os.close(job.directory)
-                self._reactor.from_thread(lambda job=job: job.done(refused, None))  # type: ignore[misc]
+                self._workers.post_unlocked(job.done, refused, None)
         while True:
             job = self._jobs.get()
-            error_number, status = self._bind(job)
-            self._reactor.from_thread(lambda job=job, e=error_number, s=status: job.done(e, s))  # type: ignore[misc]
+            self._workers.post_unlocked(job.done, *self._bind(job))
 
     @staticmethod
     def _bind(job: _Job) -> tuple[int, os.stat_result | None]:
@@ -144,10 +147,9 @@ class UnixSockets:
         """An errno, 0 for done. An empty name: Linux picks one (autobind). Raises OSError(ENOBUFS) over the quota."""
         self._make_room(self._abstract)
         try:
-            reference.sock.bind(name)
+            bound = self._may_wait(_bind_abstract, reference.sock, name)
         except OSError as error:
             return error.errno or errno.EIO
-        bound = reference.sock.getsockname()
         if isinstance(bound, bytes):
             self._abstract[bound] = reference.inode
         return 0
@@ -176,21 +178,14 @@ class UnixSockets:
 
         Raises OSError with the errno for the caller: EACCES for somebody else's, ECONNREFUSED for what is no socket.
         """
-        directory = process.open_directory(tid)
-        try:
-            found = processes.open_beneath(directory, address.path, os.O_PATH)
-        finally:
-            os.close(directory)
-        try:
-            status = os.fstat(found)
-            if not stat.S_ISSOCK(status.st_mode):
-                raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-            is_own = os.readlink(path_of(found)) not in self._named
-            if is_own:
+        found, status, path = self._may_wait(_open_socket, tid, address.path)
+        is_own = path not in self._named
+        if is_own:
+            try:
                 self._check_own(status)
-        except BaseException:
-            os.close(found)
-            raise
+            except BaseException:
+                os.close(found)
+                raise
         return found, is_own
 
     def _check_own(self, status: os.stat_result) -> None:
@@ -216,3 +211,28 @@ class UnixSockets:
             self._abstract.pop(address.name, None)
             return False
         return True
+
+
+def _bind_abstract(sock: socket.socket, name: bytes) -> object:
+    """The name that it has then."""
+    sock.bind(name)
+    return sock.getsockname()
+
+
+def _open_socket(tid: int, path: bytes) -> tuple[int, os.stat_result, str]:
+    """A descriptor of the socket at the caller's ``path``, what stat(2) says of it, and its real path. Raises OSError;
+    ECONNREFUSED for what is no socket.
+    """
+    directory = process.open_directory(tid)
+    try:
+        found = processes.open_beneath(directory, path, os.O_PATH)
+    finally:
+        os.close(directory)
+    try:
+        status = os.fstat(found)
+        if not stat.S_ISSOCK(status.st_mode):
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return found, status, os.readlink(path_of(found))
+    except BaseException:
+        os.close(found)
+        raise

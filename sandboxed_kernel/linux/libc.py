@@ -74,22 +74,17 @@ def set_option(descriptor: int, level: int, option: int, value: bytes) -> None:
         raise OSError(error, os.strerror(error))
 
 
-_set_mask = _libc.pthread_sigmask
-_set_mask.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+_getsockopt = _libc.getsockopt
+_getsockopt.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]
 
 
-class SignalMask:
-    """Some signals, to hold back for microseconds. signal.pthread_sigmask makes enum members of the old mask: 6 us."""
-
-    def __init__(self, *numbers: int) -> None:
-        self._set = buffer_from(sum(1 << number - 1 for number in numbers).to_bytes(128, "little"))  # sigset_t
-        self._at = address_of(self._set)
-
-    def block(self) -> None:
-        _set_mask(0, self._at, None)  # SIG_BLOCK
-
-    def unblock(self) -> None:
-        _set_mask(1, self._at, None)  # SIG_UNBLOCK
+def option(descriptor: int, level: int, option: int, size: int) -> bytes:
+    """getsockopt(2), up to ``size`` bytes; OSError with its errno. It lets other threads run, as ``set_option``."""
+    value, length = ctypes.create_string_buffer(size), ctypes.c_uint(size)
+    if _getsockopt(descriptor, level, option, value, ctypes.addressof(length)) < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return value.raw[: length.value]
 
 
 def address_of(buffer: ctypes.Array[ctypes.c_char]) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
+import select
 import struct
+from typing import NamedTuple
 
 from sandboxed_kernel.linux import libc
 
@@ -30,8 +31,6 @@ _ADD = 1 << 30 | _ADDFD.size << 16 | ord("!") << 8 | 3
 _SET_FLAGS = 1 << 30 | 8 << 16 | ord("!") << 8 | 4
 
 _ADDFD_FLAG_SEND = 2  # Linux 5.14: add the descriptor and answer with its number, in one step
-# What may come to a broker.
-_HANDLED = libc.SignalMask(signal.SIGCHLD, signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FD_SYNC_WAKE_UP = 1  # Linux 6.6: hand the processor straight to the caller; halves the round trip
 
 
@@ -61,21 +60,13 @@ def supported() -> bool:
 Arguments = tuple[int, int, int, int, int, int]
 
 
-class Notification:
-    """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers.
+class Notification(NamedTuple):
+    """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers."""
 
-    ``said``: what was copied from where a pointer among them points, once it has been; Linux does not tell that.
-    ``waited``: it has waited for unix paths that were being bound when it came.
-    """
-
-    __slots__ = ("args", "id", "nr", "said", "tid", "waited")
-
-    def __init__(self, ident: int, tid: int, nr: int, args: Arguments, said: bytes = b"") -> None:
-        self.id, self.tid, self.nr, self.args, self.said = ident, tid, nr, args, said
-        self.waited = False
-
-    def __repr__(self) -> str:
-        return f"<Notification {self.id:#x}: call {self.nr} of thread {self.tid}>"
+    id: int
+    tid: int
+    nr: int
+    args: Arguments
 
 
 class Gone(Exception):
@@ -87,8 +78,6 @@ class Listener:
 
     def __init__(self, descriptor: int) -> None:
         self._fd = descriptor
-        self._buffer = bytearray(_NOTIF.size)
-        self._zeroes = bytes(_NOTIF.size)
         try:
             fcntl.ioctl(descriptor, _SET_FLAGS, _FD_SYNC_WAKE_UP)
         except OSError:
@@ -106,17 +95,22 @@ class Listener:
         return f"<Listener {'closed' if self._fd < 0 else self._fd}>"
 
     def receive(self) -> Notification | None:
-        """The next notification, or None when it was withdrawn. Call it when the descriptor polls readable."""
-        buffer = self._buffer
-        buffer[:] = self._zeroes  # Linux refuses a buffer that is not zeroed
+        """Wait for the next notification. None: it was withdrawn, or nobody is left (``is_over``). One thread only."""
+        buffer = bytearray(_NOTIF.size)  # Linux refuses one that is not zeroed
         try:
             fcntl.ioctl(self._fd, _RECV, buffer)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        fields = _NOTIF.unpack(buffer)
-        return Notification(fields[0], fields[1], fields[3], fields[6:])
+        ident, tid, _flags, nr, _arch, _pointer, *arguments = _NOTIF.unpack(buffer)
+        return Notification(ident, tid, nr, tuple(arguments))
+
+    def is_over(self) -> bool:
+        """Whether no process with this filter is left: seccomp_unotify(2), POLLHUP."""
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return bool(poll.poll(0))
 
     def is_valid(self, ident: int) -> bool:
         """Whether the caller still waits: then what was read from its memory before was its own (no reused pid)."""
@@ -133,16 +127,14 @@ class Listener:
     def add_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> int:
         """Give the caller a copy of ``descriptor`` and let its call return the new number, in one step. That number.
 
+        The calling thread holds every signal back: one that came now (an orphan ended, say) would make Linux drop the
+        descriptor and answer the call all the same, with 0; the caller would take its standard input for the new
+        socket. Source: kernel/seccomp.c, seccomp_notify_addfd.
+
         Raises Gone, and OSError(EMFILE) where the caller's own table is full: then the call still waits.
         """
         flags = os.O_CLOEXEC if close_on_exec else 0
-        # A signal here (an orphan ended, say) makes Linux drop the descriptor and answer the call all the same, with 0:
-        # the caller takes its standard input for the new socket. kernel/seccomp.c, seccomp_notify_addfd.
-        _HANDLED.block()
-        try:
-            return self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
-        finally:
-            _HANDLED.unblock()
+        return self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
 
     def knows_add_descriptor(self) -> bool:
         """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""

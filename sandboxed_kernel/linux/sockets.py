@@ -6,18 +6,14 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from sandboxed_kernel.linux import libc
 
 _CONNECT = {"x86_64": 42, "aarch64": 203}
 _LINGER = struct.Struct("=ii")  # struct linger
 _NO_LINGER = _LINGER.pack(0, 0)
-_STUCK = 0.01  # seconds after which a connect that should not wait is interrupted
 
 
 def disconnect(sock: socket.socket) -> int:
@@ -32,7 +28,7 @@ def disconnect(sock: socket.socket) -> int:
 
 def dissolve(sock: socket.socket) -> int:
     """End a connect that failed or is to fail, so that the socket can be connected again; its error, 0 for none."""
-    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # at SOL_SOCKET getsockopt waits for no lock
     disconnect(sock)
     sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # ECONNRESET, where the connect was still under way
     return error
@@ -94,6 +90,12 @@ def default_ttl(setting: str) -> int | None:
         return None
 
 
+def is_v6_only(sock: socket.socket) -> bool:
+    """IPV6_V6ONLY of an IPv6 socket, ipv6(7)."""
+    value = libc.option(sock.fileno(), socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 4)
+    return bool(int.from_bytes(value, "little"))
+
+
 def peer_process(sock: socket.socket) -> int:
     """Who called listen(2) for the unix socket that this one is connected to (SO_PEERCRED, unix(7)); 0 for nobody."""
     try:
@@ -103,47 +105,19 @@ def peer_process(sock: socket.socket) -> int:
     return int(pid)
 
 
-def expect_interrupts() -> None:
-    """Once, in the main thread, before ``connect_now``: SIGALRM interrupts a system call and does nothing else."""
-    signal.signal(signal.SIGALRM, _tick)  # without SA_RESTART
-
-
-class _Ticks:
-    """The timer runs on for one period after the last connect: starting and stopping it for each costs more."""
-
-    running = used = False
-
-
-def _tick(_number: int, _frame: object) -> None:
-    if not _Ticks.used:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        _Ticks.running = False
-    _Ticks.used = False
-
-
-@contextmanager
-def non_blocking(sock: socket.socket) -> Iterator[bool]:
-    """O_NONBLOCK for the calls within; yields whether it was set already.
-
-    The flag belongs to the open file, which the sandbox shares: it is set for microseconds only.
-    """
-    caller_polls = bool(fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK)
-    sock.setblocking(False)  # also tells Python, which would wait after an interrupt
-    try:
-        yield caller_polls
-    finally:
-        if not caller_polls:
-            sock.setblocking(True)
+def is_non_blocking(sock: socket.socket) -> bool:
+    """Whether O_NONBLOCK is set. The flag belongs to the open file, which the sandbox shares."""
+    return bool(fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK)
 
 
 def connect_now(sock: socket.socket, target: tuple[str | int, ...] | str) -> tuple[int, bool]:
-    """connect(2) of a ``non_blocking`` socket; an errno, 0 for done. Never waits."""
-    polls = bool(fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_NONBLOCK)
+    """connect(2) without waiting for the other side: an errno, 0 for done; and whether O_NONBLOCK was set already.
+
+    It is set for the connect alone. The sandbox can take it away meanwhile, and the lock of a socket can be held: so
+    this may wait all the same.
+    """
+    polls = is_non_blocking(sock)
     sock.setblocking(False)
-    _Ticks.used = True  # before the next line: see _tick
-    if not _Ticks.running:
-        _Ticks.running = True
-        signal.setitimer(signal.ITIMER_REAL, _STUCK, _STUCK)
     try:
         error = sock.connect_ex(target)
         if error == errno.EINPROGRESS and not polls:
@@ -153,8 +127,6 @@ def connect_now(sock: socket.socket, target: tuple[str | int, ...] | str) -> tup
     finally:
         if not polls:
             sock.setblocking(True)
-    if error == errno.EINTR:
-        error = errno.EAGAIN if sock.family == socket.AF_UNIX else errno.EINPROGRESS
     return error, polls
 
 

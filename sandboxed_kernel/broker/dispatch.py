@@ -1,0 +1,132 @@
+"""Does: receives each call, lets its handler decide, and carries out what that returns. The one place that answers.
+
+No call's arguments are looked at twice, and no call is ever let through to Linux: each is carried out by the broker on
+its own copies, or refused. Whatever goes wrong on the way, the answer is no and the broker lives on.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from sandboxed_kernel.broker import process
+from sandboxed_kernel.broker.calls import Call, Malformed
+from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal
+from sandboxed_kernel.broker.repeats import Repeats
+from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.broker.telling import Telling
+from sandboxed_kernel.broker.workers import Workers
+from sandboxed_kernel.errors import Bug
+from sandboxed_kernel.linux.seccomp import Gone, Listener
+
+Handler = Callable[[Call], Outcome]
+
+_MAX_TRACEBACKS = 10  # of one sandbox: the launcher's standard error is Jupyter's log
+_UNREADABLE = Refuse(errno.EACCES, "its program may be run but not read, so what it asks for cannot be looked at")
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        listener: Listener,
+        workers: Workers,
+        repeats: Repeats,
+        reporter: Reporter,
+        telling: Telling,
+        handlers: Mapping[int, Handler],
+    ) -> None:
+        """``handlers``: by the number of the system call. Any other call does not exist inside."""
+        self._listener, self._workers, self._repeats = listener, workers, repeats
+        self._reporter, self._telling, self._handlers = reporter, telling, handlers
+        self._delivering: dict[int, list[Call]] = {}  # by thread: what it called while its last answer was delivered
+        self._tracebacks = 0
+
+    def receive(self) -> Call | None:
+        """Wait for the next call, without the lock; None where nobody is left who could make one."""
+        while True:
+            found = self._listener.receive()
+            if found is not None:
+                return Call(*found, cell=self._reporter.cell, when=time.monotonic())
+            if self._listener.is_over():
+                return None
+
+    def handle(self, call: Call) -> None:
+        """Answer ``call``, now or later. Never raises."""
+        late = self._delivering.get(call.tid)
+        if late is not None:  # this may be the repeat of the call that is being answered
+            late.append(call)
+            return
+        try:
+            self._carry_out(call, self._outcome(call))
+        except Exception:  # noqa: BLE001  # when the broker cannot decide the answer is no, and it lives on
+            self._fail_closed(call)
+
+    def _outcome(self, call: Call) -> Outcome:
+        handler = self._handlers.get(call.nr)
+        if handler is None:
+            return Answer(error=errno.ENOSYS)
+        try:
+            return handler(call)
+        except Malformed as error:
+            self._telling.malformed(call, error)
+            return Answer(error=error.error)
+        except process.Unreadable:
+            return Refusal(_UNREADABLE, "process", process.short_name(call.tid), protocol="seccomp")
+        except Gone:
+            return None
+        except OSError as error:
+            return Answer(error=error.errno or errno.EACCES)
+
+    def _carry_out(self, call: Call, outcome: Outcome) -> None:
+        if isinstance(outcome, Answer):
+            self._deliver(call, outcome)
+        elif isinstance(outcome, Later):
+            outcome.subscribe(lambda answer: self._workers.post(self._resume, call, answer))
+        elif outcome is not None:
+            answer = Answer(error=outcome.verdict.error, inode=outcome.inode)
+            if self._telling.refused(call, outcome, lambda: self._workers.post(self._deliver, call, answer)):
+                self._deliver(call, answer)
+
+    def _resume(self, call: Call, answer: Answer | None) -> None:
+        if answer is None:
+            self.handle(call)
+        else:
+            self._deliver(call, answer)
+
+    def _deliver(self, call: Call, answer: Answer) -> None:
+        tid = call.tid
+        mine = tid not in self._delivering
+        late = self._delivering.setdefault(tid, [])
+        delivered = False
+        try:
+            delivered = self._workers.may_wait(self._send, call.id, answer)
+        finally:
+            self._repeats.answered(call, answer, delivered=delivered)
+            if mine:
+                del self._delivering[tid]
+                for each in late:
+                    self._workers.post(self.handle, each)
+
+    def _send(self, ident: int, answer: Answer) -> bool:
+        """Whether somebody still waited. Without the lock."""
+        try:
+            self._listener.answer(ident, answer.value, answer.error)
+        except Gone:
+            return False
+        finally:
+            if answer.after is not None:
+                answer.after()
+        return True
+
+    def _fail_closed(self, call: Call) -> None:
+        self._tracebacks += 1
+        if self._tracebacks <= _MAX_TRACEBACKS:
+            import traceback
+
+            sys.stderr.write(f"{Bug('a call could not be judged and was refused')}\n{traceback.format_exc()}")
+        with suppress(Exception):
+            self._deliver(call, Answer(error=errno.EACCES))

@@ -1,0 +1,297 @@
+"""Does: one handler for each kind of call: it looks, decides, acts on the broker's own copies, and returns the outcome.
+
+``dispatch`` says what becomes of an outcome; one file per kind of socket acts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from sandboxed_kernel.broker import decisions, links, process, relatives, terminals
+from sandboxed_kernel.broker.calls import (
+    AF_NETLINK,
+    AF_UNIX,
+    MAX_ADDRESS,
+    Address,
+    Call,
+    InetAddress,
+    Malformed,
+    NetlinkAddress,
+    Unspecified,
+    as_int,
+    parse_address,
+)
+from sandboxed_kernel.broker.connecting import Connecting
+from sandboxed_kernel.broker.datagram_calls import DatagramCalls
+from sandboxed_kernel.broker.datagrams import MAX_DATAGRAM, Datagrams
+from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.metadata import CALLS as METADATA_CALLS
+from sandboxed_kernel.broker.metadata import Metadata, Outside
+from sandboxed_kernel.broker.outcomes import NO_SOCKET, Answer, Later, Outcome, Refusal
+from sandboxed_kernel.broker.relatives import NotADescendant
+from sandboxed_kernel.broker.repeats import Repeats
+from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
+from sandboxed_kernel.broker.tcp_calls import TcpCalls
+from sandboxed_kernel.broker.unix_calls import UnixCalls
+from sandboxed_kernel.linux.seccomp import Listener
+from sandboxed_kernel.records import Record
+
+
+class Parts(Record):
+    """What the handlers work with; ``assembly`` makes them."""
+
+    listener: Listener
+    may_wait: MayWait
+    repeats: Repeats
+    sockets: Sockets
+    connecting: Connecting
+    datagrams: Datagrams
+    metadata: Metadata
+    links: links.Links
+    tcp: TcpCalls
+    unix: UnixCalls
+    datagram: DatagramCalls
+
+
+OnSocket = Callable[[Call, process.OpenFile, Reference | None], Outcome]
+
+
+class Handlers:
+    def __init__(self, parts: Parts, warden: int) -> None:
+        """``warden``: see ``assembly``."""
+        self._parts, self._warden = parts, warden
+        self._may_wait, self._repeats, self._sockets = parts.may_wait, parts.repeats, parts.sockets
+        self.by_name: dict[str, Callable[[Call], Outcome]] = {
+            "socket": self._socket,
+            "connect": self._connect,
+            "bind": self._bind,
+            "listen": self._listen,
+            "sendto": self._sendto,
+            "ioctl": self._ioctl,
+            **{name: self._for(self._metadata, name) for name in METADATA_CALLS},
+            **{name: self._for(self._link, name) for name in links.CALLS},
+            **{name: self._for(self._relative, name) for name in relatives.CALLS},
+        }
+
+    @staticmethod
+    def _for(handler: Callable[[Call, str], Outcome], name: str) -> Callable[[Call], Outcome]:
+        return lambda call: handler(call, name)
+
+    # --- look ------------------------------------------------------------------------------------------------------
+
+    def _look(self, call: Call, pointer: int = 0, length: int = 0) -> process.OpenFile:
+        """The socket behind the call's first argument; the address that ``length`` bytes at ``pointer`` are becomes
+        ``call.said``, once. Without the lock.
+        """
+        found = process.open_file(call.tid, as_int(call.args[0]))
+        if not stat.S_ISSOCK(found.mode):
+            raise Malformed(errno.ENOTSOCK, "no socket")
+        if call.said is None:
+            size = as_int(length)
+            if not 0 <= size <= MAX_ADDRESS:
+                raise Malformed(errno.EINVAL, f"an address of {size} bytes")
+            said = process.read_memory(call.tid, pointer, size) if size else b""
+            self._check_waiting(call)
+            call.said = said
+        return found
+
+    def _check_waiting(self, call: Call) -> None:
+        """What was copied is the caller's only if it still waits. Raises Malformed."""
+        if not self._parts.listener.is_valid(call.id):
+            raise Malformed(errno.EINTR, "the caller is gone")
+
+    def _on_socket(self, call: Call, file: process.OpenFile, act: OnSocket) -> Outcome:
+        """``act``, while no other call works on this socket; the repeat of a call has the kept answer."""
+        reference = self._sockets.find(file.device, file.inode)
+        if reference is None:
+            return self._repeats.find(call, file.inode) or act(call, file, None)
+        if reference.taken:
+            return Later(lambda resume: self._wait_for_turn(reference, resume))
+        reference.taken = True
+        try:
+            return self._repeats.find(call, file.inode) or act(call, file, reference)
+        finally:
+            self._sockets.give_back(reference)
+
+    @staticmethod
+    def _wait_for_turn(reference: Reference, resume: Callable[[None], object]) -> None:
+        if reference.taken:
+            reference.waiting.append(resume)
+        else:
+            resume(None)
+
+    # --- sockets ---------------------------------------------------------------------------------------------------
+
+    def _socket(self, call: Call) -> Outcome:
+        family, kind, protocol = (as_int(register) for register in call.args[:3])
+        verdict = decisions.decide_socket(family, kind, protocol)
+        if isinstance(verdict, Refuse):
+            return Refusal(verdict, "socket", f"family {family}, type {kind & 0xF}, protocol {protocol}")
+        if isinstance(verdict, decisions.CreatePair):
+            pair = self._parts.datagrams.create(verdict)
+            self._parts.datagrams.keep(pair, call.tid)
+            try:
+                self._give(call, pair.near.fileno(), close_on_exec=verdict.close_on_exec)
+            except BaseException:
+                self._parts.datagrams.discard(pair)
+                raise
+            pair.near.close()  # it is the sandbox's alone
+            return None
+        reference = self._sockets.create(verdict)
+        self._sockets.keep(reference)
+        try:
+            number = self._give(call, reference.sock.fileno(), close_on_exec=verdict.close_on_exec)
+        except BaseException:
+            self._may_wait(self._sockets.forget(reference))
+            raise
+        self._sockets.handed_over(reference, call.tid, number)
+        return None
+
+    def _give(self, call: Call, descriptor: int, *, close_on_exec: bool) -> int:
+        """Answer with a copy of ``descriptor``: its number there. Raises Gone, and OSError where no number is free."""
+        give = lambda: self._parts.listener.add_descriptor(call.id, descriptor, close_on_exec=close_on_exec)  # noqa: E731
+        return self._may_wait(give)
+
+    def _connect(self, call: Call) -> Outcome:
+        return self._on_socket(call, self._may_wait(self._look, call, call.args[1], call.args[2]), self._do_connect)
+
+    def _do_connect(self, call: Call, file: process.OpenFile, reference: Reference | None) -> Outcome:
+        if reference is not None:
+            found = self._parts.tcp.connect_as_before(call, reference)
+            return found or self._connect_reference(call, reference, parse_address(call.said or b""))
+        address = parse_address(call.said or b"")
+        pair = self._parts.datagrams.find(file.inode)
+        if pair is not None:
+            return self._parts.datagram.connect(call, pair, address)
+        # Accepted, made by socketpair, or let go because it is connected or listens.
+        return Answer(error=errno.EOPNOTSUPP if isinstance(address, Unspecified) else errno.EISCONN)
+
+    def _connect_reference(self, call: Call, reference: Reference, address: Address) -> Outcome:
+        if isinstance(address, Unspecified):
+            return self._parts.connecting.disconnect(reference)
+        if reference.family == AF_UNIX:
+            return self._parts.unix.connect(call, reference, address)
+        if reference.family == AF_NETLINK or not isinstance(address, InetAddress):
+            return Answer(error=errno.EAFNOSUPPORT)
+        wrong = decisions.wrong_family(reference.family, address)
+        return self._parts.tcp.connect(call, reference, address) if wrong is None else Answer(error=wrong)
+
+    def _bind(self, call: Call) -> Outcome:
+        return self._on_socket(call, self._may_wait(self._look, call, call.args[1], call.args[2]), self._do_bind)
+
+    def _do_bind(self, call: Call, file: process.OpenFile, reference: Reference | None) -> Outcome:
+        address = parse_address(call.said or b"")
+        if reference is None:
+            return Answer(error=errno.EINVAL if self._parts.datagrams.find(file.inode) is None else 0)
+        if reference.family == AF_UNIX:
+            return self._parts.unix.bind(call, reference, address)
+        if reference.family == AF_NETLINK:
+            return Answer(error=self._bind_netlink(reference, address), inode=reference.inode)
+        return self._parts.tcp.bind(reference, _as_inet(address))
+
+    def _bind_netlink(self, reference: Reference, address: Address) -> int:
+        if not isinstance(address, NetlinkAddress):
+            return errno.EINVAL
+        if address.port or address.groups:
+            return errno.EPERM
+        self._may_wait(reference.sock.bind, (0, 0))
+        return 0
+
+    def _listen(self, call: Call) -> Outcome:
+        return self._on_socket(call, self._may_wait(self._look, call), self._do_listen)
+
+    def _do_listen(self, call: Call, file: process.OpenFile, reference: Reference | None) -> Outcome:
+        if reference is None:
+            return Answer(error=self._listen_without_reference(file.inode))
+        if reference.family == AF_NETLINK:
+            return Answer(error=errno.EOPNOTSUPP)
+        if reference.family == AF_UNIX:
+            return self._parts.unix.listen(call, reference)
+        return self._parts.tcp.listen(reference)
+
+    def _listen_without_reference(self, inode: int) -> int:
+        """An errno: 0 where the socket listens already, which Linux allows to be said again."""
+        if self._parts.tcp.listens_already(inode) or self._parts.unix.listens_already(inode):
+            return 0
+        return errno.EINVAL if self._parts.datagrams.find(inode) is None else errno.EOPNOTSUPP
+
+    def _sendto(self, call: Call) -> Outcome:
+        return self._on_socket(call, self._may_wait(self._look, call, call.args[4], call.args[5]), self._do_send)
+
+    def _do_send(self, call: Call, file: process.OpenFile, reference: Reference | None) -> Outcome:
+        address = parse_address(call.said or b"")
+        if reference is None:
+            pair = self._parts.datagrams.find(file.inode)
+            if pair is None:
+                return Answer(error=errno.EISCONN)
+            return self._parts.datagram.send(call, pair, address, self._may_wait(self._payload, call))
+        if reference.family != AF_NETLINK:
+            return Answer(error=errno.EOPNOTSUPP if reference.family == AF_UNIX else errno.EPIPE)
+        data = self._may_wait(self._payload, call)
+        return Answer(self._may_wait(reference.sock.sendto, data, (0, 0)), inode=reference.inode)
+
+    def _payload(self, call: Call) -> bytes:
+        size = call.args[2]
+        if size > MAX_DATAGRAM:
+            raise Malformed(errno.EMSGSIZE, f"a datagram of {size} bytes")
+        data = process.read_memory(call.tid, call.args[1], size) if size else b""
+        self._check_waiting(call)
+        return data
+
+    # --- files, terminals, other processes -------------------------------------------------------------------------
+
+    def _metadata(self, call: Call, name: str) -> Outcome:
+        try:
+            return self._once(call, lambda: self._parts.metadata.carry_out(name, call.tid, call.args))
+        except Outside as outside:
+            reason = "mode, owner, times and attributes can only be changed beneath a writable grant"
+            return Refusal(Refuse(errno.EPERM, reason), "metadata", str(outside), protocol=name)
+
+    def _link(self, call: Call, name: str) -> Outcome:
+        try:
+            return self._once(call, lambda: self._parts.links.carry_out(name, call, self._check_waiting))
+        except links.LeadsOutside as outside:
+            reason = "a program outside that writes to the link (Jupyter, when it saves) would write there"
+            return Refusal(Refuse(errno.EPERM, reason), "link", str(outside), protocol=name)
+
+    def _once(self, call: Call, act: Callable[[], None]) -> Answer:
+        """``act``, unless it was done already; the answer is kept for the call's repeat."""
+        kept = self._repeats.find(call, NO_SOCKET)
+        if kept is not None:
+            return kept
+        try:
+            self._may_wait(act)
+        except OSError as error:
+            return Answer(error=error.errno or errno.EACCES, inode=NO_SOCKET)
+        return Answer(inode=NO_SOCKET)
+
+    def _relative(self, call: Call, name: str) -> Outcome:
+        try:
+            self._may_wait(relatives.carry_out, name, call, self._warden, self._check_waiting)
+        except NotADescendant as error:
+            refusal = Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
+            return Refusal(refusal, "process", f"process {error.pid}", protocol=name)
+        return Answer()
+
+    def _ioctl(self, call: Call) -> Outcome:
+        """The filter notifies TIOCGPTPEER alone."""
+        flags = as_int(call.args[2])
+        peer = self._may_wait(terminals.open_peer, call.tid, as_int(call.args[0]), flags)
+        try:
+            self._give(call, peer, close_on_exec=bool(flags & os.O_CLOEXEC))
+        finally:
+            os.close(peer)
+        return None
+
+
+def _as_inet(address: Address) -> InetAddress | None:
+    """bind(2) takes AF_UNSPEC for AF_INET where the address is 0.0.0.0: inet_bind."""
+    if isinstance(address, InetAddress):
+        return address
+    if isinstance(address, Unspecified) and len(address.rest) >= 14 and address.rest[2:6] == bytes(4):
+        return InetAddress(IPv4Address(0), int.from_bytes(address.rest[:2], "big"))
+    return None

@@ -121,7 +121,7 @@ class Connecting:
         if under_way is None:
             return None
         if reference.family != socket.AF_UNIX and linux_sockets.is_settled(reference.sock):
-            return self._settle(under_way)  # it is over, and only the loop has not come to it yet
+            return self._settle(under_way, joined=True)  # it is over, and only the loop has not come to it yet
         if linux_sockets.is_non_blocking(reference.sock):
             return Answer(error=errno.EALREADY)
         return self._join(under_way, call)
@@ -175,19 +175,23 @@ class Connecting:
             if self._under_way.get(reference.inode) is not under_way:
                 return  # a call of the sandbox was first
             if linux_sockets.is_settled(reference.sock):
-                self._settle(under_way)
+                self._settle(under_way, joined=False)
             else:
                 self._watch(under_way)
         finally:
             self._sockets.give_back(reference)
 
-    def _settle(self, under_way: _UnderWay) -> Answer:
-        """It is over: all who wait for it have the answer, which is also returned."""
+    def _settle(self, under_way: _UnderWay, *, joined: bool) -> Answer:
+        """It is over. All who wait for it have the answer, which is also returned for whoever has ``joined`` now. Where
+        nobody waits, the error stays in the socket, for SO_ERROR.
+        """
         reference = under_way.reference
         self._forget(under_way)
-        error = self._may_wait(_outcome, reference.sock)
-        if not error:
+        error = 0
+        if self._may_wait(linux_sockets.is_connected, reference.sock):
             self._may_wait(self._sockets.forget(reference))
+        elif joined or under_way.waiting:
+            error = self._may_wait(linux_sockets.dissolve, reference.sock) or errno.ECONNABORTED
         answer = Answer(error=error, inode=reference.inode)
         self._resume_all(under_way, answer)
         return answer
@@ -263,13 +267,6 @@ def _is_met(sock: socket.socket, patience: int) -> bool:
     if patience and not linux_sockets.is_connected(sock):
         linux_sockets.is_settled(sock, within=patience)
     return linux_sockets.is_connected(sock)
-
-
-def _outcome(sock: socket.socket) -> int:
-    """What connect(2) returns at its end: the error, taken from the socket, which can be connected again then."""
-    if linux_sockets.is_connected(sock):
-        return 0
-    return linux_sockets.dissolve(sock) or errno.ECONNABORTED
 
 
 def path_of(descriptor: int) -> str:

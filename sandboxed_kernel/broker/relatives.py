@@ -39,8 +39,8 @@ Act = Callable[[int, Arguments, Any], None]
 def carry_out(name: str, call: Call, warden: int, check_waiting: Callable[[Call], None]) -> None:
     """Do it; the call then answers 0. What descends from ``warden`` is inside.
 
-    Everything that may wait for the caller is read first; ``check_waiting`` raises where it is gone meanwhile. Then comes
-    the question whose the process is, and the act right behind it: else its number could be given to another process.
+    Everything that may wait for the caller is read first; ``check_waiting`` raises where it is gone meanwhile. Then
+    comes the question whose the process is, and the act right behind it: else its number could be given to another one.
 
     Raises OSError (ESRCH for what has ended), Malformed, Unreadable or NotADescendant.
     """

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker import reactor as loop
+from sandboxed_kernel.broker.aside import Aside, LogAside
 from sandboxed_kernel.broker.orders import Child, Orders
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.reporting import Reporter
@@ -81,7 +82,8 @@ class _Life:
         self._relay = relay
         self._child = child
         self.reactor = Reactor()
-        self._reporter = Reporter(self, orders.open_log(), self.reactor)
+        self._aside = Aside()
+        self._reporter = Reporter(self, LogAside(orders.open_log(), self._aside), self.reactor)
         self._status: int | None = None
         self._cause = ""
         self._passed_on = 0
@@ -202,9 +204,7 @@ class _Life:
             self._passed_on += len(data)
             text = data.decode(errors="replace")
             text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-            with suppress(OSError):
-                sys.stderr.write(text)
-                sys.stderr.flush()
+            self._aside.do(lambda: _say(text))
 
     def _crossed(self, limit: str, words: str) -> None:
         """A limit of the policy: end everything, and say which."""
@@ -245,6 +245,18 @@ class _Life:
             self._group.remove(time.monotonic() + _PATIENCE)
         self._reporter.flush(last=True)
         self._reporter.drain()
+        if self._aside.lost:
+            lost = (
+                f"sandboxed-kernel: {self._aside.lost} lines could not be written in time, mostly of the audit log.\n"
+            )
+            self._aside.do(lambda: _say(lost))
+        self._aside.finish(_PATIENCE)
         if self._status is not None:
             _send_now(self._relay, channel.Ended(self._status, self._cause))
         self._orders.clean_up()
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

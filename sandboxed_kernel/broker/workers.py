@@ -23,6 +23,7 @@ from typing import TypeVar, TypeVarTuple
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Call
 from sandboxed_kernel.errors import Bug
+from sandboxed_kernel.linux.sockets import INTERRUPT, expect_interrupts
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -50,7 +51,7 @@ class Workers:
         self._asleep = True  # the standby
         self._bell = threading.Semaphore(0)  # wakes it
         self._lanes: dict[int, collections.deque[Call]] = {}  # by process: what waits behind a call of the same one
-        self._lane_of: dict[int, int] = {}  # a former leader -> the process whose call keeps it
+        self._lane_of: dict[int, tuple[int, float]] = {}  # a former leader -> the process that keeps it, since when
         self._slow: dict[int, float] = {}  # process -> until when, of time.monotonic()
         self._jobs: collections.deque[Callable[[], object]] = collections.deque()
         self._idle = 0  # threads that wait for jobs
@@ -68,6 +69,7 @@ class Workers:
         ``handle`` never raises. Raises RuntimeError where there may be no more threads.
         """
         self._receive, self._handle = receive, handle
+        expect_interrupts()
         for run in (
             self._become_leader,
             self._stand_by,
@@ -152,7 +154,17 @@ class Workers:
                 self._leader = 0
                 return
             self._admit(call)
-        self._work_on_lane(self._lane_of.pop(own))
+        pid, since = self._lane_of.pop(own)
+        now = time.monotonic()
+        if now - since > _MOMENT:  # more than INTERRUPT could end
+            self._remember_slow(pid, now)
+        self._work_on_lane(pid)
+
+    def _remember_slow(self, pid: int, now: float) -> None:
+        if len(self._slow) >= _MAX_SLOW:
+            self._slow = {one: until for one, until in self._slow.items() if until > now}
+        if len(self._slow) < _MAX_SLOW:
+            self._slow[pid] = now + _SLOW
 
     def _admit(self, call: Call) -> None:
         if self._lanes or self._slow:
@@ -198,14 +210,11 @@ class Workers:
     def _take_over(self) -> None:
         """The leader has been in one system call all the while. Another standby is there already."""
         call = self._current
-        now, pid = time.monotonic(), process.process_of(call.tid)
-        if len(self._slow) >= _MAX_SLOW:
-            self._slow = {one: until for one, until in self._slow.items() if until > now}
-        if len(self._slow) < _MAX_SLOW:
-            self._slow[pid] = now + _SLOW
+        pid = process.process_of(call.tid)
         if pid in self._lanes:  # the thread is gone, and its number is the process's
             pid = -call.id
-        self._lane_of[self._leader] = pid
+        signal.pthread_kill(self._leader, INTERRUPT)
+        self._lane_of[self._leader] = (pid, time.monotonic())
         self._lanes[pid] = collections.deque()
         self._in_linux = False
         self._asleep = True

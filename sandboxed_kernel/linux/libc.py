@@ -87,6 +87,24 @@ def option(descriptor: int, level: int, option: int, size: int) -> bytes:
     return value.raw[: length.value]
 
 
+_set_mask = _libc.pthread_sigmask
+_set_mask.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+
+
+class SignalMask:
+    """Some signals of the calling thread. signal.pthread_sigmask makes enum members of the old mask: 6 us."""
+
+    def __init__(self, *numbers: int) -> None:
+        self._set = buffer_from(sum(1 << number - 1 for number in numbers).to_bytes(128, "little"))  # sigset_t
+        self._at = address_of(self._set)
+
+    def block(self) -> None:
+        _set_mask(0, self._at, None)  # SIG_BLOCK
+
+    def unblock(self) -> None:
+        _set_mask(1, self._at, None)  # SIG_UNBLOCK
+
+
 def address_of(buffer: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buffer)
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 
@@ -14,6 +15,8 @@ from sandboxed_kernel.linux import libc
 _CONNECT = {"x86_64": 42, "aarch64": 203}
 _LINGER = struct.Struct("=ii")  # struct linger
 _NO_LINGER = _LINGER.pack(0, 0)
+INTERRUPT = signal.SIGALRM
+_INTERRUPTS = libc.SignalMask(INTERRUPT)
 
 
 def disconnect(sock: socket.socket) -> int:
@@ -110,14 +113,20 @@ def is_non_blocking(sock: socket.socket) -> bool:
     return bool(fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK)
 
 
+def expect_interrupts() -> None:
+    """Once, in the main thread: INTERRUPT ends a ``connect_now`` that waits, and does nothing else."""
+    signal.signal(INTERRUPT, lambda _number, _frame: None)  # without SA_RESTART
+
+
 def connect_now(sock: socket.socket, target: tuple[str | int, ...] | str) -> tuple[int, bool]:
     """connect(2) without waiting for the other side: an errno, 0 for done; and whether O_NONBLOCK was set already.
 
-    It is set for the connect alone. The sandbox can take it away meanwhile, and the lock of a socket can be held: so
-    this may wait all the same.
+    It is set for the connect alone. The sandbox can take it away meanwhile: then this waits until the calling thread is
+    sent INTERRUPT, which it holds back otherwise.
     """
     polls = is_non_blocking(sock)
     sock.setblocking(False)
+    _INTERRUPTS.unblock()
     try:
         error = sock.connect_ex(target)
         if error == errno.EINPROGRESS and not polls:
@@ -125,8 +134,11 @@ def connect_now(sock: socket.socket, target: tuple[str | int, ...] | str) -> tup
             if error == errno.EALREADY:
                 error = errno.EINPROGRESS
     finally:
+        _INTERRUPTS.block()
         if not polls:
             sock.setblocking(True)
+    if error == errno.EINTR:
+        error = errno.EAGAIN if sock.family == socket.AF_UNIX else errno.EINPROGRESS
     return error, polls
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sandboxed_kernel.linux import processes
 from tests.support import freezers, kernels
-from tests.support.living import is_running
+from tests.support.living import is_running, threads_in_linux
 from tests.support.servers import wait_until
 
 # In a process of its own, so that the kernel itself needs nothing of the broker.
@@ -27,28 +27,19 @@ freezing = subprocess.Popen([sys.executable, "-c", code], start_new_session=True
 '''
 
 
-def waits(pid: int) -> bool:
-    """In Linux, where no signal reaches it: state D of proc_pid_stat(5), at each of some looks."""
-    for _ in range(20):
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "D":
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def test_an_interrupt_and_the_end_do_not_wait_for_it(short_path: Path) -> None:
     text = Path(freezers.__file__).read_text().replace('"""', "'''").replace("\\", "\\\\")
     with kernels.running(kernels.REAL, short_path) as kernel:
         kernel.run(FREEZE.replace("{freezers}", text))
         broker = processes.children(kernel.pid)[0]
-        wait_until(lambda: waits(broker), "the broker to wait in Linux", within=20.0)
+        wait_until(lambda: threads_in_linux(broker), "the broker to wait in Linux", within=20.0)
         busy = kernel.begin("while True: pass")
         time.sleep(0.3)
         began = time.monotonic()
         kernel.request("control", "interrupt_request", {})
         assert "KeyboardInterrupt" in kernel.finish(busy).error
         assert time.monotonic() - began < 1.0
-        assert waits(broker), "the broker waits no longer"
+        assert threads_in_linux(broker), "the broker waits no longer"
         inside = list(processes.descendants(broker))
         began = time.monotonic()
         kernel.manager.shutdown_kernel(now=False)

@@ -15,6 +15,7 @@ from sandboxed_kernel.broker import sockets
 from sandboxed_kernel.broker.decisions import CreateSocket
 from sandboxed_kernel.broker.sockets import Processes, Reference, Sockets, device_of_sockets
 from sandboxed_kernel.linux.processes import tables_of_descendants
+from tests.support.directly import directly
 
 TCP = CreateSocket(socket.AF_INET, socket.SOCK_STREAM, 0, non_blocking=False, close_on_exec=True)
 
@@ -43,20 +44,21 @@ class Counted:
 
 
 def table_of(holders: Counted) -> Sockets:
-    return Sockets(holders, device_of_sockets())
+    return Sockets(holders, device_of_sockets(), directly)
 
 
 def create(table: Sockets, holders: Counted, tid: int = 1, number: int | None = None) -> Reference:
     reference = table.create(TCP)
     number = 3 + len(holders.open[tid - 1]) if number is None else number
-    table.keep(reference, tid, number)
+    table.keep(reference)
+    table.handed_over(reference, tid, number)
     holders.open[tid - 1][number] = reference.inode
     return reference
 
 
 def close_all(table: Sockets) -> None:
     for reference in list(table._by_inode.values()):
-        table.drop(reference)
+        table.forget(reference)()
 
 
 def test_the_table_stays_small_where_sockets_are_closed() -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sandboxed_kernel.broker.sockets import Processes, Reference, Sockets, device_of_sockets
+from sandboxed_kernel.broker.sockets import Reference
 from sandboxed_kernel.linux import sockets
 
 LONG, RESET = struct.pack("ii", 1, 30), struct.pack("ii", 1, 0)
@@ -49,10 +49,8 @@ def test_such_a_close_waits_of_itself() -> None:
 
 def test_a_dropped_reference_does_not_linger() -> None:
     near, far = connection(LONG)
-    device = device_of_sockets()
-    table = Sockets(Processes(1, device), device)
     begin = time.monotonic()
-    table.drop(Reference(near, 1, socket.AF_INET, socket.SOCK_STREAM))
+    Reference(near, 1, socket.AF_INET, socket.SOCK_STREAM).close()
     assert time.monotonic() - begin < 1
     assert near.fileno() == -1
     far.close()

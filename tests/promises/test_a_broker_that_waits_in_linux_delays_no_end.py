@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import freezers
-from tests.support.living import Living, is_running
+from tests.support.living import Living, is_running, threads_in_linux
 from tests.support.servers import TcpListener, wait_until
 
 AT_ONCE = 2.0  # seconds, the promise
@@ -62,15 +62,6 @@ def kill_both(program: Living) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def waits(pid: int) -> bool:
-    """In Linux, where no signal reaches it: state D of proc_pid_stat(5), at each of some looks."""
-    for _ in range(20):
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "D":
-            return False
-        time.sleep(0.01)
-    return True
-
-
 @pytest.mark.parametrize("end", [kill_launcher, kill_both])
 @pytest.mark.parametrize("freeze", FREEZES)
 def test_everything_inside_ends_at_once(freeze: str, end: Callable[[Living], None], workspace: Path) -> None:
@@ -82,7 +73,7 @@ def test_everything_inside_ends_at_once(freeze: str, end: Callable[[Living], Non
             private = Path(program.line()).parent
             wait_until(lambda: server.contacts and server.contacts[0].data, "the first word from inside")
             (workspace / "go").touch()
-            wait_until(lambda: waits(program.broker), "the broker to wait in Linux", within=20.0)
+            wait_until(lambda: threads_in_linux(program.broker), "the broker to wait in Linux", within=20.0)
             program.note()
             broker = program.broker
             began = time.monotonic()

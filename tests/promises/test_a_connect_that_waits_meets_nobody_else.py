@@ -119,10 +119,10 @@ time.sleep(60)
 
 # A launcher whose broker stops for good when a connect to an own listener has met nobody yet.
 LAUNCH = """
-import os, signal, sys
+import os, signal, sys, threading
 from sandboxed_kernel import cli
 from sandboxed_kernel.linux import sockets
-sockets.dissolve = lambda sock: os.kill(os.getpid(), signal.SIGSTOP)
+sockets.dissolve = lambda sock: signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 if {without_token}:
     sockets.demand_token = lambda sock, version: None
 sys.exit(cli.main(sys.argv[1:]))

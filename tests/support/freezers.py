@@ -70,3 +70,26 @@ def hold_memory(mebibytes: int = 512) -> None:
         _libc.mprotect(at, size, 3)
 
     starve(work)
+
+
+def hold_page(mebibytes: int = 512) -> int:
+    """A page that is being taken out of its file: its address. Whoever copies from there waits, in state D."""
+    size = mebibytes << 20
+    file = os.memfd_create("page")
+    os.ftruncate(file, size)
+    at = int(_libc.mmap(None, size, 3, mmap.MAP_SHARED, file, 0))
+    # All but the page itself and its neighbours, which would be mapped together.
+    _libc.madvise(at + (1 << 20), size - (1 << 20), 23)  # MADV_POPULATE_WRITE
+    starve(lambda: _libc.fallocate(file, _PUNCH, 0, size))
+    return at + 8192
+
+
+def starved_process(work: Callable[[], object], processor: int = 0) -> None:
+    """``work`` again and again, in a process that gets no time beside the hogs."""
+    if os.fork() == 0:
+        os.sched_setaffinity(0, {processor})
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        end = time.monotonic() + LASTS
+        while time.monotonic() < end:
+            work()
+        os._exit(0)

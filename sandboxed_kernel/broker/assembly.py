@@ -28,13 +28,13 @@ from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
 
-def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, reporter: Reporter) -> None:
+def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, reporter: Reporter) -> Workers:
     """Answer calls from now on. ``warden``: what descends from this process, and nothing else, is inside."""
     repeats = Repeats(once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
     workers = Workers(reactor.lock)
     may_wait = workers.may_wait
     device = device_of_sockets()
-    sockets = Sockets(Processes(warden, device), device, may_wait)
+    sockets = Sockets(Processes(warden), device, may_wait)
     diag = SocketDiag()
     ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)
@@ -52,7 +52,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, 
     streams = QuestionStreams(reactor, questions)
     datagrams = Datagrams(reactor, questions, telling.lost_datagram)
     named = tuple(grant.path for grant in orders.policy.unix)
-    unix_sockets = UnixSockets(workers, diag, orders.confine_thread, named=named)
+    unix_sockets = UnixSockets(reactor, workers, diag, orders.confine_thread, named=named)
     parts = Parts(
         listener=listener,
         may_wait=may_wait,
@@ -71,3 +71,4 @@ def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, 
     dispatcher = Dispatcher(listener, workers, repeats, reporter, telling, handlers)
     names.begin()
     workers.start(dispatcher.receive, dispatcher.handle)
+    return workers

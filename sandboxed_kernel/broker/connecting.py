@@ -228,7 +228,7 @@ class Connecting:
         def work() -> None:
             error = reference.sock.connect_ex(goal)
             close_quietly(kept)
-            self._workers.post_unlocked(done, error)
+            self._reactor.from_thread(lambda: self._workers.post(done, error))
 
         def done(error: int) -> None:
             self._threads -= 1

@@ -94,9 +94,8 @@ class Handlers:
             size = as_int(length)
             if not 0 <= size <= MAX_ADDRESS:
                 raise Malformed(errno.EINVAL, f"an address of {size} bytes")
-            said = process.read_memory(call.tid, pointer, size) if size else b""
-            self._check_waiting(call)
-            call.said = said
+            call.said = process.read_memory(call.tid, pointer, size) if size else b""
+        self._check_waiting(call)
         return found
 
     def _check_waiting(self, call: Call) -> None:
@@ -284,7 +283,7 @@ class Handlers:
         try:
             self._give(call, peer, close_on_exec=bool(flags & os.O_CLOEXEC))
         finally:
-            os.close(peer)
+            self._may_wait(os.close, peer)
         return None
 
 

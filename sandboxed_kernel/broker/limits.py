@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.model import Limits
 
@@ -27,17 +28,26 @@ Told = Callable[[str, str], None]  # (the limit's name, words for people)
 
 _INTERVAL = 0.25  # seconds; a fork bomb makes some thousand processes in it, which the end still reaches all at once
 _DESCRIPTORS_AT_ONCE = 500  # some 3 ms
+_MEMORY = ("/memfd:", "/dev/zero", "/dev/shm/")  # how their links in /proc/PID/fd begin, proc_pid_fd(5)
 _CHANGED = select.EPOLLPRI  # of an events file of a control group; it is always readable
 
 
 class LimitWatch:
     def __init__(
-        self, reactor: Reactor, warden: int, limits: Limits, group: Group | None, crossed: Told, told: Told
+        self,
+        reactor: Reactor,
+        workers: Workers,
+        warden: int,
+        limits: Limits,
+        group: Group | None,
+        crossed: Told,
+        told: Told,
     ) -> None:
         """What descends from ``warden`` is inside. ``crossed`` is called once, when the sandbox has to end; ``told``
         when Linux refused something to it.
         """
         self._warden = warden
+        self._post, self._may_wait = workers.post, workers.may_wait
         self._reactor, self._limits, self._crossed, self._told = reactor, limits, crossed, told
         self._group = group
         kept = frozenset[str]() if group is None else group.controllers
@@ -54,7 +64,10 @@ class LimitWatch:
             for controller in self._group.controllers:
                 self._watch_events(self._group, controller, looks[controller])
         if self._memory is not None or self._limits.processes is not None:
-            self._reactor.call_later(_INTERVAL, self._look)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._reactor.call_later(_INTERVAL, lambda: self._post(self._look))
 
     def _watch_events(self, group: Group, controller: str, look: Callable[[], None]) -> None:
         descriptor = self._events[controller] = group.open_events(controller)
@@ -93,15 +106,24 @@ class LimitWatch:
     # --- what is looked at -----------------------------------------------------------------------------------------
 
     def _look(self) -> None:
+        crossed = self._may_wait(self._crossed_now)
+        if crossed is None:
+            self._look_later()
+        else:
+            self._reactor.from_thread(lambda: self._cross(*crossed))
+
+    def _crossed_now(self) -> tuple[str, str] | None:
+        """The limit's name, and words for people."""
         # Not further than needed: while a bomb goes off, looking at all of it takes longer than it gives.
         most = self._limits.processes
         if most is not None and self._more_processes_than(most):
-            words = f"the sandbox had more than {most} processes; the policy says [limits] processes = {most}"
-            self._cross("processes", words)
-        elif self._memory is not None and self._memory_in_use(most) > self._memory:
-            self._cross("memory", _memory_words(self._limits))
-        else:
-            self._reactor.call_later(_INTERVAL, self._look)
+            return (
+                "processes",
+                f"the sandbox had more than {most} processes; the policy says [limits] processes = {most}",
+            )
+        if self._memory is not None and self._memory_in_use(most) > self._memory:
+            return "memory", _memory_words(self._limits)
+        return None
 
     def _memory_in_use(self, most: int | None) -> int:
         """What the processes hold for themselves, and what they share: the most that one has mapped, or what open
@@ -178,13 +200,16 @@ def _descriptors(pids: list[int]) -> Iterator[os.stat_result | None]:
         try:
             with os.scandir(f"/proc/{pid}/fd") as entries:
                 for entry in entries:
-                    yield _stat(entry.path)
+                    yield _of_memory(entry.path)
         except OSError:
             yield None  # gone
 
 
-def _stat(path: str) -> os.stat_result | None:
+def _of_memory(path: str) -> os.stat_result | None:
+    """What stat(2) says of a descriptor that may be of memory. None for others, which may be of a file system that does
+    not answer.
+    """
     try:
-        return os.stat(path)
+        return os.stat(path) if os.readlink(path).startswith(_MEMORY) else None
     except OSError:
         return None

@@ -69,9 +69,14 @@ class Names:
             return
         import threading
 
-        names, self._queue = self._queue, []
+        names = self._queue
+        try:
+            threading.Thread(target=self._work, args=(names,), daemon=True).start()
+        except RuntimeError:  # there are no more threads for this user now
+            self._reactor.call_later(1.0, self._work_on_queue)
+            return
+        self._queue = []
         self._threads += 1
-        threading.Thread(target=self._work, args=(names,), daemon=True).start()
 
     def _work(self, names: list[str]) -> None:
         """A thread."""

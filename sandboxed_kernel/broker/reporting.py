@@ -99,6 +99,7 @@ class Reporter:
         """One line in the audit log for each new destination, and one that says where the log stops naming them."""
         if destination in self._allowed or _OTHERS in self._allowed:
             return
+        self.hear()
         event = replace(make(), cell=self.cell)
         if len(self._allowed) >= _MAX_ALLOWED:
             destination, event = _OTHERS, replace(event, host="many others", address=None, port=None)

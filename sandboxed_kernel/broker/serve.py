@@ -109,12 +109,12 @@ class _Life:
         from sandboxed_kernel.broker.limits import LimitWatch
 
         gc.enable()  # see __main__
-        limits = self._orders.policy.limits
+        limits, warden = self._orders.policy.limits, self._child.warden
         told = (self._crossed, self._tell_limit)
-        self._limits = LimitWatch(self.reactor, self._child.warden, limits, self._group, *told)
         with self.reactor.lock:
+            workers = assemble(self._orders, warden, listener, self.reactor, self._reporter)
+            self._limits = LimitWatch(self.reactor, workers, warden, limits, self._group, *told)
             self._limits.begin()
-            assemble(self._orders, self._child.warden, listener, self.reactor, self._reporter)
 
     def _watch_signals(self) -> None:
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

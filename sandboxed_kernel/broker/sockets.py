@@ -93,16 +93,14 @@ class Holders(Protocol):
 class Processes:
     """``Holders`` for the descendants of one process."""
 
-    def __init__(self, ancestor: int, device: int) -> None:
-        """``device``: of sockfs."""
-        self._ancestor, self._device = ancestor, device
+    def __init__(self, ancestor: int) -> None:
+        self._ancestor = ancestor
 
     def has(self, tid: int, number: int, inode: int) -> bool:
-        try:
-            status = os.stat(f"/proc/{tid}/fd/{number}")
+        try:  # not stat(2): the number may mean a file on a file system by now that does not answer
+            return os.readlink(f"/proc/{tid}/fd/{number}") == f"socket:[{inode}]"
         except OSError:
             return False
-        return status.st_ino == inode and status.st_dev == self._device
 
     def is_there(self, tid: int) -> bool:
         return os.path.exists(f"/proc/{tid}")

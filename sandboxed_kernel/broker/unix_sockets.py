@@ -19,6 +19,7 @@ from collections.abc import Callable
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import UnixAbstract, UnixPath
 from sandboxed_kernel.broker.connecting import path_of
+from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.sockets import Reference
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
@@ -59,10 +60,15 @@ class _Job(Record):
 
 class UnixSockets:
     def __init__(
-        self, workers: Workers, diag: SocketDiag, confine_thread: Callable[[], None], named: tuple[str, ...]
+        self,
+        reactor: Reactor,
+        workers: Workers,
+        diag: SocketDiag,
+        confine_thread: Callable[[], None],
+        named: tuple[str, ...],
     ) -> None:
         """``confine_thread``: the sandbox's file rules for the calling thread; ``named``: paths the policy allows."""
-        self._workers, self._may_wait = workers, workers.may_wait
+        self._reactor, self._workers, self._may_wait = reactor, workers, workers.may_wait
         self._diag, self._confine_thread = diag, confine_thread
         self._named = frozenset(os.path.realpath(path) for path in named)
         self._as_named = frozenset(map(os.fsencode, (*named, *self._named)))
@@ -113,10 +119,13 @@ class UnixSockets:
             while True:  # without the rules nothing may be bound
                 job = self._jobs.get()
                 os.close(job.directory)
-                self._workers.post_unlocked(job.done, refused, None)
+                self._done(job, refused, None)
         while True:
             job = self._jobs.get()
-            self._workers.post_unlocked(job.done, *self._bind(job))
+            self._done(job, *self._bind(job))
+
+    def _done(self, job: _Job, error: int, status: os.stat_result | None) -> None:
+        self._reactor.from_thread(lambda: self._workers.post(job.done, error, status))
 
     @staticmethod
     def _bind(job: _Job) -> tuple[int, os.stat_result | None]:

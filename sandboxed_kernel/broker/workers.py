@@ -40,7 +40,7 @@ _get_ident = threading.get_ident
 
 
 class Workers:
-    """Every method but ``may_wait`` and ``post_unlocked`` is for who holds ``lock``, and returns with it."""
+    """Every method is for who holds ``lock``, and returns with it."""
 
     def __init__(self, lock: threading.Lock) -> None:
         """``lock``: of the loop, which the main thread holds."""
@@ -103,18 +103,15 @@ class Workers:
                 self._in_linux = False
 
     def post(self, function: Callable[[*_Ts], object], *arguments: *_Ts) -> None:
-        """Call it soon, in a thread that may wait."""
+        """Call it soon, in a thread that may wait. From any other thread than the main one and ours it goes by way of the
+        loop: a new thread has the Landlock rules of the one that starts it.
+        """
         self._jobs.append(lambda: function(*arguments))
         if self._idle:
             self._idle -= 1
             self._job_bell.release()
         elif self.threads < MAX_THREADS:
             self._start(self._work)
-
-    def post_unlocked(self, function: Callable[[*_Ts], object], *arguments: *_Ts) -> None:
-        """``post``, from a thread that does not hold the lock."""
-        with self.lock:
-            self.post(function, *arguments)
 
     # --- threads -----------------------------------------------------------------------------------------------------
 

@@ -155,7 +155,7 @@ def test_what_another_process_has_open_is_seen() -> None:
             ctypes.CDLL(None).pthread_exit(None)
         os.close(reading)
         try:
-            found = Processes(os.getpid(), device)
+            found = Processes(os.getpid())
             seen: list[int] = []
             for _ in range(1000):
                 seen = [step[0] for step in found.walk() if step and found.has(step[0], sock.fileno(), inode)]

@@ -10,8 +10,10 @@ import pytest
 
 from sandboxed_kernel.broker.limits import LimitWatch
 from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux.cgroups import Group
 from sandboxed_kernel.policy.model import Limits
+from tests.support.directly import directly
 
 BOTH = frozenset({"memory", "pids"})
 
@@ -49,8 +51,20 @@ class FakeReactor:
     def unwatch(self, descriptor: int) -> None:
         del self.watched[descriptor]
 
+    def from_thread(self, callback: Callable[[], None]) -> None:
+        callback()
+
     def call_later(self, _seconds: float, callback: Callable[[], None]) -> None:
         self.timers.append(callback)
+
+
+class Directly:
+    """``Workers`` without threads."""
+
+    def post(self, job: Callable[[], None]) -> None:
+        job()
+
+    may_wait = staticmethod(directly)
 
 
 class Watched:
@@ -62,6 +76,7 @@ class Watched:
         self.told: list[tuple[str, str]] = []
         self.watch = LimitWatch(
             cast("Reactor", self.reactor),
+            cast("Workers", Directly()),
             os.getpid(),
             limits,
             cast("Group", self.group),

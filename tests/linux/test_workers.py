@@ -45,6 +45,10 @@ class Machine:
         self.call(tid, number)
         return self.frozen[number]
 
+    def post(self, job: Callable[..., object], *arguments: object) -> None:
+        with self.workers.lock:
+            self.workers.post(job, *arguments)
+
     def wait_for(self, *expected: tuple[int, int]) -> None:
         wait_until(lambda: set(expected) <= set(self.handled), f"{expected}, beside {self.handled}")
 
@@ -138,8 +142,7 @@ def test_no_thread_to_be_had_is_no_end(machine: Machine, monkeypatch: pytest.Mon
     time.sleep(0.1)
     assert machine.handled == []
     done: list[int] = []
-    with machine.workers.lock:
-        machine.workers.post(done.append, 1)
+    machine.post(done.append, 1)
     wait_until(lambda: done, "the job")  # one thread for jobs is always there
     frozen.set()
     machine.wait_for((100, 1), (200, 2))
@@ -154,7 +157,7 @@ def test_jobs_are_done_whatever_one_of_them_raises(machine: Machine, capsys: pyt
         done.append(number)
 
     for number in range(50):
-        machine.workers.post_unlocked(job, number)
+        machine.post(job, number)
     wait_until(lambda: len(done) == 25, "all jobs")
     assert capsys.readouterr().err.count("Traceback") == 10
 
@@ -167,8 +170,8 @@ def test_a_job_that_waits_keeps_no_other(machine: Machine) -> None:
         done.append(number)
 
     for number in range(5):
-        machine.workers.post_unlocked(job, forever.wait, number)
-    machine.workers.post_unlocked(job, lambda: None, 9)
+        machine.post(job, forever.wait, number)
+    machine.post(job, lambda: None, 9)
     wait_until(lambda: done == [9], "the last one")
     forever.set()
     wait_until(lambda: len(done) == 6, "all of them")

@@ -59,6 +59,7 @@ class Workers:
         self._working = 0  # threads that work on jobs, or wait for some
         self.threads = 0  # ours, without the main one
         self._main = _get_ident()
+        self._ours = {self._main}
         self._tracebacks = 0
         self._receive: Callable[[], Call | None]
         self._handle: Callable[[Call], None]
@@ -103,9 +104,11 @@ class Workers:
                 self._in_linux = False
 
     def post(self, function: Callable[[*_Ts], object], *arguments: *_Ts) -> None:
-        """Call it soon, in a thread that may wait. From any other thread than the main one and ours it goes by way of the
-        loop: a new thread has the Landlock rules of the one that starts it.
+        """Call it soon, in a thread that may wait. For the main thread and ours; others go by way of the loop, since a
+        thread that is started has the Landlock rules of who starts it.
         """
+        if _get_ident() not in self._ours:
+            raise Bug("a thread of another kind gave the workers something to do")
         self._jobs.append(lambda: function(*arguments))
         if self._idle:
             self._idle -= 1
@@ -129,10 +132,12 @@ class Workers:
         # Signals are for the main thread: one that came while a descriptor is handed over would lose it (Listener).
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         with self.lock:
+            self._ours.add(_get_ident())
             try:
                 run()
             finally:
                 self.threads -= 1
+                self._ours.discard(_get_ident())
 
     def _become_leader(self) -> None:
         self._leader = _get_ident()

@@ -141,7 +141,6 @@ def test_a_full_table_says_so_and_takes_more_once_there_is_room(monkeypatch: pyt
 
 
 def test_what_another_process_has_open_is_seen() -> None:
-    device = device_of_sockets()
     with socket.socket() as sock:
         inode = os.fstat(sock.fileno()).st_ino
         os.set_inheritable(sock.fileno(), True)

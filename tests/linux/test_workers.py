@@ -177,6 +177,21 @@ def test_a_job_that_waits_keeps_no_other(machine: Machine) -> None:
     wait_until(lambda: len(done) == 6, "all of them")
 
 
+def test_a_thread_with_other_rules_starts_none_of_ours(machine: Machine) -> None:
+    said: list[str] = []
+
+    def foreign() -> None:
+        try:
+            machine.post(lambda: None)
+        except Bug as bug:
+            said.append(str(bug))
+
+    thread = threading.Thread(target=foreign)
+    thread.start()
+    thread.join()
+    assert "another kind" in said[0]
+
+
 def test_the_main_thread_cannot_wait(machine: Machine) -> None:
     with machine.workers.lock, pytest.raises(Bug, match="main thread"):
         machine.workers.may_wait(time.sleep, 0.0)

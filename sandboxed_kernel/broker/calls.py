@@ -44,7 +44,7 @@ class Call:
     __slots__ = ("args", "cell", "id", "nr", "said", "tid", "waited", "when")
 
     def __init__(
-        self, ident: int, tid: int, nr: int, args: Arguments, *, cell: str | None = None, when: float = 0.0
+        self, ident: int, tid: int, nr: int, args: Arguments, cell: str | None = None, when: float = 0.0
     ) -> None:
         self.id, self.tid, self.nr, self.args, self.cell, self.when = ident, tid, nr, args, cell, when
         self.said: bytes | None = None

@@ -133,7 +133,7 @@ class Connecting:
     def _finish(self, reference: Reference, error: int) -> Answer:
         """A connect that is over; a reference that is connected is let go once the caller knows."""
         after = self._sockets.forget(reference) if error in (0, errno.EINPROGRESS) else None
-        return Answer(error=error, inode=reference.inode, after=after)
+        return Answer(0, error, reference.inode, after)
 
     def _wait(self, call: Call, reference: Reference, caller_polls: bool) -> Outcome:
         reference.busy = True

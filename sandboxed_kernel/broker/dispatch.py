@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from time import monotonic
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Call, Malformed
@@ -50,7 +50,7 @@ class Dispatcher:
         while True:
             found = self._listener.receive()
             if found is not None:
-                return Call(*found, cell=self._reporter.cell, when=time.monotonic())
+                return Call(*found, self._reporter.cell, monotonic())
             if self._listener.is_over():
                 return None
 

@@ -21,7 +21,7 @@ class Repeats:
     def __init__(self, *, once: Collection[int] = ()) -> None:
         """``once``: the numbers of the calls that succeed only once on a socket."""
         self._once = once
-        self._kept: dict[int, tuple[Key, Answer]] = {}  # by thread: what its last withdrawn call came to
+        self._kept: dict[int, tuple[Key, int, int]] = {}  # by thread: what its last withdrawn call came to
 
     def answered(self, call: Call, answer: Answer, *, delivered: bool) -> None:
         """``delivered``: somebody still waited for it.
@@ -32,12 +32,12 @@ class Repeats:
         if answer.inode and (not delivered or (not answer.error and call.nr in self._once)):
             if len(self._kept) >= _MAX_KEPT:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[call.tid] = (_key(call, answer.inode), answer._replace(after=None))
+            self._kept[call.tid] = (_key(call, answer.inode), answer.value, answer.error)
 
     def find(self, call: Call, inode: int) -> Answer | None:
         """The answer, if ``call`` is the repeat of one that was carried out already."""
         kept = self._kept.pop(call.tid, None)  # any other call of this thread means that no repeat will come
-        return kept[1] if kept is not None and kept[0] == _key(call, inode) else None
+        return Answer(kept[1], kept[2], inode) if kept is not None and kept[0] == _key(call, inode) else None
 
 
 def _key(call: Call, inode: int) -> Key:

@@ -18,6 +18,7 @@ from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.records import Record, replace
 
 HOLD = 0.05  # seconds that a refused call may wait for its notice
+_HEARD = 0.0002  # seconds; longer takes the way from the relay's word that a cell begins to the cell's first call
 _FLUSH = 0.2  # seconds between updates of counts
 _MAX_DESTINATIONS = 1000  # told one by one in a cell; a kernel that makes up more gets them counted as one
 _MAX_ALLOWED = 10_000  # named in the audit log
@@ -65,11 +66,14 @@ class Reporter:
         self._noted: set[Destination] = set()
         self._held: dict[int, Callable[[], None]] = {}
         self._number = 0
+        self._hear_at = 0.0
         self._queue: collections.deque[bytes] = collections.deque()  # bounded by _MAX_DESTINATIONS
 
-    def hear(self) -> None:
-        """See ``Sender``."""
-        self._sender.hear()
+    def hear(self, now: float) -> None:
+        """See ``Sender``; not for each call of a loop. ``now`` is of time.monotonic()."""
+        if now >= self._hear_at:
+            self._hear_at = now + _HEARD
+            self._sender.hear()
 
     def refused(
         self, destination: Destination, make: Callable[[], Event], answer: Callable[[], None], *, cell: str | None
@@ -99,7 +103,7 @@ class Reporter:
         """One line in the audit log for each new destination, and one that says where the log stops naming them."""
         if destination in self._allowed or _OTHERS in self._allowed:
             return
-        self.hear()
+        self._sender.hear()
         event = replace(make(), cell=self.cell)
         if len(self._allowed) >= _MAX_ALLOWED:
             destination, event = _OTHERS, replace(event, host="many others", address=None, port=None)

@@ -59,8 +59,9 @@ class Telling:
         kind, protocol, host = refusal.kind, refusal.protocol, refusal.host
         address, port = refusal.address, refusal.port
         make = self._event(call.tid, kind, reason, protocol, host, address, port, allow_line=refusal.allow_line)
-        self._reporter.hear()
-        cell = self._reporter.cell if time.monotonic() - call.when < _PROMPT else call.cell
+        now = time.monotonic()
+        self._reporter.hear(now)
+        cell = self._reporter.cell if now - call.when < _PROMPT else call.cell
         return self._reporter.refused((kind, protocol, host or address, port), make, answer, cell=cell)
 
     def refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:

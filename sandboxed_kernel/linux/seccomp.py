@@ -10,7 +10,6 @@ import fcntl
 import os
 import select
 import struct
-from typing import NamedTuple
 
 from sandboxed_kernel.linux import libc
 
@@ -60,13 +59,8 @@ def supported() -> bool:
 Arguments = tuple[int, int, int, int, int, int]
 
 
-class Notification(NamedTuple):
-    """One call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw 64-bit registers."""
-
-    id: int
-    tid: int
-    nr: int
-    args: Arguments
+# One call that waits for an answer: its id, the calling thread, the call's number, the six raw 64-bit registers.
+Notification = tuple[int, int, int, Arguments]
 
 
 class Gone(Exception):
@@ -103,8 +97,8 @@ class Listener:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        ident, tid, _flags, nr, _arch, _pointer, *arguments = _NOTIF.unpack(buffer)
-        return Notification(ident, tid, nr, tuple(arguments))
+        fields = _NOTIF.unpack(buffer)
+        return fields[0], fields[1], fields[3], fields[6:]
 
     def is_over(self) -> bool:
         """Whether no process with this filter is left: seccomp_unotify(2), POLLHUP."""

@@ -23,6 +23,7 @@ from sandboxed_kernel.broker.reactor import Reactor, Timer
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import sockets as linux_sockets
+from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.records import Record, made
 
 # A connection to a listener of this machine stands when connect(2) returns, unless Linux has put off the packets, as it
@@ -221,13 +222,14 @@ class Connecting:
             return Answer(error=errno.EAGAIN)
         # Linux looks a path up again each time the wait is over. The number of a descriptor that is closed by then may
         # mean a socket outside, opened to be judged: so this one stays open until the connect is done.
-        kept = os.open(target, os.O_PATH | os.O_CLOEXEC) if target.startswith("/") else -1
-        goal = path_of(kept) if kept >= 0 else target
+        kept = Descriptor(os.open(target, os.O_PATH | os.O_CLOEXEC)) if target.startswith("/") else None
+        goal = target if kept is None else kept.path
         under_way = _UnderWay(reference)
 
         def work() -> None:
             error = reference.sock.connect_ex(goal)
-            close_quietly(kept)
+            if kept is not None:
+                kept.close()
             self._reactor.from_thread(lambda: self._workers.post(done, error))
 
         def done(error: int) -> None:
@@ -249,7 +251,6 @@ class Connecting:
         try:
             threading.Thread(target=work, daemon=True).start()
         except RuntimeError:  # there are no more threads for this user
-            close_quietly(kept)
             return Answer(error=errno.EAGAIN)
         self._threads += 1
         reference.busy = True
@@ -267,13 +268,3 @@ def _is_met(sock: socket.socket, patience: int) -> bool:
     if patience and not linux_sockets.is_connected(sock):
         linux_sockets.is_settled(sock, within=patience)
     return linux_sockets.is_connected(sock)
-
-
-def path_of(descriptor: int) -> str:
-    """A path by which this process reaches exactly what ``descriptor`` has open."""
-    return f"/proc/self/fd/{descriptor}"
-
-
-def close_quietly(descriptor: int) -> None:
-    with suppress(OSError):
-        os.close(descriptor)

@@ -281,9 +281,9 @@ class Handlers:
         flags = as_int(call.args[2])
         peer = self._may_wait(terminals.open_peer, call.tid, as_int(call.args[0]), flags)
         try:
-            self._give(call, peer, close_on_exec=bool(flags & os.O_CLOEXEC))
+            self._give(call, peer.fileno(), close_on_exec=bool(flags & os.O_CLOEXEC))
         finally:
-            self._may_wait(os.close, peer)
+            self._may_wait(peer.close)
         return None
 
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import Call, as_int
-from sandboxed_kernel.broker.connecting import path_of
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.descriptor import Descriptor
 
 # Which arguments are the target, the folder that the path starts from (none: the working directory), and the path.
 CALLS: dict[str, tuple[int, int | None, int]] = {"symlink": (0, None, 1), "symlinkat": (0, 1, 2)}
@@ -44,24 +44,18 @@ class Links:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         start = AT_FDCWD if folder_at is None or path.startswith(b"/") else as_int(call.args[folder_at])
         above, _, leaf = path.rpartition(b"/")
-        folder = self._open(call.tid, start, above + b"/" if path.startswith(b"/") else above or b".")
-        try:
-            place = os.readlink(os.fsencode(path_of(folder)))
+        with self._open(call.tid, start, above + b"/" if path.startswith(b"/") else above or b".") as folder:
+            place = os.readlink(os.fsencode(folder.path))
             if not self._covers(place):  # as Landlock would answer
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             if leaf in (b"", b".", b".."):  # "folder/" and its kin are there already
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            os.symlink(self._judged(target, place), leaf, dir_fd=folder)
-        finally:
-            os.close(folder)
+            os.symlink(self._judged(target, place), leaf, dir_fd=folder.fileno())
 
     @staticmethod
-    def _open(tid: int, start: int, above: bytes) -> int:
-        directory = process.open_directory(tid, start)
-        try:
+    def _open(tid: int, start: int, above: bytes) -> Descriptor:
+        with process.open_directory(tid, start) as directory:
             return processes.open_beneath(directory, above, os.O_PATH | os.O_DIRECTORY)
-        finally:
-            os.close(directory)
 
     def _covers(self, path: bytes) -> bool:
         return any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in self._writable)

@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Arguments, Malformed, as_int
-from sandboxed_kernel.broker.connecting import path_of
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.records import Record
 
 _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
@@ -43,7 +43,7 @@ class _Target(Record):
     follow: bool = True
 
 
-Act = Callable[[int, Arguments, int], None]
+Act = Callable[[int, Arguments, Descriptor], None]
 
 
 class Metadata:
@@ -59,19 +59,16 @@ class Metadata:
         the policy is the only reason: what Linux refuses without a sandbox too (fc-list on its cache) puzzles only.
         """
         target, act = CALLS[name]
-        found = self._open(target, tid, arguments)
-        try:
-            path = os.readlink(os.fsencode(path_of(found)))
+        with self._open(target, tid, arguments) as found:
+            path = os.readlink(os.fsencode(found.path))
             if not any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in self._writable):
                 if _is_anothers(found):
                     raise OSError(errno.EPERM, os.strerror(errno.EPERM))
                 raise Outside(path.decode(errors="replace"))
             act(tid, arguments, found)
-        finally:
-            os.close(found)
 
     @staticmethod
-    def _open(target: _Target, tid: int, arguments: Arguments) -> int:
+    def _open(target: _Target, tid: int, arguments: Arguments) -> Descriptor:
         flags = arguments[target.flags] if target.flags is not None else 0
         path = b""
         if target.path is not None and arguments[target.path]:
@@ -89,31 +86,28 @@ class Metadata:
             by_descriptor, descriptor = True, int(link[1])
         if by_descriptor and descriptor != AT_FDCWD:
             process.open_file(tid, descriptor)
-            return os.open(f"/proc/{tid}/fd/{descriptor}", os.O_PATH | os.O_CLOEXEC)
-        directory = process.open_directory(tid, AT_FDCWD if path.startswith(b"/") else descriptor)
-        try:
+            return Descriptor(os.open(f"/proc/{tid}/fd/{descriptor}", os.O_PATH | os.O_CLOEXEC))
+        with process.open_directory(tid, AT_FDCWD if path.startswith(b"/") else descriptor) as directory:
             return processes.open_beneath(directory, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
-        finally:
-            os.close(directory)
 
 
-def _is_anothers(found: int) -> bool:
+def _is_anothers(found: Descriptor) -> bool:
     """Whether this user could change no metadata of the file outside either: chmod(2), utimensat(2)."""
-    return os.geteuid() not in (0, os.fstat(found).st_uid) and not os.access(path_of(found), os.W_OK)
+    return os.geteuid() not in (0, os.fstat(found.fileno()).st_uid) and not os.access(found.path, os.W_OK)
 
 
 def _change_mode(mode_at: int) -> Act:
-    def act(_tid: int, arguments: Arguments, found: int) -> None:
-        if stat.S_ISLNK(os.fstat(found).st_mode):
+    def act(_tid: int, arguments: Arguments, found: Descriptor) -> None:
+        if stat.S_ISLNK(os.fstat(found.fileno()).st_mode):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-        os.chmod(path_of(found), arguments[mode_at] & 0o7777 & ~_SPECIAL_BITS)
+        os.chmod(found.path, arguments[mode_at] & 0o7777 & ~_SPECIAL_BITS)
 
     return act
 
 
 def _change_owner(user_at: int) -> Act:
-    def act(_tid: int, arguments: Arguments, found: int) -> None:
-        os.chown(path_of(found), _identity(arguments[user_at]), _identity(arguments[user_at + 1]))
+    def act(_tid: int, arguments: Arguments, found: Descriptor) -> None:
+        os.chown(found.path, _identity(arguments[user_at]), _identity(arguments[user_at + 1]))
 
     return act
 
@@ -124,12 +118,12 @@ def _identity(register: int) -> int:
     return -1 if number == 0xFFFFFFFF else number
 
 
-def _times_from_timespec(tid: int, arguments: Arguments, found: int, at: int) -> None:
+def _times_from_timespec(tid: int, arguments: Arguments, found: Descriptor, at: int) -> None:
     times = process.read_memory(tid, arguments[at], _TIMESPEC) if arguments[at] else None
-    processes.set_times(path_of(found), times)
+    processes.set_times(found.path, times)
 
 
-def _times_from_timeval(tid: int, arguments: Arguments, found: int, at: int) -> None:
+def _times_from_timeval(tid: int, arguments: Arguments, found: Descriptor, at: int) -> None:
     times = None
     if arguments[at]:
         data = process.read_memory(tid, arguments[at], _TIMEVAL)
@@ -138,18 +132,18 @@ def _times_from_timeval(tid: int, arguments: Arguments, found: int, at: int) -> 
             raise Malformed(errno.EINVAL, "microseconds out of range")
         parts[1], parts[3] = parts[1] * 1000, parts[3] * 1000
         times = b"".join(part.to_bytes(8, "little", signed=True) for part in parts)
-    processes.set_times(path_of(found), times)
+    processes.set_times(found.path, times)
 
 
-def _times_from_utimbuf(tid: int, arguments: Arguments, found: int, at: int) -> None:
+def _times_from_utimbuf(tid: int, arguments: Arguments, found: Descriptor, at: int) -> None:
     times = None
     if arguments[at]:
         data = process.read_memory(tid, arguments[at], _UTIMBUF)
         times = data[:8] + bytes(8) + data[8:] + bytes(8)
-    processes.set_times(path_of(found), times)
+    processes.set_times(found.path, times)
 
 
-def _times(read: Callable[[int, Arguments, int, int], None], at: int) -> Act:
+def _times(read: Callable[[int, Arguments, Descriptor, int], None], at: int) -> Act:
     return lambda tid, arguments, found: read(tid, arguments, found, at)
 
 
@@ -160,17 +154,17 @@ def _attribute_name(tid: int, address: int) -> bytes:
     return name
 
 
-def _set_attribute(tid: int, arguments: Arguments, found: int) -> None:
+def _set_attribute(tid: int, arguments: Arguments, found: Descriptor) -> None:
     name = _attribute_name(tid, arguments[1])
     size = arguments[3]
     if size > _MAX_VALUE:
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
     value = process.read_memory(tid, arguments[2], size) if size else b""
-    os.setxattr(path_of(found), name, value, as_int(arguments[4]))
+    os.setxattr(found.path, name, value, as_int(arguments[4]))
 
 
-def _remove_attribute(tid: int, arguments: Arguments, found: int) -> None:
-    os.removexattr(path_of(found), _attribute_name(tid, arguments[1]))
+def _remove_attribute(tid: int, arguments: Arguments, found: Descriptor) -> None:
+    os.removexattr(found.path, _attribute_name(tid, arguments[1]))
 
 
 _PATH, _LINK = _Target(path=0), _Target(path=0, follow=False)

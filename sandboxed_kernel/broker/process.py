@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sandboxed_kernel.broker.calls import Malformed
 from sandboxed_kernel.linux import memory
+from sandboxed_kernel.linux.descriptor import Descriptor
 
 _PAGE = 4096
 
@@ -89,14 +90,14 @@ def open_file(tid: int, descriptor: int) -> OpenFile:
     return OpenFile(status.st_dev, status.st_ino, status.st_mode)
 
 
-def open_directory(tid: int, descriptor: int = AT_FDCWD) -> int:
+def open_directory(tid: int, descriptor: int = AT_FDCWD) -> Descriptor:
     """A descriptor of our own for the caller's working directory or the directory behind its descriptor.
 
     Raises Malformed(EBADF), Malformed(ENOTDIR).
     """
     place = "cwd" if descriptor == AT_FDCWD else f"fd/{descriptor}"
     try:
-        return os.open(f"/proc/{tid}/{place}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return Descriptor(os.open(f"/proc/{tid}/{place}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     except NotADirectoryError:
         raise Malformed(errno.ENOTDIR, f"descriptor {descriptor} is no directory") from None
     except OSError:

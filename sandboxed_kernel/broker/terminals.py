@@ -13,21 +13,18 @@ import stat
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Malformed
+from sandboxed_kernel.linux.descriptor import Descriptor
 
 _PTMX_MAJOR, _PTMX_MINOR = 5, 2  # Documentation/admin-guide/devices.txt
 _ALLOWED_FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def open_peer(tid: int, descriptor: int, flags: int) -> int:
+def open_peer(tid: int, descriptor: int, flags: int) -> Descriptor:
     """ioctl_tty(2), TIOCGPTPEER: a descriptor of the slave. Raises OSError or Malformed with the caller's errno."""
     before = _number(tid, descriptor)
-    peer = os.open(f"/dev/pts/{before}", (flags & _ALLOWED_FLAGS) | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        if not os.isatty(peer) or _number(tid, descriptor) != before:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-    except BaseException:
-        os.close(peer)
-        raise
+    peer = Descriptor(os.open(f"/dev/pts/{before}", (flags & _ALLOWED_FLAGS) | os.O_NOCTTY | os.O_CLOEXEC))
+    if not os.isatty(peer.fileno()) or _number(tid, descriptor) != before:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
     return peer
 
 
@@ -58,13 +55,11 @@ def _own_mounts() -> set[int]:
     found = set()
     for name in ("/dev/ptmx", "/dev/pts/ptmx"):
         try:
-            master = os.open(name, os.O_PATH | os.O_CLOEXEC)
+            master = Descriptor(os.open(name, os.O_PATH | os.O_CLOEXEC))
         except OSError:
             continue
-        try:
-            mount = process.field(f"/proc/self/fdinfo/{master}", b"mnt_id:")
-        finally:
-            os.close(master)
+        with master:
+            mount = process.field(f"/proc/self/fdinfo/{master.fileno()}", b"mnt_id:")
         if mount is not None:
             found.add(mount)
     return found

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from sandboxed_kernel.broker.calls import Address, Call, UnixAbstract, UnixPath, UnixUnnamed, as_int
-from sandboxed_kernel.broker.connecting import Connecting, path_of, yes
+from sandboxed_kernel.broker.connecting import Connecting, yes
 from sandboxed_kernel.broker.decisions import Refuse, unknowable
 from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal, Resume
 from sandboxed_kernel.broker.reactor import Reactor
@@ -60,11 +60,9 @@ class UnixCalls:
             refusal = self._not_ours(errno.EACCES, "this socket was not bound inside the sandbox")
             shown = address.path.decode(errors="replace")
             return Refusal(refusal, "connect", shown, protocol="unix", inode=reference.inode)
-        try:
+        with found:
             is_right = self._listener_is_own(reference) if is_own else yes
-            return connecting.connect_unix(call, reference, path_of(found), is_right)
-        finally:
-            os.close(found)
+            return connecting.connect_unix(call, reference, found.path, is_right)
 
     def _wait_for_bindings(self, resume: Resume) -> None:
         """For those that are under way, but not for ever: a path can be made to take its time."""

@@ -18,11 +18,11 @@ from collections.abc import Callable
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import UnixAbstract, UnixPath
-from sandboxed_kernel.broker.connecting import path_of
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.sockets import Reference
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.records import Record
 
@@ -53,7 +53,7 @@ def is_silent(path: bytes) -> bool:
 class _Job(Record):
     sock: socket.socket
     path: bytes
-    directory: int  # owned by the job
+    directory: Descriptor
     umask: int
     done: Callable[[int, os.stat_result | None], None]
 
@@ -118,7 +118,7 @@ class UnixSockets:
             refused = error.errno or errno.EACCES
             while True:  # without the rules nothing may be bound
                 job = self._jobs.get()
-                os.close(job.directory)
+                job.directory.close()
                 self._done(job, refused, None)
         while True:
             job = self._jobs.get()
@@ -130,13 +130,13 @@ class UnixSockets:
     @staticmethod
     def _bind(job: _Job) -> tuple[int, os.stat_result | None]:
         try:
-            os.fchdir(job.directory)
+            os.fchdir(job.directory.fileno())
             os.umask(job.umask)
             job.sock.bind(job.path)
         except OSError as error:
             return error.errno or errno.EIO, None
         finally:
-            os.close(job.directory)
+            job.directory.close()
         try:
             return 0, os.lstat(job.path)
         except OSError:
@@ -182,7 +182,7 @@ class UnixSockets:
 
     # --- connect -------------------------------------------------------------------------------------------------
 
-    def open_path(self, tid: int, address: UnixPath) -> tuple[int, bool]:
+    def open_path(self, tid: int, address: UnixPath) -> tuple[Descriptor, bool]:
         """A descriptor of the socket at the caller's path, and whether it is this sandbox's (else the policy names it).
 
         Raises OSError with the errno for the caller: EACCES for somebody else's, ECONNREFUSED for what is no socket.
@@ -190,11 +190,7 @@ class UnixSockets:
         found, status, path = self._may_wait(_open_socket, tid, address.path)
         is_own = path not in self._named
         if is_own:
-            try:
-                self._check_own(status)
-            except BaseException:
-                os.close(found)
-                raise
+            self._check_own(status)
         return found, is_own
 
     def _check_own(self, status: os.stat_result) -> None:
@@ -228,20 +224,13 @@ def _bind_abstract(sock: socket.socket, name: bytes) -> object:
     return sock.getsockname()
 
 
-def _open_socket(tid: int, path: bytes) -> tuple[int, os.stat_result, str]:
+def _open_socket(tid: int, path: bytes) -> tuple[Descriptor, os.stat_result, str]:
     """A descriptor of the socket at the caller's ``path``, what stat(2) says of it, and its real path. Raises OSError;
     ECONNREFUSED for what is no socket.
     """
-    directory = process.open_directory(tid)
-    try:
+    with process.open_directory(tid) as directory:
         found = processes.open_beneath(directory, path, os.O_PATH)
-    finally:
-        os.close(directory)
-    try:
-        status = os.fstat(found)
-        if not stat.S_ISSOCK(status.st_mode):
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        return found, status, os.readlink(path_of(found))
-    except BaseException:
-        os.close(found)
-        raise
+    status = os.fstat(found.fileno())
+    if not stat.S_ISSOCK(status.st_mode):
+        raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    return found, status, os.readlink(found.path)

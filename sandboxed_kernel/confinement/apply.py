@@ -15,6 +15,7 @@ from typing import NoReturn
 from sandboxed_kernel.confinement.filesystem import PathRule, restrict_flags, rights_for
 from sandboxed_kernel.confinement.plan import Plan
 from sandboxed_kernel.linux import landlock, processes, seccomp
+from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.records import Record
 
 
@@ -71,20 +72,18 @@ def restrict_thread(plan: Plan, *, files_only: bool) -> None:
 def _add(ruleset: int, rule: PathRule, abi: int) -> None:
     if rule.optional:
         try:
-            found = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
+            found = Descriptor(os.open(rule.path, os.O_PATH | os.O_CLOEXEC))
         except OSError:
             return  # missing, or in a folder that this user may not enter: then there is nothing to allow
     else:
         # What the policy names was resolved and judged before; a link put there since (by another sandbox that may
         # write to the same folder) must not lead elsewhere.
         found = processes.open_real(rule.path)
-    try:
-        is_folder = stat.S_ISDIR(os.fstat(found).st_mode)
+    with found:
+        is_folder = stat.S_ISDIR(os.fstat(found.fileno()).st_mode)
         rights = rights_for(rule, abi=abi, is_folder=is_folder)
         if rights:
-            landlock.add_path(ruleset, found, rights)
-    finally:
-        os.close(found)
+            landlock.add_path(ruleset, found.fileno(), rights)
 
 
 def _set_limits(plan: Plan) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from sandboxed_kernel.linux import landlock, libc
+from sandboxed_kernel.linux.descriptor import Descriptor
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -95,19 +96,19 @@ def close_on_exec_from(first: int) -> None:
     libc.syscall(libc.CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
 
 
-def open_beneath(directory: int, path: bytes, flags: int) -> int:
+def open_beneath(directory: Descriptor, path: bytes, flags: int) -> Descriptor:
     """openat2(2) that follows no /proc magic links: what is opened is what an ordinary path names. Raises OSError."""
-    return _openat2(directory, path, flags, _RESOLVE_NO_MAGICLINKS)
+    return _openat2(directory.fileno(), path, flags, _RESOLVE_NO_MAGICLINKS)
 
 
-def open_real(path: str) -> int:
+def open_real(path: str) -> Descriptor:
     """A descriptor (O_PATH) of a path in which no component is a symbolic link. Raises OSError; ELOOP where one is."""
     return _openat2(_AT_FDCWD, os.fsencode(path), os.O_PATH, _RESOLVE_NO_SYMLINKS)
 
 
-def _openat2(directory: int, path: bytes, flags: int, resolve: int) -> int:
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
-    return libc.syscall(libc.OPENAT2, directory, libc.buffer_from(path + b"\0"), libc.buffer_from(how), len(how))
+def _openat2(directory: int, path: bytes, flags: int, resolve: int) -> Descriptor:
+    how = libc.buffer_from(struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve))
+    return Descriptor(libc.syscall(libc.OPENAT2, directory, libc.buffer_from(path + b"\0"), how, 24))
 
 
 def children(pid: int) -> list[int]:

@@ -8,7 +8,7 @@ copies, or a refusal.
 from __future__ import annotations
 
 import errno
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -323,13 +323,114 @@ def _mapped(address: IpAddress) -> IPv6Address:
 # --- symbolic links ------------------------------------------------------------------------------------------------
 
 
-def decide_link(target: bytes, leads_to: bytes, *, inside: bool, writable_outside: bool) -> bytes | None:
-    """What a symbolic link to ``target`` may say, None for no link.
+# --- unix sockets ---------------------------------------------------------------------------------------------------
+
+
+def decide_unix(*, named: bool, bound_here: bool, still_bound: bool) -> Refuse | None:
+    """Of a connect to the socket at a path, None for yes. ``named``: the policy names this very path. ``bound_here``: a
+    socket of this sandbox was bound to this very inode; ``still_bound``: it lives, and is bound to it.
+
+    While it lives the inode cannot be another's. Once it is gone the answer is Linux's own for a stale socket file,
+    also where the inode was used again since.
+    """
+    if named or (bound_here and still_bound):
+        return None
+    if bound_here:
+        return Refuse(errno.ECONNREFUSED)
+    return Refuse(errno.EACCES, "this socket was not bound inside the sandbox")
+
+
+def is_same_file(inode: int, device: tuple[int, int], shown_inode: int | None, shown_device: int | None) -> bool:
+    """Whether a file is what unix_diag says that a socket is bound to: 32 bits of the inode, and the device's (major,
+    minor) in one number (linux/unix_diag.h, struct unix_diag_vfs).
+    """
+    return shown_inode == inode & 0xFFFFFFFF and shown_device == device[0] << 20 | device[1]
+
+
+# --- files: metadata, links -----------------------------------------------------------------------------------------
+
+_SPECIAL_BITS = 0o6000  # set-user-id, set-group-id
+_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
+
+
+def covers(roots: Iterable[bytes], path: bytes) -> bool:
+    """Whether a real path is one of ``roots`` or lies beneath one. A root that ends with a slash means what lies
+    beneath the folder, without the folder itself.
+    """
+    return any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in roots)
+
+
+def decide_metadata(path: bytes, writable: Iterable[bytes], *, anothers: bool) -> Refuse | None:
+    """Of a change to the metadata of the file at this real path, None for yes. ``anothers``: this user could not change
+    it outside either; then a notice would only puzzle (fc-list on its cache).
+    """
+    if covers(writable, path):
+        return None
+    reason = "mode, owner, times and attributes can only be changed beneath a writable grant"
+    return Refuse(errno.EPERM, None if anothers else reason)
+
+
+def mode_to_set(mode: int) -> int:
+    """What chmod(2) sets: no set-user-id and set-group-id bits."""
+    return mode & 0o7777 & ~_SPECIAL_BITS
+
+
+def decide_flags(flags: int) -> Refuse | None:
+    """Of the flags of fchmodat2(2) and its kin, of which Linux knows two."""
+    unknown = flags & 0xFFFFFFFF & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
+    return Refuse(errno.EINVAL) if unknown else None
+
+
+def decide_attribute(name: bytes) -> Refuse | None:
+    """Of an extended attribute, xattr(7): ``security.*`` and ``trusted.*`` are not a notebook's."""
+    return None if name.startswith(b"user.") or name in _ACLS else Refuse(errno.EPERM)
+
+
+def are_microseconds(*values: int) -> bool:
+    """Whether they can be the second half of a struct timeval, utimes(2)."""
+    return all(0 <= value < 1_000_000 for value in values)
+
+
+def decide_link(target: bytes, leads_to: bytes, *, inside: bool, writable_outside: bool) -> bytes | Refuse:
+    """What a symbolic link to ``target`` may say.
 
     ``leads_to`` is the real, absolute path that it leads to now; ``inside``: the sandbox may write there;
     ``writable_outside``: a program outside, of the same user, may. A target with ".." is replaced by that path: moved,
     the link would lead elsewhere.
     """
     if not inside and writable_outside:
-        return None
+        reason = "a program outside that writes to the link (Jupyter, when it saves) would write there"
+        return Refuse(errno.EPERM, reason)
     return leads_to if b".." in target.split(b"/") else target
+
+
+# --- other processes, terminals -------------------------------------------------------------------------------------
+
+
+def decide_process(pid: int, *, one: bool, inside: bool, exists: bool) -> Refuse | None:
+    """Of a limit or priority of another process, None for yes. ``one``: the call means this process alone, no group and
+    no user, which reach further; ``inside``: it descends from the warden.
+    """
+    if one and pid > 0 and inside:
+        return None
+    if one and pid > 0 and not exists:
+        return Refuse(errno.ESRCH)
+    return Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
+
+
+_PTMX = (5, 2)  # Documentation/admin-guide/devices.txt
+
+
+def decide_terminal(
+    *, character_device: bool, device: tuple[int, int], number: int | None, mount: int | None, mounts: Container[int]
+) -> int | Refuse:
+    """The number of the terminal whose master has this ``device`` and was opened through this ``mount``; ``mounts`` are
+    those where masters are opened here. Each mounted devpts numbers its terminals afresh: a master that was handed in
+    from another one (a container of the same user) has the number of somebody else's terminal here.
+    """
+    if not character_device or device != _PTMX:
+        return Refuse(errno.ENOTTY)
+    if number is None or mount is None or mount not in mounts:
+        return Refuse(errno.EIO)
+    return number

@@ -15,7 +15,7 @@ from time import monotonic
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Call, Malformed
 from sandboxed_kernel.broker.decisions import Refuse
-from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal
+from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal, Refused
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.telling import Telling
@@ -76,6 +76,8 @@ class Dispatcher:
             return Answer(error=error.error)
         except process.Unreadable:
             return Refusal(_UNREADABLE, "process", process.short_name(call.tid), protocol="seccomp")
+        except Refused as refused:
+            return refused.refusal
         except Gone:
             return None
         except OSError as error:

@@ -30,9 +30,8 @@ from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import MAX_DATAGRAM, Datagrams
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.metadata import CALLS as METADATA_CALLS
-from sandboxed_kernel.broker.metadata import Metadata, Outside
+from sandboxed_kernel.broker.metadata import Metadata
 from sandboxed_kernel.broker.outcomes import NO_SOCKET, Answer, Later, Outcome, Refusal
-from sandboxed_kernel.broker.relatives import NotADescendant
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
@@ -244,18 +243,10 @@ class Handlers:
     # --- files, terminals, other processes -------------------------------------------------------------------------
 
     def _metadata(self, call: Call, name: str) -> Outcome:
-        try:
-            return self._once(call, lambda: self._parts.metadata.carry_out(name, call.tid, call.args))
-        except Outside as outside:
-            reason = "mode, owner, times and attributes can only be changed beneath a writable grant"
-            return Refusal(Refuse(errno.EPERM, reason), "metadata", str(outside), protocol=name)
+        return self._once(call, lambda: self._parts.metadata.carry_out(name, call.tid, call.args))
 
     def _link(self, call: Call, name: str) -> Outcome:
-        try:
-            return self._once(call, lambda: self._parts.links.carry_out(name, call, self._check_waiting))
-        except links.LeadsOutside as outside:
-            reason = "a program outside that writes to the link (Jupyter, when it saves) would write there"
-            return Refusal(Refuse(errno.EPERM, reason), "link", str(outside), protocol=name)
+        return self._once(call, lambda: self._parts.links.carry_out(name, call, self._check_waiting))
 
     def _once(self, call: Call, act: Callable[[], None]) -> Answer:
         """``act``, unless it was done already; the answer is kept for the call's repeat."""
@@ -269,11 +260,7 @@ class Handlers:
         return Answer(inode=NO_SOCKET)
 
     def _relative(self, call: Call, name: str) -> Outcome:
-        try:
-            self._may_wait(relatives.carry_out, name, call, self._warden, self._check_waiting)
-        except NotADescendant as error:
-            refusal = Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
-            return Refusal(refusal, "process", f"process {error.pid}", protocol=name)
+        self._may_wait(relatives.carry_out, name, call, self._warden, self._check_waiting)
         return Answer()
 
     def _ioctl(self, call: Call) -> Outcome:

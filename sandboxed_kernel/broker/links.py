@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import Call, as_int
+from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.descriptor import Descriptor
@@ -22,17 +24,13 @@ from sandboxed_kernel.linux.descriptor import Descriptor
 CALLS: dict[str, tuple[int, int | None, int]] = {"symlink": (0, None, 1), "symlinkat": (0, 1, 2)}
 
 
-class LeadsOutside(Exception):
-    """The link would lead to a place outside that its user may write. ``str()`` is that place, for the user."""
-
-
 class Links:
     def __init__(self, writable: tuple[str, ...]) -> None:
         """``writable``: see ``Metadata``. Where the sandbox may not list a folder it may make no links either."""
         self._writable = tuple(os.fsencode(path) for path in writable if not path.endswith("/"))
 
     def carry_out(self, name: str, call: Call, check_waiting: Callable[[Call], None]) -> None:
-        """Make the link. Raises OSError or Malformed with the errno for the caller, LeadsOutside.
+        """Make the link. Raises OSError or Malformed with the errno for the caller, Refused.
 
         ``check_waiting`` raises Malformed where the caller is gone.
         """
@@ -46,30 +44,27 @@ class Links:
         above, _, leaf = path.rpartition(b"/")
         with self._open(call.tid, start, above + b"/" if path.startswith(b"/") else above or b".") as folder:
             place = os.readlink(os.fsencode(folder.path))
-            if not self._covers(place):  # as Landlock would answer
+            if not decisions.covers(self._writable, place):  # as Landlock would answer
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             if leaf in (b"", b".", b".."):  # "folder/" and its kin are there already
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            os.symlink(self._judged(target, place), leaf, dir_fd=folder.fileno())
+            os.symlink(self._judged(name, target, place), leaf, dir_fd=folder.fileno())
 
     @staticmethod
     def _open(tid: int, start: int, above: bytes) -> Descriptor:
         with process.open_directory(tid, start) as directory:
             return processes.open_beneath(directory, above, os.O_PATH | os.O_DIRECTORY)
 
-    def _covers(self, path: bytes) -> bool:
-        return any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in self._writable)
-
-    def _judged(self, target: bytes, place: bytes) -> bytes:
-        """What the link may say. Raises LeadsOutside."""
+    def _judged(self, name: str, target: bytes, place: bytes) -> bytes:
+        """What the link may say. Raises Refused."""
         leads_to = os.path.normpath(os.path.join(place, target))
         if not leads_to.startswith(b"/proc/"):  # where our own "self" would be followed
             leads_to = os.path.realpath(os.path.join(place, target))
         verdict = decisions.decide_link(
-            target, leads_to, inside=self._covers(leads_to), writable_outside=_may_write(leads_to)
+            target, leads_to, inside=decisions.covers(self._writable, leads_to), writable_outside=_may_write(leads_to)
         )
-        if verdict is None:
-            raise LeadsOutside(leads_to.decode(errors="replace"))
+        if isinstance(verdict, Refuse):
+            raise Refused(Refusal(verdict, "link", leads_to.decode(errors="replace"), protocol=name))
         return verdict
 
 

@@ -14,24 +14,19 @@ import re
 import stat
 from collections.abc import Callable
 
-from sandboxed_kernel.broker import process
+from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import Arguments, Malformed, as_int
+from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.records import Record
 
-_AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
-_SPECIAL_BITS = 0o6000  # set-user-id, set-group-id
 _MAX_VALUE = 65536  # XATTR_SIZE_MAX, limits.h
 _TIMESPEC, _TIMEVAL, _UTIMBUF = 32, 32, 16
 # glibc's and gnulib's fchmodat(AT_SYMLINK_NOFOLLOW), in Linux since 6.6 only: tar calls it for every folder.
 _DESCRIPTOR_LINK = re.compile(rb"/proc/(?:thread-)?self/fd/(\d{1,9})")
-_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
-
-
-class Outside(Exception):
-    """The file lies beneath no writable grant. ``str()`` is its path, for the user."""
 
 
 class _Target(Record):
@@ -55,16 +50,14 @@ class Metadata:
         self._writable = tuple(os.fsencode(path) for path in writable)
 
     def carry_out(self, name: str, tid: int, arguments: Arguments) -> None:
-        """Do it. Raises OSError or Malformed with the errno for the caller; Outside where no grant covers the file and
-        the policy is the only reason: what Linux refuses without a sandbox too (fc-list on its cache) puzzles only.
-        """
+        """Do it. Raises OSError or Malformed with the errno for the caller; Refused where no grant covers the file."""
         target, act = CALLS[name]
         with self._open(target, tid, arguments) as found:
             path = os.readlink(os.fsencode(found.path))
-            if not any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in self._writable):
-                if _is_anothers(found):
-                    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-                raise Outside(path.decode(errors="replace"))
+            inside = decisions.covers(self._writable, path)
+            verdict = decisions.decide_metadata(path, self._writable, anothers=not inside and _is_anothers(found))
+            if verdict is not None:
+                raise Refused(Refusal(verdict, "metadata", path.decode(errors="replace"), protocol=name))
             act(tid, arguments, found)
 
     @staticmethod
@@ -76,11 +69,12 @@ class Metadata:
         elif target.path is not None and target.descriptor is None:
             raise Malformed(errno.EFAULT, "no path")
         descriptor = as_int(arguments[target.descriptor]) if target.descriptor is not None else AT_FDCWD
-        if flags & 0xFFFFFFFF & ~(_AT_SYMLINK_NOFOLLOW | _AT_EMPTY_PATH):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        _check(decisions.decide_flags(flags))
         # futimens(3) is utimensat with a descriptor and no path; with AT_EMPTY_PATH others take the same form.
-        by_descriptor = target.path is None or not arguments[target.path] or (not path and flags & _AT_EMPTY_PATH)
-        follow = target.follow and not flags & _AT_SYMLINK_NOFOLLOW
+        by_descriptor = (
+            target.path is None or not arguments[target.path] or (not path and flags & decisions.AT_EMPTY_PATH)
+        )
+        follow = target.follow and not flags & decisions.AT_SYMLINK_NOFOLLOW
         link = _DESCRIPTOR_LINK.fullmatch(path) if follow else None
         if link is not None:  # of the caller, where our own /proc/self would mean us
             by_descriptor, descriptor = True, int(link[1])
@@ -89,6 +83,12 @@ class Metadata:
             return Descriptor(os.open(f"/proc/{tid}/fd/{descriptor}", os.O_PATH | os.O_CLOEXEC))
         with process.open_directory(tid, AT_FDCWD if path.startswith(b"/") else descriptor) as directory:
             return processes.open_beneath(directory, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
+
+
+def _check(verdict: Refuse | None) -> None:
+    """Raises OSError for a refusal."""
+    if verdict is not None:
+        raise OSError(verdict.error, os.strerror(verdict.error))
 
 
 def _is_anothers(found: Descriptor) -> bool:
@@ -100,7 +100,7 @@ def _change_mode(mode_at: int) -> Act:
     def act(_tid: int, arguments: Arguments, found: Descriptor) -> None:
         if stat.S_ISLNK(os.fstat(found.fileno()).st_mode):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-        os.chmod(found.path, arguments[mode_at] & 0o7777 & ~_SPECIAL_BITS)
+        os.chmod(found.path, decisions.mode_to_set(arguments[mode_at]))
 
     return act
 
@@ -128,7 +128,7 @@ def _times_from_timeval(tid: int, arguments: Arguments, found: Descriptor, at: i
     if arguments[at]:
         data = process.read_memory(tid, arguments[at], _TIMEVAL)
         parts = [int.from_bytes(data[i : i + 8], "little", signed=True) for i in range(0, _TIMEVAL, 8)]
-        if not all(0 <= parts[i] < 1_000_000 for i in (1, 3)):
+        if not decisions.are_microseconds(parts[1], parts[3]):
             raise Malformed(errno.EINVAL, "microseconds out of range")
         parts[1], parts[3] = parts[1] * 1000, parts[3] * 1000
         times = b"".join(part.to_bytes(8, "little", signed=True) for part in parts)
@@ -149,8 +149,7 @@ def _times(read: Callable[[int, Arguments, Descriptor, int], None], at: int) -> 
 
 def _attribute_name(tid: int, address: int) -> bytes:
     name = process.read_string(tid, address)
-    if not name.startswith(b"user.") and name not in _ACLS:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))  # security.* and trusted.* are not a notebook's
+    _check(decisions.decide_attribute(name))
     return name
 
 

@@ -46,6 +46,14 @@ class Refusal(NamedTuple):
     inode: int = 0
 
 
+class Refused(Exception):
+    """A refusal that is found where something is carried out."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.verdict.reason)
+        self.refusal = refusal
+
+
 Resume = Callable[[Answer | None], None]
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Arguments, Call, Malformed, as_int
+from sandboxed_kernel.broker.decisions import decide_process
+from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.linux import processes
 
 _RLIMIT = struct.Struct("=QQ")
@@ -22,14 +24,6 @@ _INFINITY = 0xFFFFFFFFFFFFFFFF
 _MAX_MASK = 8192  # bytes: 65,536 processors
 _MAX_ATTRIBUTES = 4096
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
-
-
-class NotADescendant(Exception):
-    """The process named is none of this sandbox's. ``pid`` is its number."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(str(pid))
-        self.pid = pid
 
 
 Read = Callable[[int, Arguments], object]
@@ -42,16 +36,17 @@ def carry_out(name: str, call: Call, warden: int, check_waiting: Callable[[Call]
     Everything that may wait for the caller is read first; ``check_waiting`` raises where it is gone meanwhile. Then
     comes the question whose the process is, and the act right behind it: else its number could be given to another one.
 
-    Raises OSError (ESRCH for what has ended), Malformed, Unreadable or NotADescendant.
+    Raises OSError (ESRCH for what has ended), Malformed, Unreadable or Refused.
     """
-    pid_at, read, act = CALLS[name]
+    pid_at, kind, read, act = CALLS[name]
     copied = read(call.tid, call.args)
     check_waiting(call)
     pid = as_int(call.args[pid_at])
-    if pid <= 0 or not processes.is_descendant(pid, warden):
-        if pid > 0 and not os.path.exists(f"/proc/{pid}"):
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        raise NotADescendant(pid)
+    one = kind is None or as_int(call.args[0]) == kind
+    inside = pid > 0 and processes.is_descendant(pid, warden)
+    verdict = decide_process(pid, one=one, inside=inside, exists=inside or os.path.exists(f"/proc/{pid}"))
+    if verdict is not None:
+        raise Refused(Refusal(verdict, "process", f"process {pid}", protocol=name))
     act(pid, call.args, copied)
 
 
@@ -81,14 +76,10 @@ def _limit(pid: int, arguments: Arguments, limits: tuple[int, int] | None) -> No
 
 
 def _priority(pid: int, arguments: Arguments, _copied: None) -> None:
-    if as_int(arguments[0]) != _PRIO_PROCESS:  # groups and users reach further
-        raise NotADescendant(pid)
     os.setpriority(os.PRIO_PROCESS, pid, as_int(arguments[2]))
 
 
 def _io_priority(pid: int, arguments: Arguments, _copied: None) -> None:
-    if as_int(arguments[0]) != _IOPRIO_WHO_PROCESS:
-        raise NotADescendant(pid)
     processes.set_io_priority(_IOPRIO_WHO_PROCESS, pid, as_int(arguments[2]))
 
 
@@ -124,13 +115,14 @@ def _attributes(pid: int, arguments: Arguments, copied: bytes) -> None:
     processes.set_scheduling_attributes(pid, copied, as_int(arguments[2]))
 
 
-# Which argument is the process, what is read of the caller, and what is done.
-CALLS: dict[str, tuple[int, Read, Act]] = {
-    "prlimit64": (0, _read_limit, _limit),
-    "setpriority": (1, _nothing, _priority),
-    "ioprio_set": (1, _nothing, _io_priority),
-    "sched_setaffinity": (0, _read_mask, _affinity),
-    "sched_setscheduler": (0, _read_priority(2), _scheduler),
-    "sched_setparam": (0, _read_priority(1), _parameters),
-    "sched_setattr": (0, _read_attributes, _attributes),
+# Which argument is the process; what the first one says where one process is meant (None: it always is); what is read
+# of the caller; and what is done.
+CALLS: dict[str, tuple[int, int | None, Read, Act]] = {
+    "prlimit64": (0, None, _read_limit, _limit),
+    "setpriority": (1, _PRIO_PROCESS, _nothing, _priority),
+    "ioprio_set": (1, _IOPRIO_WHO_PROCESS, _nothing, _io_priority),
+    "sched_setaffinity": (0, None, _read_mask, _affinity),
+    "sched_setscheduler": (0, None, _read_priority(2), _scheduler),
+    "sched_setparam": (0, None, _read_priority(1), _parameters),
+    "sched_setattr": (0, None, _read_attributes, _attributes),
 }

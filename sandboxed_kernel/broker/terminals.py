@@ -13,9 +13,9 @@ import stat
 
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Malformed
+from sandboxed_kernel.broker.decisions import Refuse, decide_terminal
 from sandboxed_kernel.linux.descriptor import Descriptor
 
-_PTMX_MAJOR, _PTMX_MINOR = 5, 2  # Documentation/admin-guide/devices.txt
 _ALLOWED_FLAGS = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -34,24 +34,21 @@ def _number(tid: int, descriptor: int) -> int:
         status = os.stat(f"/proc/{tid}/fd/{descriptor}")
     except OSError:
         raise Malformed(errno.EBADF, f"no descriptor {descriptor}") from None
-    device = (os.major(status.st_rdev), os.minor(status.st_rdev))
-    if not stat.S_ISCHR(status.st_mode) or device != (_PTMX_MAJOR, _PTMX_MINOR):
-        raise Malformed(errno.ENOTTY, f"descriptor {descriptor} is no terminal's master")
     place = f"/proc/{tid}/fdinfo/{descriptor}"
-    number, mount = process.field(place, b"tty-index:"), process.field(place, b"mnt_id:")
-    if number is None or mount is None:
-        raise Malformed(errno.EIO, "the terminal's number cannot be read")
-    if mount not in _own_mounts():
-        raise Malformed(errno.EIO, f"descriptor {descriptor} is the master of a terminal of another mount namespace")
-    return number
+    verdict = decide_terminal(
+        character_device=stat.S_ISCHR(status.st_mode),
+        device=(os.major(status.st_rdev), os.minor(status.st_rdev)),
+        number=process.field(place, b"tty-index:"),
+        mount=process.field(place, b"mnt_id:"),
+        mounts=_own_mounts(),
+    )
+    if isinstance(verdict, Refuse):
+        raise Malformed(verdict.error, f"descriptor {descriptor} is not the master of a terminal of ours")
+    return verdict
 
 
 def _own_mounts() -> set[int]:
-    """Of the file systems where masters are opened here: proc_pid_fdinfo(5), mnt_id.
-
-    Each mounted devpts numbers its terminals afresh. A master that was handed in from another mount namespace (a
-    container of the same user) has the number of somebody else's terminal here.
-    """
+    """Of the file systems where masters are opened here: proc_pid_fdinfo(5), mnt_id."""
     found = set()
     for name in ("/dev/ptmx", "/dev/pts/ptmx"):
         try:

@@ -51,18 +51,19 @@ class UnixCalls:
             return Answer(error=errno.EINVAL)
         if is_silent(address.path) and not unix.names(address.path):
             return Answer(error=errno.ENOENT)
-        try:
-            found, is_own = unix.open_path(call.tid, address)
-        except PermissionError:
-            if self._binding and not call.waited:  # one of them may have made this path, and is known in a moment
-                call.waited = True
-                return Later(self._wait_for_bindings)
-            refusal = self._not_ours(errno.EACCES, "this socket was not bound inside the sandbox")
-            shown = address.path.decode(errors="replace")
-            return Refusal(refusal, "connect", shown, protocol="unix", inode=reference.inode)
+        found, verdict, is_own = unix.open_path(call.tid, address)
         with found:
-            is_right = self._listener_is_own(reference) if is_own else yes
-            return connecting.connect_unix(call, reference, found.path, is_right)
+            if verdict is None:
+                is_right = self._listener_is_own(reference) if is_own else yes
+                return connecting.connect_unix(call, reference, found.path, is_right)
+        if verdict.reason is None:
+            return Answer(error=verdict.error)
+        if self._binding and not call.waited:  # one of them may have made this path, and is known in a moment
+            call.waited = True
+            return Later(self._wait_for_bindings)
+        shown = address.path.decode(errors="replace")
+        refusal = self._not_ours(verdict.error, verdict.reason)
+        return Refusal(refusal, "connect", shown, protocol="unix", inode=reference.inode)
 
     def _wait_for_bindings(self, resume: Resume) -> None:
         """For those that are under way, but not for ever: a path can be made to take its time."""

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sandboxed_kernel.broker import process
+from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import UnixAbstract, UnixPath
 from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.sockets import Reference
@@ -145,11 +145,10 @@ class UnixSockets:
     def _remember(self, inode: int, status: os.stat_result) -> None:
         """Only if the path still shows the very inode that this socket is bound to, not one swapped in meanwhile."""
         found = self._diag.unix_socket(inode)
-        if found is None or found.inode is None or found.device is None:
+        if found is None:
             return
-        same_inode = found.inode == status.st_ino & 0xFFFFFFFF
-        same_device = found.device == os.major(status.st_dev) << 20 | os.minor(status.st_dev)
-        if same_inode and same_device:
+        device = (os.major(status.st_dev), os.minor(status.st_dev))
+        if decisions.is_same_file(status.st_ino, device, found.inode, found.device):
             self._bound[status.st_dev, status.st_ino] = inode
 
     def bind_abstract(self, reference: Reference, name: bytes) -> int:
@@ -182,29 +181,20 @@ class UnixSockets:
 
     # --- connect -------------------------------------------------------------------------------------------------
 
-    def open_path(self, tid: int, address: UnixPath) -> tuple[Descriptor, bool]:
-        """A descriptor of the socket at the caller's path, and whether it is this sandbox's (else the policy names it).
-
-        Raises OSError with the errno for the caller: EACCES for somebody else's, ECONNREFUSED for what is no socket.
+    def open_path(self, tid: int, address: UnixPath) -> tuple[Descriptor, decisions.Refuse | None, bool]:
+        """A descriptor of the socket at the caller's path, what is decided, and whether it is this sandbox's (else the
+        policy names it). Raises OSError with the errno for the caller; ECONNREFUSED for what is no socket.
         """
         found, status, path = self._may_wait(_open_socket, tid, address.path)
-        is_own = path not in self._named
-        if is_own:
-            self._check_own(status)
-        return found, is_own
-
-    def _check_own(self, status: os.stat_result) -> None:
-        """Raises OSError unless a living socket of this sandbox is bound to this very inode.
-
-        While that socket lives the inode cannot be another's. Once it is gone the answer is Linux's own for a stale
-        socket file, also where the inode was used again since.
-        """
+        named = path in self._named
         inode = self._bound.get((status.st_dev, status.st_ino))
-        if inode is None:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        found = self._diag.unix_socket(inode)
-        if found is None or found.inode != status.st_ino & 0xFFFFFFFF:
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        bound = None if inode is None else self._diag.unix_socket(inode)
+        verdict = decisions.decide_unix(
+            named=named,
+            bound_here=inode is not None,
+            still_bound=bound is not None and bound.inode == status.st_ino & 0xFFFFFFFF,
+        )
+        return found, verdict, not named
 
     def owns_abstract(self, address: UnixAbstract) -> bool:
         """Whether the socket of this sandbox that bound the name still holds it."""

@@ -275,6 +275,133 @@ def test_a_link_says_what_was_written_or_where_it_leads_now(target: bytes) -> No
     for inside, writable_outside in product([False, True], [False, True]):
         said = decisions.decide_link(target, b"/real", inside=inside, writable_outside=writable_outside)
         if writable_outside and not inside:
-            assert said is None
+            assert isinstance(said, Refuse)
+            assert said.error == errno.EPERM
+            assert said.reason is not None
         else:
             assert said == (b"/real" if b".." in target.split(b"/") else target)
+
+
+# --- unix sockets ----------------------------------------------------------------------------------------------------
+
+
+def test_a_path_is_connected_where_it_is_named_or_a_living_socket_of_ours_is_bound_to_it() -> None:
+    for named, here, still in product([False, True], repeat=3):
+        verdict = decisions.decide_unix(named=named, bound_here=here, still_bound=still)
+        if named or (here and still):
+            assert verdict is None
+        else:
+            assert verdict is not None
+            assert (verdict.error, verdict.reason is None) == (errno.ECONNREFUSED if here else errno.EACCES, here)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 4095), st.integers(0, 2**20 - 1))
+def test_a_file_is_the_same_where_inode_and_device_are(inode: int, major: int, minor: int) -> None:
+    shown, device = inode % 2**32, major * 2**20 + minor
+    assert decisions.is_same_file(inode, (major, minor), shown, device)
+    others = [(shown ^ 1, device), (shown, device ^ 1), (shown, device ^ 2**20), (None, device), (shown, None)]
+    for one, other in others:
+        assert not decisions.is_same_file(inode, (major, minor), one, other)
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+ROOTS = (b"/work", b"/home/me/data/")
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        (b"/work", True),
+        (b"/work/a/b", True),
+        (b"/work/", True),
+        (b"/workshop", False),
+        (b"/", False),
+        (b"/home/me/data", False),
+        (b"/home/me/data/x", True),
+        (b"/home/me/database", False),
+        (b"/etc/passwd", False),
+        (b"/work (deleted)", False),
+        (b"", False),
+    ],
+)
+def test_metadata_changes_beneath_a_writable_grant_and_nowhere_else(path: bytes, inside: bool) -> None:
+    assert decisions.covers(ROOTS, path) is inside
+    assert not decisions.covers((), path)
+    for anothers in (False, True):
+        verdict = decisions.decide_metadata(path, ROOTS, anothers=anothers)
+        if inside:
+            assert verdict is None
+        else:
+            assert verdict is not None
+            assert (verdict.error, verdict.reason is None) == (errno.EPERM, anothers)
+
+
+def test_no_mode_gives_somebody_elses_rights() -> None:
+    for mode in range(0o200000):
+        assert decisions.mode_to_set(mode) == mode % 0o10000 & 0o1777
+
+
+def test_flags_that_linux_does_not_know_are_refused() -> None:
+    known = {0, 0x100, 0x1000, 0x1100}
+    for bit in range(64):
+        for flags in (1 << bit, 1 << bit | 0x1100):
+            verdict = decisions.decide_flags(flags)
+            assert (verdict is None) is (flags & 0xFFFFFFFF in known)
+            assert verdict is None or verdict == Refuse(errno.EINVAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        (b"user.a", True),
+        (b"user.", True),
+        (b"user", False),
+        (b"system.posix_acl_access", True),
+        (b"system.posix_acl_default", True),
+        (b"system.posix_acl_accessx", False),
+        (b"security.capability", False),
+        (b"trusted.user.a", False),
+        (b"", False),
+    ],
+)
+def test_only_a_users_attributes_are_set(name: bytes, allowed: bool) -> None:
+    assert decisions.decide_attribute(name) == (None if allowed else Refuse(errno.EPERM))
+
+
+@pytest.mark.parametrize(
+    ("values", "valid"), [((0, 999_999), True), ((0, 1_000_000), False), ((-1, 0), False), ((0, -1), False), ((), True)]
+)
+def test_microseconds_are_of_one_second(values: tuple[int, ...], valid: bool) -> None:
+    assert decisions.are_microseconds(*values) is valid
+
+
+# --- other processes, terminals --------------------------------------------------------------------------------------
+
+
+def test_only_one_process_that_is_inside_is_changed() -> None:
+    for pid, one, inside, exists in product([-1, 0, 1, 4242], [False, True], [False, True], [False, True]):
+        verdict = decisions.decide_process(pid, one=one, inside=inside, exists=exists)
+        if one and pid > 0 and inside:
+            assert verdict is None
+        elif one and pid > 0 and not exists:
+            assert verdict == Refuse(errno.ESRCH)
+        else:
+            assert verdict is not None
+            assert verdict.error == errno.EPERM
+            assert verdict.reason is not None
+
+
+def test_only_the_master_of_a_terminal_of_ours_says_its_number() -> None:
+    for character, device, number, mount in product(
+        [False, True], [(5, 2), (5, 1), (4, 2), (136, 0)], [None, 0, 7], [None, 21, 22, 23]
+    ):
+        said = decisions.decide_terminal(
+            character_device=character, device=device, number=number, mount=mount, mounts={21, 23}
+        )
+        if not character or device != (5, 2):
+            assert said == Refuse(errno.ENOTTY)
+        elif number is None or mount not in (21, 23):
+            assert said == Refuse(errno.EIO)
+        else:
+            assert said == number

@@ -181,6 +181,7 @@ def run(seconds: float, workspace: Path) -> Outcome:
         with Living(code, workspace=workspace, policy=f'[network]\nallow = ["{allowed.endpoint}"]') as program:
             broker, end = program.broker, time.monotonic() + seconds
             time.sleep(1)
+            assert program.launcher.poll() is None, program.errors()
             early = highest = state(broker)
             while time.monotonic() < end:
                 time.sleep(min(1.0, seconds / 10))

@@ -29,6 +29,8 @@ shared = [socket.socket(random.choice([socket.AF_INET, socket.AF_INET6])) for _ 
 for one in shared:
     one.setblocking(False)
 
+print("begun", flush=True)
+
 def quietly(work, *arguments):
     try:
         return work(*arguments)
@@ -179,6 +181,7 @@ def run(seconds: float, workspace: Path) -> Outcome:
         code = CODE.replace("ALLOWED", repr((allowed.address, allowed.port)), 1)
         code = code.replace("REFUSED", repr((refused.address, refused.port)), 1).replace("SECONDS", repr(seconds), 1)
         with Living(code, workspace=workspace, policy=f'[network]\nallow = ["{allowed.endpoint}"]') as program:
+            assert program.line() == "begun"
             broker, end = program.broker, time.monotonic() + seconds
             time.sleep(1)
             assert program.launcher.poll() is None, program.errors()

@@ -8,18 +8,18 @@ from sandboxed_kernel.broker.datagrams import Datagrams
 from sandboxed_kernel.broker.dispatch import Dispatcher
 from sandboxed_kernel.broker.handlers import Handlers, Parts
 from sandboxed_kernel.broker.links import Links
+from sandboxed_kernel.broker.loop import Loop
 from sandboxed_kernel.broker.metadata import Metadata
 from sandboxed_kernel.broker.names import Names
+from sandboxed_kernel.broker.notifier import Notifier
 from sandboxed_kernel.broker.orders import Orders
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.ports import Ports
 from sandboxed_kernel.broker.questions import Questions, QuestionStreams
-from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.sockets import Processes, Sockets, device_of_sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
-from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.broker.unix_sockets import UnixSockets
 from sandboxed_kernel.broker.workers import Workers
@@ -28,10 +28,10 @@ from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
 
-def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, reporter: Reporter) -> Workers:
+def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, reporter: Reporter) -> Workers:
     """Answer calls from now on. ``warden``: what descends from this process, and nothing else, is inside."""
     repeats = Repeats(once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
-    workers = Workers(reactor.lock)
+    workers = Workers(loop.lock)
     may_wait = workers.may_wait
     device = device_of_sockets()
     sockets = Sockets(Processes(warden), device, may_wait)
@@ -39,20 +39,20 @@ def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, 
     ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)
     own_addresses = OwnAddresses(may_wait)
-    telling = Telling(reporter, pins, own_addresses)
+    notifier = Notifier(reporter, pins, own_addresses)
     names = Names(
-        reactor,
+        loop,
         pins,
         orders.resolve,
-        telling.names_rejected,
+        notifier.names_rejected,
         renew=orders.policy.pins == "ttl",
     )
-    questions = Questions(names, orders.own_hostname, orders.search_domains, telling.refuse_name)
-    connecting = Connecting(reactor, workers, sockets)
-    streams = QuestionStreams(reactor, questions)
-    datagrams = Datagrams(reactor, questions, telling.lost_datagram)
+    questions = Questions(names, orders.own_hostname, orders.search_domains, notifier.refuse_name)
+    connecting = Connecting(loop, workers, sockets)
+    streams = QuestionStreams(loop, questions)
+    datagrams = Datagrams(loop, questions, notifier.lost_datagram)
     named = tuple(grant.path for grant in orders.policy.unix)
-    unix_sockets = UnixSockets(reactor, workers, diag, orders.confine_thread, named=named)
+    unix_sockets = UnixSockets(loop, workers, diag, orders.confine_thread, named=named)
     parts = Parts(
         listener=listener,
         may_wait=may_wait,
@@ -62,13 +62,13 @@ def assemble(orders: Orders, warden: int, listener: Listener, reactor: Reactor, 
         datagrams=datagrams,
         metadata=Metadata(orders.writable),
         links=Links(orders.writable),
-        tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, telling, ports),
-        unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, reactor),
-        datagram=DatagramCalls(datagrams, names, own_addresses, telling),
+        tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, notifier, ports),
+        unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, loop),
+        datagram=DatagramCalls(datagrams, names, own_addresses, notifier),
     )
     by_name = Handlers(parts, warden).by_name
     handlers = {orders.numbers[name]: handler for name, handler in by_name.items() if name in orders.numbers}
-    dispatcher = Dispatcher(listener, workers, repeats, reporter, telling, handlers)
+    dispatcher = Dispatcher(listener, workers, repeats, reporter, notifier, handlers)
     names.begin()
     workers.start(dispatcher.receive, dispatcher.handle)
     return workers

@@ -36,18 +36,18 @@ Arguments = tuple[int, int, int, int, int, int]
 class Call:
     """One system call that waits for an answer. ``tid`` is the calling thread; ``args`` are the six raw registers.
 
-    ``said``: what was copied from where a pointer among them points, once it has been; Linux does not tell that.
+    ``copied``: what was copied from where a pointer among them points, once it has been; Linux does not tell that.
     ``cell``: the one that was running when the call came, at ``when`` (of time.monotonic()). ``waited``: it has waited
     for unix paths that were being bound when it came.
     """
 
-    __slots__ = ("args", "cell", "id", "nr", "said", "tid", "waited", "when")
+    __slots__ = ("args", "cell", "copied", "id", "nr", "tid", "waited", "when")
 
     def __init__(
         self, ident: int, tid: int, nr: int, args: Arguments, cell: str | None = None, when: float = 0.0
     ) -> None:
         self.id, self.tid, self.nr, self.args, self.cell, self.when = ident, tid, nr, args, cell, when
-        self.said: bytes | None = None
+        self.copied: bytes | None = None
         self.waited = False
 
     def __repr__(self) -> str:

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from sandboxed_kernel.broker import reactor as loop
 from sandboxed_kernel.broker.calls import Call
+from sandboxed_kernel.broker.loop import OUT, Loop, Timer
 from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Resume
-from sandboxed_kernel.broker.reactor import Reactor, Timer
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import sockets as linux_sockets
@@ -63,8 +62,8 @@ class _UnderWay(Record, frozen=False):
 
 
 class Connecting:
-    def __init__(self, reactor: Reactor, workers: Workers, sockets: Sockets) -> None:
-        self._reactor, self._workers, self._may_wait, self._sockets = reactor, workers, workers.may_wait, sockets
+    def __init__(self, loop: Loop, workers: Workers, sockets: Sockets) -> None:
+        self._loop, self._workers, self._may_wait, self._sockets = loop, workers, workers.may_wait, sockets
         self._under_way: dict[int, _UnderWay] = {}  # by the reference's inode
         self._threads = 0
 
@@ -145,7 +144,7 @@ class Connecting:
             return Answer(error=errno.EINPROGRESS, inode=reference.inode)
         limit = linux_sockets.send_timeout(reference.sock)
         if limit is not None:
-            under_way.timer = self._reactor.call_later(limit, lambda: self._timed_out(under_way))
+            under_way.timer = self._loop.call_later(limit, lambda: self._timed_out(under_way))
         return self._join(under_way, call)
 
     def _timed_out(self, under_way: _UnderWay) -> None:
@@ -162,10 +161,10 @@ class Connecting:
         descriptor = under_way.reference.sock.fileno()
 
         def ready(_events: int) -> None:
-            self._reactor.unwatch(descriptor)
+            self._loop.unwatch(descriptor)
             self._workers.post(self._look, under_way)
 
-        self._reactor.watch(descriptor, loop.OUT, ready)
+        self._loop.watch(descriptor, OUT, ready)
 
     def _look(self, under_way: _UnderWay) -> None:
         """The socket is ready, or has been: the event may be of another one that had its descriptor before."""
@@ -204,7 +203,7 @@ class Connecting:
         if under_way.timer is not None:
             under_way.timer.cancel()
         with suppress(OSError):
-            self._reactor.unwatch(reference.sock.fileno())
+            self._loop.unwatch(reference.sock.fileno())
 
     def disconnect(self, reference: Reference) -> Answer:
         """connect(2) with AF_UNSPEC."""
@@ -230,7 +229,7 @@ class Connecting:
             error = reference.sock.connect_ex(goal)
             if kept is not None:
                 kept.close()
-            self._reactor.from_thread(lambda: self._workers.post(done, error))
+            self._loop.from_thread(lambda: self._workers.post(done, error))
 
         def done(error: int) -> None:
             self._threads -= 1

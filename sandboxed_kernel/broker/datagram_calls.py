@@ -9,15 +9,15 @@ from sandboxed_kernel.broker.calls import Address, Call, InetAddress, UnixAbstra
 from sandboxed_kernel.broker.datagrams import Datagrams, Pair
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.names import Names
+from sandboxed_kernel.broker.notifier import Notifier
 from sandboxed_kernel.broker.outcomes import Answer, Outcome, Refusal
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
-from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.unix_sockets import is_silent
 
 
 class DatagramCalls:
-    def __init__(self, datagrams: Datagrams, names: Names, own: OwnAddresses, telling: Telling) -> None:
-        self._datagrams, self._names, self._own, self._telling = datagrams, names, own, telling
+    def __init__(self, datagrams: Datagrams, names: Names, own: OwnAddresses, notifier: Notifier) -> None:
+        self._datagrams, self._names, self._own, self._notifier = datagrams, names, own, notifier
 
     def connect(self, call: Call, pair: Pair, address: Address) -> Outcome:
         datagrams = self._datagrams
@@ -33,9 +33,9 @@ class DatagramCalls:
             datagrams.connect_names(pair)
             return Answer()
         if isinstance(verdict, decisions.RelayTo):
-            self._telling.allowed(call, "udp", verdict.rule, verdict.address, address.port)
+            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, address.port)
             return Answer(error=datagrams.connect_relay(pair, verdict.address, address.port))
-        return self._telling.endpoint(verdict, "datagram", "udp", address, 0)
+        return self._notifier.endpoint(verdict, "datagram", "udp", address, 0)
 
     def send(self, call: Call, pair: Pair, address: Address, data: bytes) -> Outcome:
         if isinstance(address, UnixPath | UnixAbstract):
@@ -47,10 +47,10 @@ class DatagramCalls:
             self._datagrams.send_names(pair, data)
             return Answer(len(data), inode=pair.inode)
         if isinstance(verdict, decisions.RelayTo):
-            self._telling.allowed(call, "udp", verdict.rule, verdict.address, address.port)
+            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, address.port)
             error = self._datagrams.send_relay(pair, verdict.address, address.port, data)
             return Answer(len(data), error, inode=pair.inode)
-        return self._telling.endpoint(verdict, "datagram", "udp", address, pair.inode)
+        return self._notifier.endpoint(verdict, "datagram", "udp", address, pair.inode)
 
     def _decide(self, to: InetAddress) -> decisions.DatagramVerdict:
         rules = self._names.pins

@@ -14,10 +14,9 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from sandboxed_kernel.broker import reactor as loop
 from sandboxed_kernel.broker.decisions import CreatePair, IpAddress
+from sandboxed_kernel.broker.loop import HUP, IN, Loop
 from sandboxed_kernel.broker.questions import Questions
-from sandboxed_kernel.broker.reactor import Reactor
 
 MAX_DATAGRAM = 65535
 _MAX_PAIRS = 8192  # of one sandbox, with their sides; bounds the broker's memory
@@ -43,9 +42,9 @@ class Pair:
 
 
 class Datagrams:
-    def __init__(self, reactor: Reactor, questions: Questions, lost: Callable[[int], None]) -> None:
+    def __init__(self, loop: Loop, questions: Questions, lost: Callable[[int], None]) -> None:
         """``lost(pid)`` is told of a message whose destination nobody can see."""
-        self._reactor, self._questions, self._lost = reactor, questions, lost
+        self._loop, self._questions, self._lost = loop, questions, lost
         self._pairs: dict[int, Pair] = {}  # by the inode of the end that the sandbox has
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._quota = min(_MAX_PAIRS, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: sockets.py
@@ -68,7 +67,7 @@ class Datagrams:
         """From now on it is found, and its messages are served."""
         self._pairs[pair.inode] = pair
         self._owners[pair.inode] = pid
-        self._reactor.watch(pair.ours.fileno(), loop.IN, lambda events: self._readable(pair, events))
+        self._loop.watch(pair.ours.fileno(), IN, lambda events: self._readable(pair, events))
 
     def discard(self, pair: Pair) -> None:
         """Nobody took the near end."""
@@ -78,10 +77,10 @@ class Datagrams:
     def _close(self, pair: Pair) -> None:
         if self._pairs.get(pair.inode) is not pair:
             return
-        self._reactor.unwatch(pair.ours.fileno())
+        self._loop.unwatch(pair.ours.fileno())
         pair.ours.close()
         for sock in pair.udp.values():
-            self._reactor.unwatch(sock.fileno())
+            self._loop.unwatch(sock.fileno())
             sock.close()
         self._sides -= len(pair.udp)
         del self._pairs[pair.inode]
@@ -131,7 +130,7 @@ class Datagrams:
             raise
         pair.udp[address, port] = sock
         self._sides += 1
-        self._reactor.watch(sock.fileno(), loop.IN, lambda _events: self._from_network(pair, sock))
+        self._loop.watch(sock.fileno(), IN, lambda _events: self._from_network(pair, sock))
         return sock
 
     # --- what arrives ----------------------------------------------------------------------------------------------
@@ -145,7 +144,7 @@ class Datagrams:
             self._close(pair)
             return
         if not data:
-            if events & loop.HUP:
+            if events & HUP:
                 self._close(pair)
             return
         if pair.mode == "dns":

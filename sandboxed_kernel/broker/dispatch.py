@@ -15,10 +15,10 @@ from time import monotonic
 from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Call, Malformed
 from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.notifier import Notifier
 from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal, Refused
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
-from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.linux.seccomp import Gone, Listener
@@ -36,12 +36,12 @@ class Dispatcher:
         workers: Workers,
         repeats: Repeats,
         reporter: Reporter,
-        telling: Telling,
+        notifier: Notifier,
         handlers: Mapping[int, Handler],
     ) -> None:
         """``handlers``: by the number of the system call. Any other call does not exist inside."""
         self._listener, self._workers, self._repeats = listener, workers, repeats
-        self._reporter, self._telling, self._handlers = reporter, telling, handlers
+        self._reporter, self._notifier, self._handlers = reporter, notifier, handlers
         self._delivering: dict[int, list[Call]] = {}  # by thread: what it called while its last answer was delivered
         self._tracebacks = 0
 
@@ -72,7 +72,7 @@ class Dispatcher:
         try:
             return handler(call)
         except Malformed as error:
-            self._telling.malformed(call, error)
+            self._notifier.malformed(call, error)
             return Answer(error=error.error)
         except process.Unreadable:
             return Refusal(_UNREADABLE, "process", process.short_name(call.tid), protocol="seccomp")
@@ -90,7 +90,7 @@ class Dispatcher:
             outcome.subscribe(lambda answer: self._workers.post(self._resume, call, answer))
         elif outcome is not None:
             answer = Answer(error=outcome.verdict.error, inode=outcome.inode)
-            if self._telling.refused(call, outcome, lambda: self._workers.post(self._deliver, call, answer)):
+            if self._notifier.refused(call, outcome, lambda: self._workers.post(self._deliver, call, answer)):
                 self._deliver(call, answer)
 
     def _resume(self, call: Call, answer: Answer | None) -> None:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from sandboxed_kernel.broker import decisions, links, process, relatives, terminals
+from sandboxed_kernel.broker import decisions, links, other_processes, process, terminals
 from sandboxed_kernel.broker.calls import (
     AF_NETLINK,
     AF_UNIX,
@@ -73,7 +73,7 @@ class Handlers:
             "ioctl": self._ioctl,
             **{name: self._for(self._metadata, name) for name in METADATA_CALLS},
             **{name: self._for(self._link, name) for name in links.CALLS},
-            **{name: self._for(self._relative, name) for name in relatives.CALLS},
+            **{name: self._for(self._other_process, name) for name in other_processes.CALLS},
         }
 
     @staticmethod
@@ -84,16 +84,16 @@ class Handlers:
 
     def _look(self, call: Call, pointer: int = 0, length: int = 0) -> process.OpenFile:
         """The socket behind the call's first argument; the address that ``length`` bytes at ``pointer`` are becomes
-        ``call.said``, once. Without the lock.
+        ``call.copied``, once. Without the lock.
         """
         found = process.open_file(call.tid, as_int(call.args[0]))
         if not stat.S_ISSOCK(found.mode):
             raise Malformed(errno.ENOTSOCK, "no socket")
-        if call.said is None:
+        if call.copied is None:
             size = as_int(length)
             if not 0 <= size <= MAX_ADDRESS:
                 raise Malformed(errno.EINVAL, f"an address of {size} bytes")
-            call.said = process.read_memory(call.tid, pointer, size) if size else b""
+            call.copied = process.read_memory(call.tid, pointer, size) if size else b""
         self._check_waiting(call)
         return found
 
@@ -160,8 +160,8 @@ class Handlers:
     def _do_connect(self, call: Call, file: process.OpenFile, reference: Reference | None) -> Outcome:
         if reference is not None:
             found = self._parts.tcp.connect_as_before(call, reference)
-            return found or self._connect_reference(call, reference, parse_address(call.said or b""))
-        address = parse_address(call.said or b"")
+            return found or self._connect_reference(call, reference, parse_address(call.copied or b""))
+        address = parse_address(call.copied or b"")
         pair = self._parts.datagrams.find(file.inode)
         if pair is not None:
             return self._parts.datagram.connect(call, pair, address)
@@ -182,7 +182,7 @@ class Handlers:
         return self._on_socket(call, self._may_wait(self._look, call, call.args[1], call.args[2]), self._do_bind)
 
     def _do_bind(self, call: Call, file: process.OpenFile, reference: Reference | None) -> Outcome:
-        address = parse_address(call.said or b"")
+        address = parse_address(call.copied or b"")
         if reference is None:
             return Answer(error=errno.EINVAL if self._parts.datagrams.find(file.inode) is None else 0)
         if reference.family == AF_UNIX:
@@ -221,7 +221,7 @@ class Handlers:
         return self._on_socket(call, self._may_wait(self._look, call, call.args[4], call.args[5]), self._do_send)
 
     def _do_send(self, call: Call, file: process.OpenFile, reference: Reference | None) -> Outcome:
-        address = parse_address(call.said or b"")
+        address = parse_address(call.copied or b"")
         if reference is None:
             pair = self._parts.datagrams.find(file.inode)
             if pair is None:
@@ -259,8 +259,8 @@ class Handlers:
             return Answer(error=error.errno or errno.EACCES, inode=NO_SOCKET)
         return Answer(inode=NO_SOCKET)
 
-    def _relative(self, call: Call, name: str) -> Outcome:
-        self._may_wait(relatives.carry_out, name, call, self._warden, self._check_waiting)
+    def _other_process(self, call: Call, name: str) -> Outcome:
+        self._may_wait(other_processes.carry_out, name, call, self._warden, self._check_waiting)
         return Answer()
 
     def _ioctl(self, call: Call) -> Outcome:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker import process
-from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.loop import Loop
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.model import Limits
@@ -35,7 +35,7 @@ _CHANGED = select.EPOLLPRI  # of an events file of a control group; it is always
 class LimitWatch:
     def __init__(
         self,
-        reactor: Reactor,
+        loop: Loop,
         workers: Workers,
         warden: int,
         limits: Limits,
@@ -48,7 +48,7 @@ class LimitWatch:
         """
         self._warden = warden
         self._post, self._may_wait = workers.post, workers.may_wait
-        self._reactor, self._limits, self._crossed, self._told = reactor, limits, crossed, told
+        self._loop, self._limits, self._crossed, self._told = loop, limits, crossed, told
         self._group = group
         kept = frozenset[str]() if group is None else group.controllers
         self._memory = limits.memory if "memory" not in kept else None  # to be looked at
@@ -67,11 +67,11 @@ class LimitWatch:
             self._look_later()
 
     def _look_later(self) -> None:
-        self._reactor.call_later(_INTERVAL, lambda: self._post(self._look))
+        self._loop.call_later(_INTERVAL, lambda: self._post(self._look))
 
     def _watch_events(self, group: Group, controller: str, look: Callable[[], None]) -> None:
         descriptor = self._events[controller] = group.open_events(controller)
-        self._reactor.watch(descriptor, _CHANGED, lambda _events: look())
+        self._loop.watch(descriptor, _CHANGED, lambda _events: look())
         look()  # what happened before; and poll(2) says what has changed since it was read
 
     # --- what Linux keeps ------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class LimitWatch:
         try:
             return self._group.read_events(descriptor).get(event, 0)
         except OSError:  # ENODEV: somebody outside removed the group, which poll(2) would report for ever
-            self._reactor.unwatch(descriptor)
+            self._loop.unwatch(descriptor)
             os.close(self._events.pop(controller))
             return 0
 
@@ -110,7 +110,7 @@ class LimitWatch:
         if crossed is None:
             self._look_later()
         else:
-            self._reactor.from_thread(lambda: self._cross(*crossed))
+            self._loop.from_thread(lambda: self._cross(*crossed))
 
     def _crossed_now(self) -> tuple[str, str] | None:
         """The limit's name, and words for people."""

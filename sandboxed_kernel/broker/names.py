@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 
-from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.loop import Loop
 from sandboxed_kernel.hostnames.pins import Pins, Rejected, Resolution
 
 _MAX_AT_ONCE = 4  # threads, each of which waits for one helper process
@@ -17,7 +17,7 @@ Resolve = Callable[[list[str]], Iterable[tuple[str, Resolution]]]
 
 class Names:
     def __init__(
-        self, reactor: Reactor, pins: Pins, resolve: Resolve, rejected: Callable[[list[Rejected]], None], *, renew: bool
+        self, loop: Loop, pins: Pins, resolve: Resolve, rejected: Callable[[list[Rejected]], None], *, renew: bool
     ) -> None:
         """``resolve`` asks the real resolver and may take seconds; it never raises (``hostnames.helper``).
 
@@ -25,7 +25,7 @@ class Names:
         """
         self.pins = pins
         self._rejected, self._renew_expired = rejected, renew
-        self._reactor, self._resolve = reactor, resolve
+        self._loop, self._resolve = loop, resolve
         self._asked: dict[str, list[Callable[[], None]]] = {}  # names under way, and who waits for them
         self._queue: list[str] = []
         self._threads = 0
@@ -62,7 +62,7 @@ class Names:
             return
         self._asked[name] = [callback]
         self._queue.append(name)
-        self._reactor.from_thread(self._work_on_queue)  # after what else this turn asks for: one helper serves all
+        self._loop.from_thread(self._work_on_queue)  # after what else this turn asks for: one helper serves all
 
     def _work_on_queue(self) -> None:
         if not self._queue or self._threads >= _MAX_AT_ONCE:
@@ -73,7 +73,7 @@ class Names:
         try:
             threading.Thread(target=self._work, args=(names,), daemon=True).start()
         except RuntimeError:  # there are no more threads for this user now
-            self._reactor.call_later(1.0, self._work_on_queue)
+            self._loop.call_later(1.0, self._work_on_queue)
             return
         self._queue = []
         self._threads += 1
@@ -81,8 +81,8 @@ class Names:
     def _work(self, names: list[str]) -> None:
         """A thread."""
         for name, resolution in self._resolve(names):
-            self._reactor.from_thread(lambda name=name, r=resolution: self._resolved(name, r))  # type: ignore[misc]
-        self._reactor.from_thread(self._thread_ended)
+            self._loop.from_thread(lambda name=name, r=resolution: self._resolved(name, r))  # type: ignore[misc]
+        self._loop.from_thread(self._thread_ended)
 
     def _thread_ended(self) -> None:
         self._threads -= 1
@@ -106,7 +106,7 @@ class Names:
     def _schedule_renewal(self) -> None:
         when = self.pins.next_due()
         if when != math.inf:
-            self._reactor.call_at(when, self._renew)
+            self._loop.call_at(when, self._renew)
 
     def _renew(self) -> None:
         for name in self.pins.due(time.monotonic()):

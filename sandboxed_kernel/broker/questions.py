@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from sandboxed_kernel.broker import reactor as loop
+from sandboxed_kernel.broker.loop import ERR, HUP, IN, OUT, Loop
 from sandboxed_kernel.broker.names import Names
-from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.hostnames.answers import answer
 from sandboxed_kernel.linux.sockets import show_token
 
@@ -68,8 +67,8 @@ class _Stream:
 class QuestionStreams:
     """What a TCP connection to port 53 of any server reaches: a listener of the broker's, for the sandbox only."""
 
-    def __init__(self, reactor: Reactor, questions: Questions) -> None:
-        self._reactor, self._questions = reactor, questions
+    def __init__(self, loop: Loop, questions: Questions) -> None:
+        self._loop, self._questions = loop, questions
         self._listener: socket.socket | None = None
         self._expected: dict[tuple[str, int], int] = {}  # the caller's own address and port -> its process
         self._early: dict[tuple[str, int], socket.socket] = {}  # accepted before the thread that connected said whose
@@ -82,7 +81,7 @@ class QuestionStreams:
             show_token(self._listener, 4)
             self._listener.setblocking(False)
             listener = self._listener
-            self._reactor.watch(listener.fileno(), loop.IN, lambda _events: self._accept(listener))
+            self._loop.watch(listener.fileno(), IN, lambda _events: self._accept(listener))
         host, port = self._listener.getsockname()
         return host, port
 
@@ -103,7 +102,7 @@ class QuestionStreams:
                 self._serve(sock, pid)
             elif len(self._early) < _MAX_EARLY and peer not in self._early:
                 self._early[peer] = sock
-                self._reactor.call_later(_EARLY, lambda: self._close_early(peer, sock))
+                self._loop.call_later(_EARLY, lambda: self._close_early(peer, sock))
             else:
                 sock.close()
 
@@ -119,18 +118,18 @@ class QuestionStreams:
             return
         stream = _Stream(sock, pid)
         self._open += 1
-        self._reactor.watch(sock.fileno(), loop.IN, lambda events: self._ready(stream, events))
+        self._loop.watch(sock.fileno(), IN, lambda events: self._ready(stream, events))
 
     def _close(self, stream: _Stream) -> None:
         if stream.sock.fileno() >= 0:
-            self._reactor.unwatch(stream.sock.fileno())
+            self._loop.unwatch(stream.sock.fileno())
             stream.sock.close()
             self._open -= 1
 
     def _ready(self, stream: _Stream, events: int) -> None:
-        if events & loop.OUT:
+        if events & OUT:
             self._flush(stream)
-        if not events & (loop.IN | loop.HUP | loop.ERR):
+        if not events & (IN | HUP | ERR):
             return
         try:
             data = stream.sock.recv(65536)
@@ -168,4 +167,4 @@ class QuestionStreams:
         if len(stream.outgoing) > 1 << 20:  # a caller that asks and never reads
             self._close(stream)
             return
-        self._reactor.rewatch(stream.sock.fileno(), loop.IN | (loop.OUT if stream.outgoing else 0))
+        self._loop.rewatch(stream.sock.fileno(), IN | (OUT if stream.outgoing else 0))

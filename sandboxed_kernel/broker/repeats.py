@@ -42,4 +42,4 @@ class Repeats:
 
 def _key(call: Call, inode: int) -> Key:
     """What a repeat has in common with the call: the address itself where there is one, else the plain arguments."""
-    return (call.nr, inode, call.said or call.args)
+    return (call.nr, inode, call.copied or call.args)

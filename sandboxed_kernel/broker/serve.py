@@ -16,10 +16,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sandboxed_kernel.broker import reactor as loop
 from sandboxed_kernel.broker.aside import Aside, LogAside
+from sandboxed_kernel.broker.loop import IN, OUT, Loop
 from sandboxed_kernel.broker.orders import Child, Orders
-from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.errors import SandboxError
 from sandboxed_kernel.linux import processes
@@ -48,7 +47,7 @@ def serve(orders: Orders, relay: socket.socket, born: Child | Exception, group: 
     life = _Life(orders, relay, born, group, fenced)
     try:
         life.begin()
-        life.reactor.run()
+        life.loop.run()
     except SandboxError as error:
         _send_now(relay, channel.Failed(str(error), error.exit_code))
     finally:
@@ -81,9 +80,9 @@ class _Life:
         self._fenced = fenced
         self._relay = relay
         self._child = child
-        self.reactor = Reactor()
+        self.loop = Loop()
         self._aside = Aside()
-        self._reporter = Reporter(self, LogAside(orders.open_log(), self._aside), self.reactor)
+        self._reporter = Reporter(self, LogAside(orders.open_log(), self._aside), self.loop)
         self._status: int | None = None
         self._cause = ""
         self._passed_on = 0
@@ -96,11 +95,11 @@ class _Life:
         self._relay.setblocking(False)
         self._watch_signals()
         # First: a cell's beginning is said before the cell can make its first call, and is to be heard before it.
-        self.reactor.watch_first(self._relay.fileno(), loop.IN, self._from_relay)
-        self.reactor.watch(child.status, loop.IN, self._all_ended)
+        self.loop.watch_first(self._relay.fileno(), IN, self._from_relay)
+        self.loop.watch(child.status, IN, self._all_ended)
         if child.output is not None:
             output = child.output
-            self.reactor.watch(output, loop.IN, lambda _events: self._pass_on(output))
+            self.loop.watch(output, IN, lambda _events: self._pass_on(output))
         self._answer_calls(Listener(child.listener))
 
     def _answer_calls(self, listener: Listener) -> None:
@@ -111,15 +110,15 @@ class _Life:
         gc.enable()  # see __main__
         limits, warden = self._orders.policy.limits, self._child.warden
         told = (self._crossed, self._tell_limit)
-        with self.reactor.lock:
-            workers = assemble(self._orders, warden, listener, self.reactor, self._reporter)
-            self._limits = LimitWatch(self.reactor, workers, warden, limits, self._group, *told)
+        with self.loop.lock:
+            workers = assemble(self._orders, warden, listener, self.loop, self._reporter)
+            self._limits = LimitWatch(self.loop, workers, warden, limits, self._group, *told)
             self._limits.begin()
 
     def _watch_signals(self) -> None:
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        signal.signal(signal.SIGTERM, lambda _number, _frame: self.reactor.stop())
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self.loop.stop())
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
 
         def reap(_events: int) -> None:
@@ -127,7 +126,7 @@ class _Life:
                 os.read(readable, 4096)
             self._reap()
 
-        self.reactor.watch(readable, loop.IN, reap)
+        self.loop.watch(readable, IN, reap)
 
     def _reap(self) -> None:
         """Helpers that have ended, and what a warden that was killed left to us."""
@@ -137,14 +136,14 @@ class _Life:
                     return
             except ChildProcessError:
                 return
-        self.reactor.call_later(0.0, self._reap)
+        self.loop.call_later(0.0, self._reap)
 
     def _all_ended(self, _events: int) -> None:
         """The warden says so, or is gone itself, and then what it watched over was left to us: it ends now."""
         self._read_status()
         if self._limits is not None:
             self._limits.look_at_memory()  # Linux may have ended it, and said why in another place
-        self.reactor.stop()
+        self.loop.stop()
 
     def _read_status(self) -> None:
         self._status = int(os.read(self._child.status, 16) or signal.SIGKILL)
@@ -154,7 +153,7 @@ class _Life:
     def _from_relay(self, _events: int) -> None:
         self._reporter.drain()
         if not self._heard_all():  # the launcher is gone
-            self.reactor.stop()
+            self.loop.stop()
 
     def hear(self) -> None:
         """For the reporter. The end of the launcher is left to ``_from_relay``."""
@@ -185,11 +184,11 @@ class _Life:
         try:
             self._relay.send(data)
         except BlockingIOError:
-            self.reactor.rewatch(self._relay.fileno(), loop.IN | loop.OUT)
+            self.loop.rewatch(self._relay.fileno(), IN | OUT)
             return False
         except OSError:
             return True  # gone: the end is near, and there is nobody to tell
-        self.reactor.rewatch(self._relay.fileno(), loop.IN)
+        self.loop.rewatch(self._relay.fileno(), IN)
         return True
 
     # --- output, limits --------------------------------------------------------------------------------------------
@@ -198,7 +197,7 @@ class _Life:
         """What the confined process writes past Jupyter (a crash's last words) goes to the launcher's log, as text."""
         data = os.read(output, 65536)
         if not data:
-            self.reactor.unwatch(output)
+            self.loop.unwatch(output)
             return
         if self._passed_on < _MAX_OUTPUT:
             self._passed_on += len(data)
@@ -210,7 +209,7 @@ class _Life:
         """A limit of the policy: end everything, and say which."""
         self._cause = words
         self._tell_limit(limit, words)
-        self.reactor.stop()
+        self.loop.stop()
 
     def _tell_limit(self, limit: str, words: str) -> None:
         """The notice and the line in the audit log; ``limit`` is its name."""

@@ -15,12 +15,12 @@ from sandboxed_kernel.broker.calls import AF_INET6, Call, InetAddress
 from sandboxed_kernel.broker.connecting import Connecting, Near, Target
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.names import Names
+from sandboxed_kernel.broker.notifier import Notifier
 from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.ports import Ports
 from sandboxed_kernel.broker.questions import QuestionStreams
 from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
-from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.linux import sockets as linux_sockets
 from sandboxed_kernel.linux.diag import SocketDiag
 
@@ -41,11 +41,11 @@ class TcpCalls:
         names: Names,
         diag: SocketDiag,
         own: OwnAddresses,
-        telling: Telling,
+        notifier: Notifier,
         ports: Ports,
     ) -> None:
         self._may_wait, self._sockets, self._connecting, self._streams = may_wait, sockets, connecting, streams
-        self._names, self._diag, self._own, self._telling = names, diag, own, telling
+        self._names, self._diag, self._own, self._notifier = names, diag, own, notifier
         self._ports = ports
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
         self._targets: dict[tuple[int, bytes], tuple[float, Target]] = {}  # (family, sockaddr) -> until when, where to
@@ -55,15 +55,15 @@ class TcpCalls:
         """Connect where this very address was allowed to lead before: what policy and pins allow only ever grows. None
         where it was not.
         """
-        until, target = self._targets.get((reference.family, call.said or b""), _NO_TARGET)
+        until, target = self._targets.get((reference.family, call.copied or b""), _NO_TARGET)
         if time.monotonic() >= until:
             return None
         return self._connecting.connect(call, reference, target)
 
-    def _remember_target(self, family: int, said: bytes, until: float, target: Target) -> None:
+    def _remember_target(self, family: int, copied: bytes, until: float, target: Target) -> None:
         if len(self._targets) >= _MAX_TARGETS:
             self._targets.clear()
-        self._targets[family, said] = (until, target)
+        self._targets[family, copied] = (until, target)
 
     def connect(self, call: Call, reference: Reference, to: InetAddress) -> Outcome:
         joined = self._connecting.join(call, reference)
@@ -77,9 +77,9 @@ class TcpCalls:
             until = time.monotonic() + _TARGET_KNOWN
             verdict = decisions.decide_connect(to, rules, own_interface=False)
         if isinstance(verdict, decisions.ConnectTo):
-            self._telling.allowed(call, "tcp", verdict.rule, address, to.port)
+            self._notifier.allowed(call, "tcp", verdict.rule, address, to.port)
             target = self._target(reference, to, verdict.address)
-            self._remember_target(reference.family, call.said or b"", until, target)
+            self._remember_target(reference.family, call.copied or b"", until, target)
             return self._connecting.connect(call, reference, target)
         if isinstance(verdict, decisions.AnswerNames):
             host, port = self._streams.address()
@@ -91,7 +91,7 @@ class TcpCalls:
         if self._names.launching:
             # The address may belong to a name of the policy that is being looked up: look again when that is over.
             return self._once_launched()
-        return self._telling.endpoint(verdict, "connect", "tcp", to, reference.inode)
+        return self._notifier.endpoint(verdict, "connect", "tcp", to, reference.inode)
 
     def _connect_own(self, reference: Reference, to: InetAddress, address: decisions.IpAddress) -> Outcome:
         """To a socket that this very sandbox listens on, looked up before and again after connecting."""
@@ -111,7 +111,7 @@ class TcpCalls:
         if occupied and self._names.launching:
             return self._once_launched()
         if occupied:
-            return self._telling.endpoint(decisions.NOT_OURS, "connect", "tcp", to, reference.inode)
+            return self._notifier.endpoint(decisions.NOT_OURS, "connect", "tcp", to, reference.inode)
         if any((own, to.port) in self._listening for own in candidates) and self._diag.lacks("tcp_diag"):
             refusal = decisions.unknowable(errno.ECONNREFUSED, "tcp_diag")
             return Refusal(refusal, "connect", str(address), protocol="tcp", port=to.port, inode=reference.inode)
@@ -157,7 +157,7 @@ class TcpCalls:
             taken=self._ports.taken(to.port, self._own_listeners(to.port)),
         )
         if isinstance(verdict, Refuse):
-            return self._telling.endpoint(verdict, "bind", "tcp", to, reference.inode)
+            return self._notifier.endpoint(verdict, "bind", "tcp", to, reference.inode)
         return Answer(error=self._bind_now(reference, verdict), inode=reference.inode)
 
     def _is_v6_only(self, reference: Reference) -> bool:
@@ -213,7 +213,7 @@ class TcpCalls:
             refusal = decisions.decide_port(address, port, self._ports.taken(port, own, address))
         if refusal is not None:
             may_wait(linux_sockets.disconnect, reference.sock)  # it listens no more, if it did
-            return self._telling.endpoint(refusal, "bind", "tcp", InetAddress(address, port), inode)
+            return self._notifier.endpoint(refusal, "bind", "tcp", InetAddress(address, port), inode)
         self._listening[address, port] = inode
         return Answer(inode=inode, after=self._sockets.forget(reference))
 

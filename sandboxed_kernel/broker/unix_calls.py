@@ -9,8 +9,8 @@ from collections.abc import Callable
 from sandboxed_kernel.broker.calls import Address, Call, UnixAbstract, UnixPath, UnixUnnamed, as_int
 from sandboxed_kernel.broker.connecting import Connecting, yes
 from sandboxed_kernel.broker.decisions import Refuse, unknowable
+from sandboxed_kernel.broker.loop import Loop
 from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal, Resume
-from sandboxed_kernel.broker.reactor import Reactor
 from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.broker.unix_sockets import UnixSockets, is_silent
 from sandboxed_kernel.linux.diag import SocketDiag
@@ -27,12 +27,12 @@ class UnixCalls:
         connecting: Connecting,
         unix: UnixSockets,
         diag: SocketDiag,
-        reactor: Reactor,
+        loop: Loop,
     ) -> None:
-        self._may_wait, self._sockets, self._connecting, self._reactor = may_wait, sockets, connecting, reactor
+        self._may_wait, self._sockets, self._connecting, self._loop = may_wait, sockets, connecting, loop
         self._unix, self._diag = unix, diag
         self._binding: dict[int, tuple[int, Resume]] = {}  # paths being bound, by the socket's inode: (thread, resume)
-        self._knocking: list[tuple[set[int], Resume]] = []  # (bindings to wait for, what to do then)
+        self._waiting_for_bindings: list[tuple[set[int], Resume]] = []  # (bindings to wait for, what to do then)
         self._own_pid = os.getpid()
 
     def connect(self, call: Call, reference: Reference, address: Address) -> Outcome:
@@ -68,14 +68,14 @@ class UnixCalls:
     def _wait_for_bindings(self, resume: Resume) -> None:
         """For those that are under way, but not for ever: a path can be made to take its time."""
         waiting = (set(self._binding), resume)
-        self._knocking.append(waiting)
+        self._waiting_for_bindings.append(waiting)
 
         def give_up() -> None:
-            if waiting in self._knocking:
-                self._knocking.remove(waiting)
+            if waiting in self._waiting_for_bindings:
+                self._waiting_for_bindings.remove(waiting)
                 resume(None)
 
-        self._reactor.call_later(_BINDINGS_TAKE, give_up)
+        self._loop.call_later(_BINDINGS_TAKE, give_up)
 
     def _not_ours(self, error: int, reason: str) -> Refuse:
         return unknowable(error, "unix_diag") if self._diag.lacks("unix_diag") else Refuse(error, reason)
@@ -103,11 +103,11 @@ class UnixCalls:
     def _bound_path(self, error: int, inode: int) -> None:
         _, resume = self._binding.pop(inode)
         resume(Answer(error=error, inode=inode))
-        knocking, self._knocking = self._knocking, []
-        for bindings, look_again in knocking:
+        waiting, self._waiting_for_bindings = self._waiting_for_bindings, []
+        for bindings, look_again in waiting:
             bindings.discard(inode)
             if bindings:
-                self._knocking.append((bindings, look_again))
+                self._waiting_for_bindings.append((bindings, look_again))
             else:
                 look_again(None)
 

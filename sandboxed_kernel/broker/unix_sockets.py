@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import UnixAbstract, UnixPath
-from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.loop import Loop
 from sandboxed_kernel.broker.sockets import Reference
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
@@ -61,14 +61,14 @@ class _Job(Record):
 class UnixSockets:
     def __init__(
         self,
-        reactor: Reactor,
+        loop: Loop,
         workers: Workers,
         diag: SocketDiag,
         confine_thread: Callable[[], None],
         named: tuple[str, ...],
     ) -> None:
         """``confine_thread``: the sandbox's file rules for the calling thread; ``named``: paths the policy allows."""
-        self._reactor, self._workers, self._may_wait = reactor, workers, workers.may_wait
+        self._loop, self._workers, self._may_wait = loop, workers, workers.may_wait
         self._diag, self._confine_thread = diag, confine_thread
         self._named = frozenset(os.path.realpath(path) for path in named)
         self._as_named = frozenset(map(os.fsencode, (*named, *self._named)))
@@ -125,7 +125,7 @@ class UnixSockets:
             self._done(job, *self._bind(job))
 
     def _done(self, job: _Job, error: int, status: os.stat_result | None) -> None:
-        self._reactor.from_thread(lambda: self._workers.post(job.done, error, status))
+        self._loop.from_thread(lambda: self._workers.post(job.done, error, status))
 
     @staticmethod
     def _bind(job: _Job) -> tuple[int, os.stat_result | None]:

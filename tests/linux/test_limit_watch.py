@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from sandboxed_kernel.broker.limits import LimitWatch
-from sandboxed_kernel.broker.reactor import Reactor
+from sandboxed_kernel.broker.loop import Loop
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux.cgroups import Group
 from sandboxed_kernel.policy.model import Limits
@@ -40,7 +40,7 @@ class FakeGroup:
         return self.living
 
 
-class FakeReactor:
+class FakeLoop:
     def __init__(self) -> None:
         self.watched: dict[int, Callable[[int], None]] = {}
         self.timers: list[Callable[[], None]] = []
@@ -71,11 +71,11 @@ class Watched:
     """A watch with its surroundings, and what it said."""
 
     def __init__(self, limits: Limits, controllers: frozenset[str] = BOTH) -> None:
-        self.group, self.reactor = FakeGroup(controllers), FakeReactor()
+        self.group, self.loop = FakeGroup(controllers), FakeLoop()
         self.crossed: list[tuple[str, str]] = []
         self.told: list[tuple[str, str]] = []
         self.watch = LimitWatch(
-            cast("Reactor", self.reactor),
+            cast("Loop", self.loop),
             cast("Workers", Directly()),
             os.getpid(),
             limits,
@@ -88,17 +88,17 @@ class Watched:
     def happens(self, controller: str, **counters: int) -> None:
         descriptor = self.group.by_name[controller]
         self.group.events[descriptor] |= counters
-        self.reactor.watched[descriptor](0)
+        self.loop.watched[descriptor](0)
 
     def time_passes(self) -> None:
-        for callback in [self.reactor.timers.pop() for _ in self.reactor.timers[:]]:
+        for callback in [self.loop.timers.pop() for _ in self.loop.timers[:]]:
             callback()
 
 
 @pytest.mark.usefixtures("closed")
 def test_memory_is_said_once_and_needs_no_timer() -> None:
     watched = Watched(Limits(memory=1 << 30), frozenset({"memory"}))
-    assert not watched.reactor.timers
+    assert not watched.loop.timers
     watched.happens("memory", oom_kill=1)  # somebody else's limit, or the machine's
     assert not watched.crossed
     watched.happens("memory", oom=1)
@@ -127,7 +127,7 @@ def test_processes_are_counted_in_the_group() -> None:
     watched.group.living = 11
     watched.time_passes()
     assert [name for name, _ in watched.crossed] == ["processes"]
-    assert not watched.reactor.timers
+    assert not watched.loop.timers
 
 
 @pytest.mark.usefixtures("closed")
@@ -149,7 +149,7 @@ def test_a_group_that_somebody_removed_wakes_nobody_for_ever() -> None:
     watched = Watched(Limits(memory=1 << 30), frozenset({"memory"}))
     watched.group.gone = True
     watched.happens("memory")
-    assert watched.reactor.watched == {}
+    assert watched.loop.watched == {}
     watched.watch.look_at_memory()
     assert not watched.crossed
 

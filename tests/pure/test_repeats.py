@@ -18,7 +18,7 @@ REFUSED = Answer(error=111, inode=INODE)
 def call(ident: int, *, said: bytes | None = ADDRESS, **changed: Any) -> Call:
     first: dict[str, Any] = {"tid": 100, "nr": CONNECT, "args": (3, 0x1000, 16, 0, 0, 0)}
     made = Call(ident, **{**first, **changed})
-    made.said = said
+    made.copied = said
     return made
 
 

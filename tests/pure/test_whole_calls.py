@@ -26,13 +26,13 @@ from sandboxed_kernel.broker.decisions import PortsOfOthers, Refuse
 from sandboxed_kernel.broker.dispatch import Dispatcher
 from sandboxed_kernel.broker.handlers import Handlers, Parts
 from sandboxed_kernel.broker.names import Names
+from sandboxed_kernel.broker.notifier import Notifier
 from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
-from sandboxed_kernel.broker.telling import Telling
 from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.broker.unix_sockets import UnixSockets
 from sandboxed_kernel.hostnames.pins import Pins
@@ -88,13 +88,13 @@ class Broker:
         self.reporter = Reporter(cast(Any, self), cast(Any, SimpleNamespace(write=self.logged.append)), cast(Any, self))
         self.pins = Pins(allow)
         own = OwnAddresses(may_wait)
-        telling = Telling(self.reporter, self.pins, own)
+        notifier = Notifier(self.reporter, self.pins, own)
         self.names = cast(Names, SimpleNamespace(pins=self.pins, launching=False, when_launched=self.launched.append))
         self.sockets = Sockets(cast(Any, None), DEVICE, may_wait)
         connecting = Connecting(loop, loop, self.sockets)
         ports = SimpleNamespace(given=range(20000, 20001), choose=lambda: iter((20000,)), taken=self.taken)
         self.tcp = TcpCalls(
-            may_wait, self.sockets, connecting, cast(Any, None), self.names, loop, own, telling, cast(Any, ports)
+            may_wait, self.sockets, connecting, cast(Any, None), self.names, loop, own, notifier, cast(Any, ports)
         )
         unix = UnixSockets(loop, loop, loop, lambda: None, named=())
         parts = Parts(
@@ -112,7 +112,7 @@ class Broker:
         )
         by_name = Handlers(parts, warden=1).by_name
         handlers = {NUMBERS[name]: handler for name, handler in by_name.items() if name in NUMBERS}
-        self.dispatcher = Dispatcher(loop, loop, self.repeats, self.reporter, telling, handlers)
+        self.dispatcher = Dispatcher(loop, loop, self.repeats, self.reporter, notifier, handlers)
         self.ident = 0
 
     # --- Linux -----------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Broker:
             return function(*arguments) if function.__name__ != "_knock" else self.fact("connect_now")[0]
         if function.__name__ == "_look":
             call = arguments[0]
-            call.said = self.fact("address")
+            call.copied = self.fact("address")
             return process.OpenFile(DEVICE, self.fact("inode"), stat.S_IFSOCK)
         if function.__name__ == "close":
             return function()

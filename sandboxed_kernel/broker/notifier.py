@@ -32,7 +32,7 @@ _UNREMARKABLE = (errno.EBADF, errno.ENOTSOCK, errno.EINTR, errno.ENOTTY, errno.E
 Line = Callable[[], str | None]
 
 
-class Telling:
+class Notifier:
     def __init__(self, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
         self._reporter, self._pins, self._own = reporter, pins, own
         self._own_pid = os.getpid()

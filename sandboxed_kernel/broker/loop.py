@@ -37,7 +37,7 @@ class Timer:
             self._cancelled()
 
 
-class Reactor:
+class Loop:
     """Runs in the main thread, and holds ``lock`` but while it waits. Others may call its methods with the lock, and
     ``from_thread`` without.
     """

@@ -34,7 +34,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     workers = Workers(loop.lock)
     may_wait = workers.may_wait
     device = device_of_sockets()
-    sockets = Sockets(Processes(warden), device, may_wait)
+    sockets = Sockets(Processes(warden), device, may_wait, workers.post)
     diag = SocketDiag()
     ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)

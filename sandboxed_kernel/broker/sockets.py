@@ -112,10 +112,10 @@ class Processes:
 class Sockets:
     """The table of references, by inode; the one that was looked at longest ago comes first."""
 
-    def __init__(self, holders: Holders, device: int, may_wait: MayWait) -> None:
-        """``device``: of sockfs. ``may_wait``: see ``Workers``."""
+    def __init__(self, holders: Holders, device: int, may_wait: MayWait, post: Callable[..., None]) -> None:
+        """``device``: of sockfs. ``may_wait`` and ``post``: see ``Workers``."""
         self._by_inode: dict[int, Reference] = {}
-        self._may_wait = may_wait
+        self._may_wait, self._post = may_wait, post
         self._holders, self.device = holders, device
         self._look_in = _LOOK_AFTER  # new sockets
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -165,12 +165,17 @@ class Sockets:
         return True
 
     def give_back(self, reference: Reference) -> None:
+        """The next one has its turn. It may find that it has nothing to do with the socket any more, since its caller is
+        gone: so the one behind it is thought of too.
+        """
         reference.taken = False
-        gone = self._by_inode.get(reference.inode) is not reference
-        while reference.waiting:
+        self._next_turn(reference)
+
+    def _next_turn(self, reference: Reference) -> None:
+        if reference.waiting and not reference.taken:
             reference.waiting.popleft()(None)
-            if not gone:  # who comes next calls this again
-                break
+            if reference.waiting:
+                self._post(self._next_turn, reference)
 
     def forget(self, reference: Reference) -> Callable[[], None]:
         """It is found no more. What is returned closes our copy, and may wait."""

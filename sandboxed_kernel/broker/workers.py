@@ -150,6 +150,10 @@ class Workers:
             lock.release()
             try:
                 call = receive()
+            except OSError:  # nothing of what RECV says otherwise (seccomp_unotify(2)) comes from a caller
+                self._complain()
+                time.sleep(_MOMENT)
+                continue
             finally:
                 lock.acquire()
             if call is None:
@@ -244,8 +248,11 @@ class Workers:
         try:
             job()
         except Exception:  # noqa: BLE001  # what it would have answered stays unanswered; the others go on
-            self._tracebacks += 1
-            if self._tracebacks <= _MAX_TRACEBACKS:
-                import traceback
+            self._complain()
 
-                traceback.print_exc()
+    def _complain(self) -> None:
+        self._tracebacks += 1
+        if self._tracebacks <= _MAX_TRACEBACKS:
+            import traceback
+
+            traceback.print_exc()

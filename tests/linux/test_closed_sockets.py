@@ -44,7 +44,7 @@ class Counted:
 
 
 def table_of(holders: Counted) -> Sockets:
-    return Sockets(holders, device_of_sockets(), directly)
+    return Sockets(holders, device_of_sockets(), directly, directly)
 
 
 def create(table: Sockets, holders: Counted, tid: int = 1, number: int | None = None) -> Reference:

@@ -77,6 +77,7 @@ class Broker:
         self.logged: list[Any] = []
         self.answers: list[tuple[int, int, int]] = []
         self.gone = False
+        self.lost: set[int] = set()  # threads that have ended
         self.jobs: list[Callable[[], object]] = []
         self.listeners: dict[tuple[str, int], int] = {}  # of this machine: address and port -> inode
         self.timers: list[Callable[[], None]] = []
@@ -90,7 +91,7 @@ class Broker:
         own = OwnAddresses(may_wait)
         notifier = Notifier(self.reporter, self.pins, own)
         self.names = cast(Names, SimpleNamespace(pins=self.pins, launching=False, when_launched=self.launched.append))
-        self.sockets = Sockets(cast(Any, None), DEVICE, may_wait)
+        self.sockets = Sockets(cast(Any, None), DEVICE, may_wait, self.post)
         connecting = Connecting(loop, loop, self.sockets)
         ports = SimpleNamespace(given=range(20000, 20001), choose=lambda: iter((20000,)), taken=self.taken)
         self.tcp = TcpCalls(
@@ -123,6 +124,8 @@ class Broker:
             return function(*arguments) if function.__name__ != "_knock" else self.fact("connect_now")[0]
         if function.__name__ == "_look":
             call = arguments[0]
+            if call.tid in self.lost:
+                raise Malformed(errno.EINTR, "the caller is gone")
             call.copied = self.fact("address")
             return process.OpenFile(DEVICE, self.fact("inode"), stat.S_IFSOCK)
         if function.__name__ == "close":
@@ -400,6 +403,22 @@ def test_one_call_at_a_time_works_on_a_socket(broker: Broker) -> None:
     broker.sockets.give_back(reference)
     broker.run()
     assert broker.answers == [(1, 0, 0), (2, 0, errno.EISCONN), (3, 0, errno.EISCONN)]
+
+
+def test_a_caller_that_is_gone_keeps_nobody_from_his_turn(broker: Broker) -> None:
+    broker.reference()
+    reference = broker.sockets.find(DEVICE, INODE)
+    assert reference is not None
+    reference.taken = True
+    broker.facts["address"] = sockaddr(ALLOWED, 80)
+    broker.facts["connect_now"] = (errno.ECONNREFUSED, False)
+    for tid in (1, 2, 3):
+        broker.dispatcher.handle(Call(tid, tid, NUMBERS["connect"], (5, 0x1000, 16, 0, 0, 0), None, time.monotonic()))
+    broker.lost = {1, 2}
+    broker.sockets.give_back(reference)
+    broker.run()
+    assert broker.answers == [(1, 0, errno.EINTR), (2, 0, errno.EINTR), (3, 0, errno.ECONNREFUSED)]
+    assert not reference.taken
 
 
 def test_a_frozen_call_counts_for_the_cell_in_which_it_came(broker: Broker) -> None:

@@ -165,8 +165,8 @@ class Sockets:
         return True
 
     def give_back(self, reference: Reference) -> None:
-        """The next one has its turn. It may find that it has nothing to do with the socket any more, since its caller is
-        gone: so the one behind it is thought of too.
+        """The next one has its turn. It may have nothing to do with the socket any more, since its caller is gone: so the
+        one behind it is thought of too.
         """
         reference.taken = False
         self._next_turn(reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ def console(folder: Path, env: dict[str, str], *arguments: str) -> Iterator[Any]
     )
     try:
         child.expect(r"In \[\d+\]:")
+        # The console does not wait until its subscription to iopub has arrived, and then for the output of a cell for
+        # ever. A person reads the prompt first.
+        time.sleep(1)
         yield child
         child.sendline("exit(keep_kernel=True)")  # one that the console has started it ends itself
         child.expect(pexpect.EOF)

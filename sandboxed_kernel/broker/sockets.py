@@ -165,9 +165,7 @@ class Sockets:
         return True
 
     def give_back(self, reference: Reference) -> None:
-        """The next one has its turn. It may have nothing to do with the socket any more, since its caller is gone: so the
-        one behind it is thought of too.
-        """
+        """The next one has its turn; and who is behind it, should the next one's caller be gone."""
         reference.taken = False
         self._next_turn(reference)
 

@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import interfaces
+from tests.support import effort, interfaces
 
 ROOT = Path(__file__).parent
 
 # The same examples at every run, and none refused for taking long on a busy machine; no database, because the tree may
-# be somebody else's. HYPOTHESIS_PROFILE=explore looks for new ones.
+# be somebody else's. See tests/support/effort.py.
 settings.register_profile(
     "suite", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("everyday", settings.get_profile("suite"), max_examples=effort.EXAMPLES)
 settings.register_profile("explore", settings.get_profile("suite"), derandomize=False, max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+settings.load_profile(effort.PROFILE)
 
 
 # nohup(1) and a shell's `&` start programs that ignore these, and so does whatever a program starts: tests that send

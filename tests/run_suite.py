@@ -86,7 +86,8 @@ class Run:
             "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "t" / "hypothesis"),
             "PYTHONDONTWRITEBYTECODE": "1",  # the tree may be somebody else's
         }
-        return {**{name: os.environ[name] for name in INHERITED if name in os.environ}, **mine}, folder
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        return {"HYPOTHESIS_PROFILE": "suite", **inherited, **mine}, folder  # all examples: tests/support/effort.py
 
 
 # --- the stages ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from sandboxed_kernel.hostnames.answers import Answer, answer
 from sandboxed_kernel.hostnames.pins import Known, Pins, Resolution
 from sandboxed_kernel.policy.model import Destination, Ports
+from tests.support.effort import examples
 from tests.support.rules import rule
 
 KUBERNETES = ("ns.svc.cluster.local", "svc.cluster.local", "cluster.local")
@@ -289,7 +290,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(query[: draw(st.integers(12, len(query)))]) + draw(st.binary(max_size=8))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.one_of(st.binary(max_size=300), damaged()), st.booleans(), st.lists(st.text(max_size=8), max_size=2))
 @example(HEADER + b"\1\xdf\0\0\1\0\1", False, ["\u00df"])
 def test_no_bytes_raise_and_every_answer_is_sound(query: bytes, over_tcp: bool, search: list[str]) -> None:
@@ -307,7 +308,7 @@ def test_no_bytes_raise_and_every_answer_is_sound(query: bytes, over_tcp: bool, 
             assert {ip_address(rdata.to_text()) for rdata in rrset} <= set(known.addresses)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(damaged())
 def test_what_we_answer_dnspython_reads_as_the_same_question(query: bytes) -> None:
     given = answer(query, PINS, own_hostname="box", search_domains=(), now=0.5)

@@ -14,6 +14,7 @@ from sandboxed_kernel.relay import markup, plots, widgets
 from sandboxed_kernel.relay.content import Cleaner
 from sandboxed_kernel.relay.markup import ALLOW_LINE
 from sandboxed_kernel.relay.messages import Json, Unusable
+from tests.support.effort import examples
 
 ATTACK = "<img src=x onerror=alert(1)>"
 CONTROLS = "@jupyter-widgets/controls"
@@ -314,7 +315,7 @@ CONTENTS = st.dictionaries(KEYS, VALUES, max_size=6)
 TYPES = st.sampled_from([*DISPLAYS, "execute_reply", "debug_reply", "comm_open", "comm_msg", "comm_close"])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(TYPES, CONTENTS), max_size=3))
 def test_no_content_raises_anything_but_unusable_or_lets_markup_through(messages: list[tuple[str, Json]]) -> None:
     cleaner = Cleaner("strip")

@@ -29,6 +29,7 @@ from sandboxed_kernel.broker.calls import (
     as_int,
     parse_address,
 )
+from tests.support.effort import SHARE
 
 SHORTEST = {AF_UNSPEC: 2, AF_UNIX: 2, AF_INET: 16, AF_INET6: 24, AF_NETLINK: 12}
 LONGEST = {AF_UNIX: 110}
@@ -67,7 +68,7 @@ def test_less_than_a_family_is_no_address() -> None:
 
 
 def test_no_other_family_is_read() -> None:
-    for family in range(65536):
+    for family in {*range(256), *range(256, 65536, SHARE), *(1 << bit for bit in range(16)), 65535}:
         if family not in SHORTEST:
             assert error_of(sockaddr(family, b"\0" * 126)) == errno.EAFNOSUPPORT
 

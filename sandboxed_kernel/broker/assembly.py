@@ -39,7 +39,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)
     own_addresses = OwnAddresses(may_wait)
-    notifier = Notifier(reporter, pins, own_addresses)
+    notifier = Notifier(reporter, pins, own_addresses, workers)
     names = Names(
         loop,
         pins,

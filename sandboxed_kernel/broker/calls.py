@@ -38,10 +38,11 @@ class Call:
 
     ``copied``: what was copied from where a pointer among them points, once it has been; Linux does not tell that.
     ``cell``: the one that was running when the call came, at ``when`` (of time.monotonic()). ``waited``: it has waited
-    for unix paths that were being bound when it came.
+    for unix paths that were being bound when it came. ``tries``: connects to a full backlog. ``pid``: its process, or 0
+    while nobody has asked for it.
     """
 
-    __slots__ = ("args", "cell", "copied", "id", "nr", "tid", "waited", "when")
+    __slots__ = ("args", "cell", "copied", "id", "nr", "pid", "tid", "tries", "waited", "when")
 
     def __init__(
         self, ident: int, tid: int, nr: int, args: Arguments, cell: str | None = None, when: float = 0.0
@@ -49,6 +50,7 @@ class Call:
         self.id, self.tid, self.nr, self.args, self.cell, self.when = ident, tid, nr, args, cell, when
         self.copied: bytes | None = None
         self.waited = False
+        self.pid = self.tries = 0
 
     def __repr__(self) -> str:
         return f"<Call {self.nr} of thread {self.tid}, {self.id:#x}>"

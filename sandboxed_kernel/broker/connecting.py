@@ -9,9 +9,8 @@ Whoever calls has taken the reference (``Sockets.take``), but for what the loop 
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
@@ -22,14 +21,13 @@ from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Resume
 from sandboxed_kernel.broker.sockets import Reference, Sockets
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import sockets as linux_sockets
-from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.records import Record, made
 
 # A connection to a listener of this machine stands when connect(2) returns, unless Linux has put off the packets, as it
 # may under load before 6.4. Within this time they have come, or were dropped: then the next one is sent after 1 s (RFC
 # 6298 section 2), and nobody waits for it.
 _PACKETS_MAY_WAIT = 5  # ms
-_MAX_WAITING_THREADS = 64  # unix connects to full backlogs, which cannot be polled
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between connects to a unix socket whose backlog is full
 
 Target = tuple[str | int, ...] | str
 Check = Callable[[], bool]
@@ -65,7 +63,6 @@ class Connecting:
     def __init__(self, loop: Loop, workers: Workers, sockets: Sockets) -> None:
         self._loop, self._workers, self._may_wait, self._sockets = loop, workers, workers.may_wait, sockets
         self._under_way: dict[int, _UnderWay] = {}  # by the reference's inode
-        self._threads = 0
 
     def connect(self, call: Call, reference: Reference, target: Target) -> Outcome:
         """Connect a TCP socket to ``target``, whoever listens there."""
@@ -100,27 +97,32 @@ class Connecting:
         return self._finish(reference, error)
 
     def connect_unix(self, call: Call, reference: Reference, target: str, is_right: Check) -> Outcome:
-        """Connect to a path or an abstract name. ``is_right`` is asked once connected; no means EACCES."""
-        joined = self.join(call, reference)
-        if joined is not None:
-            return joined
-        error, caller_polls = self._may_wait(linux_sockets.connect_now, reference.sock, target)
-        if error == errno.EAGAIN and not caller_polls:
-            return self._connect_in_thread(call, reference, target, is_right)
-        return self._finish(reference, self._checked(reference, error, is_right))
+        """Connect to a path or an abstract name. ``is_right`` is asked once connected; no means EACCES.
 
-    def _checked(self, reference: Reference, error: int, is_right: Check) -> int:
-        if error == 0 and not is_right():
+        A full backlog cannot be polled, and a connect(2) that waits looks the name up again, which may be another
+        program's by then: so the call is handled anew after a moment, as long as its caller waits.
+        """
+        error, caller_polls, right = self._may_wait(_connect_and_look, reference.sock, target, is_right)
+        if error == errno.EAGAIN and not caller_polls:
+            limit = linux_sockets.send_timeout(reference.sock)
+            if limit is None or time.monotonic() - call.when < limit:
+                call.tries += 1
+                pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * call.tries)
+                return Later(lambda resume: self._resume_later(pause, resume))
+        if error == 0 and not right:
             self._may_wait(linux_sockets.cut_off, reference.sock)
-            return errno.EACCES
-        return error
+            error = errno.EACCES
+        return self._finish(reference, error)
+
+    def _resume_later(self, pause: float, resume: Resume) -> None:
+        self._loop.call_later(pause, lambda: resume(None))
 
     def join(self, call: Call, reference: Reference) -> Outcome:
-        """Wait for the connect of this socket that is under way, or EALREADY; None where there is none."""
+        """Wait for the TCP connect of this socket that is under way, or EALREADY; None where there is none."""
         under_way = self._under_way.get(reference.inode)
         if under_way is None:
             return None
-        if reference.family != socket.AF_UNIX and linux_sockets.is_settled(reference.sock):
+        if linux_sockets.is_settled(reference.sock):
             return self._settle(under_way, joined=True)  # it is over, and only the loop has not come to it yet
         if linux_sockets.is_non_blocking(reference.sock):
             return Answer(error=errno.EALREADY)
@@ -215,46 +217,11 @@ class Connecting:
             self._resume_all(under_way, Answer(error=errno.ECONNABORTED, inode=reference.inode))
         return Answer(error=error, inode=reference.inode)
 
-    def _connect_in_thread(self, call: Call, reference: Reference, target: str, is_right: Check) -> Outcome:
-        """A full backlog of a unix socket cannot be polled: one thread waits for this one call."""
-        if self._threads >= _MAX_WAITING_THREADS:
-            return Answer(error=errno.EAGAIN)
-        # Linux looks a path up again each time the wait is over. The number of a descriptor that is closed by then may
-        # mean a socket outside, opened to be judged: so this one stays open until the connect is done.
-        kept = Descriptor(os.open(target, os.O_PATH | os.O_CLOEXEC)) if target.startswith("/") else None
-        goal = target if kept is None else kept.path
-        under_way = _UnderWay(reference)
 
-        def work() -> None:
-            error = reference.sock.connect_ex(goal)
-            if kept is not None:
-                kept.close()
-            self._loop.from_thread(lambda: self._workers.post(done, error))
-
-        def done(error: int) -> None:
-            self._threads -= 1
-            over(error)
-
-        def over(error: int) -> None:
-            if not self._sockets.take(reference, lambda _: self._workers.post(over, error)):
-                return
-            try:
-                self._forget(under_way)
-                error = self._checked(reference, error, is_right)
-                if not error:
-                    self._may_wait(self._sockets.forget(reference))
-                self._resume_all(under_way, Answer(error=error, inode=reference.inode))
-            finally:
-                self._sockets.give_back(reference)
-
-        try:
-            threading.Thread(target=work, daemon=True).start()
-        except RuntimeError:  # there are no more threads for this user
-            return Answer(error=errno.EAGAIN)
-        self._threads += 1
-        reference.busy = True
-        self._under_way[reference.inode] = under_way
-        return self._join(under_way, call)
+def _connect_and_look(sock: socket.socket, target: str, is_right: Check) -> tuple[int, bool, bool]:
+    """An errno, whether O_NONBLOCK was set, and whether it is the right one, at once."""
+    error, polls = linux_sockets.connect_now(sock, target)
+    return error, polls, error != 0 or is_right()
 
 
 def _knock(sock: socket.socket, near: Near) -> int:

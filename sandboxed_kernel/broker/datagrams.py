@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -138,13 +139,13 @@ class Datagrams:
     def _readable(self, pair: Pair, events: int) -> None:
         try:
             data = pair.ours.recv(MAX_DATAGRAM)
-        except BlockingIOError:
-            data = b""
+        except BlockingIOError:  # the event was of another one, which had this descriptor before
+            return
         except OSError:
             self._close(pair)
             return
-        if not data:
-            if events & HUP:
+        if not data:  # the end, or a message without content
+            if events & HUP and _is_over(pair.ours):
                 self._close(pair)
             return
         if pair.mode == "dns":
@@ -172,3 +173,9 @@ class Datagrams:
         except OSError:
             return  # an ICMP error for an earlier datagram: it has been read away
         self._to_sandbox(pair, data)
+
+
+def _is_over(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))

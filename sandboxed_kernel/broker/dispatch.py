@@ -59,7 +59,10 @@ class Dispatcher:
         late = self._delivering.get(call.tid)
         if late is not None:  # this may be the repeat of the call that is being answered
             late.append(call)
-            return
+        else:
+            self._handle(call)
+
+    def _handle(self, call: Call) -> None:
         try:
             self._carry_out(call, self._outcome(call))
         except Exception:  # noqa: BLE001  # when the broker cannot decide the answer is no, and it lives on
@@ -75,7 +78,8 @@ class Dispatcher:
             self._notifier.malformed(call, error)
             return Answer(error=error.error)
         except process.Unreadable:
-            return Refusal(_UNREADABLE, "process", process.short_name(call.tid), protocol="seccomp")
+            name = self._workers.may_wait(process.short_name, call.tid)
+            return Refusal(_UNREADABLE, "process", name, protocol="seccomp")
         except Refused as refused:
             return refused.refusal
         except Gone:
@@ -109,9 +113,9 @@ class Dispatcher:
         finally:
             self._repeats.answered(call, answer, delivered=delivered)
             if mine:
+                while late:
+                    self._handle(late.pop(0))
                 del self._delivering[tid]
-                for each in late:
-                    self._workers.post(self.handle, each)
 
     def _send(self, ident: int, answer: Answer) -> bool:
         """Whether somebody still waited. Without the lock."""

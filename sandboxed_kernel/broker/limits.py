@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker import process
-from sandboxed_kernel.broker.loop import Loop
+from sandboxed_kernel.broker.loop import Loop, Timer
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.model import Limits
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Told = Callable[[str, str], None]  # (the limit's name, words for people)
 
+_PATIENCE = 10  # seconds that one look may take, since code inside can make it wait
 _INTERVAL = 0.25  # seconds; a fork bomb makes some thousand processes in it, which the end still reaches all at once
 _DESCRIPTORS_AT_ONCE = 500  # some 3 ms
 _MEMORY = ("/memfd:", "/dev/zero", "/dev/shm/")  # how their links in /proc/PID/fd begin, proc_pid_fd(5)
@@ -56,6 +57,7 @@ class LimitWatch:
         self._events: dict[str, int] = {}  # descriptors, by controller
         self._refused = 0  # processes and threads, at the last look
         self._done = False
+        self._overdue: Timer | None = None
         self._shared = SharedMemory()
 
     def begin(self) -> None:
@@ -67,7 +69,12 @@ class LimitWatch:
             self._look_later()
 
     def _look_later(self) -> None:
-        self._loop.call_later(_INTERVAL, lambda: self._post(self._look))
+        self._loop.call_later(_INTERVAL, self._begin_look)
+
+    def _begin_look(self) -> None:
+        words = f"the sandbox kept the look at its [limits] waiting for {_PATIENCE} seconds"
+        self._overdue = self._loop.call_later(_PATIENCE, lambda: self._cross("processes", words))
+        self._post(self._look)
 
     def _watch_events(self, group: Group, controller: str, look: Callable[[], None]) -> None:
         descriptor = self._events[controller] = group.open_events(controller)
@@ -107,6 +114,8 @@ class LimitWatch:
 
     def _look(self) -> None:
         crossed = self._may_wait(self._crossed_now)
+        if self._overdue is not None:
+            self._overdue.cancel()
         if crossed is None:
             self._look_later()
         else:

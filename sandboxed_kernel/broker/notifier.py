@@ -13,6 +13,7 @@ from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.outcomes import Refusal
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.hostnames.addresses import Kind
 from sandboxed_kernel.hostnames.pins import Pins, Rejected
 from sandboxed_kernel.notices import events
@@ -33,9 +34,10 @@ Line = Callable[[], str | None]
 
 
 class Notifier:
-    def __init__(self, reporter: Reporter, pins: Pins, own: OwnAddresses) -> None:
+    def __init__(self, reporter: Reporter, pins: Pins, own: OwnAddresses, workers: Workers) -> None:
         self._reporter, self._pins, self._own = reporter, pins, own
-        self._own_pid = os.getpid()
+        self._may_wait, self._post = workers.may_wait, workers.post
+        self._ourselves = _who(os.getpid())
         # What was reported last, by which process, in which cell; and when.
         self._last_name: tuple[tuple[str, int, str | None], float] = (("", 0, None), 0.0)
 
@@ -66,6 +68,9 @@ class Notifier:
 
     def refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
         """Report a DNS question for a name that the policy does not name; ``then`` the question is answered."""
+        self._post(self._refuse_name, name, pid, then)
+
+    def _refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
         now, asked = time.monotonic(), (name, pid, self._reporter.cell)
         last, when = self._last_name
         if asked == last and now - when < _ONE_QUESTION:
@@ -89,14 +94,14 @@ class Notifier:
             return allow_line(one.name, one.rule.ports[0].first, one.rule.transport, private=True)
 
         address = str(one.address)
-        make = self._event(self._own_pid, "name", one.reason, "dns", one.name, address, None, allow_line=line)
+        make = self._event(self._ourselves, "name", one.reason, "dns", one.name, address, None, allow_line=line)
         self._reporter.tell(make())
 
     def lost_datagram(self, pid: int) -> None:
         """A message on a socket that was never connected: its destination is not visible, and it went nowhere."""
         reason = "a datagram was sent by sendmsg() from a socket that is not connected; it went nowhere"
         make = self._event(pid, "datagram", reason, "udp", None, "unknown", None)
-        self._reporter.tell(make())
+        self._post(lambda: self._reporter.tell(make()))
 
     def allowed(
         self, call: Call, protocol: Transport, rule: Destination, address: decisions.IpAddress, port: int
@@ -116,23 +121,24 @@ class Notifier:
         self, tid: int, protocol: Transport, rule: Destination, address: decisions.IpAddress, port: int
     ) -> Event:
         names = self._pins.names_of(address)
+        pid, name = self._may_wait(_who, tid)
         return Event(
             kind="connect" if protocol == "tcp" else "datagram",
             verdict="allowed",
             reason=f"allowed by {rule.text}",
             protocol=protocol,
             when=time.time(),
-            pid=process.process_of(tid),
-            process=process.short_name(tid),
+            pid=pid,
+            process=name,
             host=names[0] if names else None,
             address=str(address),
             port=port,
             rule=f"{rule.place} = {rule.text}",
         )
 
-    @staticmethod
     def _event(
-        tid: int,
+        self,
+        who: int | tuple[int, str],
         kind: events.Kind,
         reason: str,
         protocol: str,
@@ -142,16 +148,27 @@ class Notifier:
         *,
         allow_line: Line = lambda: None,
     ) -> Callable[[], Event]:
-        return lambda: Event(
-            kind=kind,
-            verdict="refused",
-            reason=reason,
-            protocol=protocol,
-            when=time.time(),
-            pid=process.process_of(tid),
-            process=process.short_name(tid),
-            host=host,
-            address=address,
-            port=port,
-            allow_line=allow_line(),
-        )
+        """``who``: a thread, or a process with its name. To be called where one may wait, if it is a thread."""
+
+        def make() -> Event:
+            pid, name = self._may_wait(_who, who) if isinstance(who, int) else who
+            return Event(
+                kind=kind,
+                verdict="refused",
+                reason=reason,
+                protocol=protocol,
+                when=time.time(),
+                pid=pid,
+                process=name,
+                host=host,
+                address=address,
+                port=port,
+                allow_line=allow_line(),
+            )
+
+        return make
+
+
+def _who(tid: int) -> tuple[int, str]:
+    """The process of a thread, and its short name. It may wait, for the lock of a folder of /proc."""
+    return process.process_of(tid), process.short_name(tid)

@@ -80,11 +80,13 @@ class Reporter:
     ) -> bool:
         """Report it. Whether the call may be answered at once; else ``answer`` is called when the relay has told it.
 
-        ``make`` is called only for a destination that is new in this ``cell``.
+        ``make`` is called only for a destination that is new in this ``cell``, and may wait.
         """
         if self._count((cell, destination)):
             return True
         event = replace(make(), cell=cell)
+        if self._count((cell, destination)):  # another thread was faster
+            return True
         if len(self._seen) >= _MAX_DESTINATIONS:
             destination = (event.kind, event.protocol, None, None)
             event = replace(event, host="many others", address=None, port=None, allow_line=None)
@@ -105,6 +107,8 @@ class Reporter:
             return
         self._sender.hear()
         event = replace(make(), cell=self.cell)
+        if destination in self._allowed:
+            return
         if len(self._allowed) >= _MAX_ALLOWED:
             destination, event = _OTHERS, replace(event, host="many others", address=None, port=None)
         self._allowed.add(destination)

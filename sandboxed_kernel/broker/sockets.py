@@ -197,34 +197,37 @@ class Sockets:
         """How many were dropped, and how many looks it took. ``needed``: also those that could not be looked for in
         every process.
         """
-        holders = self._holders
-        missing = [one for one in references if not holders.has(one.tid, one.number, one.inode)]
-        lives = {tid: holders.is_there(tid) for tid in {one.tid for one in missing}}
-        looks = len(references) + len(lives)
-        # The thread that was given it lives, and its process has closed it: then only who was forked later has a copy.
-        since = {one.inode: one.given - _FORKED_AT if lives[one.tid] else 0.0 for one in missing}
-        everywhere = True
-        for step in holders.walk() if missing else ():
-            looks += 1
-            if step is not None:
-                tid, started = step
-                asked = [one for one in missing if started >= since[one.inode]]
-                looks += len(asked)
-                for one in asked:
-                    if holders.has(tid, one.number, one.inode):
-                        one.tid = tid
-                        missing.remove(one)
-            if not missing:
-                break
-            if looks >= _MAX_LOOKS:
-                everywhere = False
-                break
-        if not everywhere and not needed:
-            return 0, looks
-        closes = [self.forget(one) for one in missing]
+        missing, looks = self._may_wait(_find_closed, self._holders, references, needed)
+        closes = [self.forget(one) for one in missing if _is_idle(one) and self._by_inode.get(one.inode) is one]
         if closes:
             self._may_wait(_do_all, closes)
-        return len(missing), looks
+        return len(closes), looks
+
+
+def _find_closed(holders: Holders, references: list[Reference], needed: bool) -> tuple[list[Reference], int]:
+    """Those that the sandbox has closed, and how many looks it took. None where some could not be looked for in every
+    process, unless it is ``needed``.
+    """
+    missing = [one for one in references if not holders.has(one.tid, one.number, one.inode)]
+    lives = {tid: holders.is_there(tid) for tid in {one.tid for one in missing}}
+    looks = len(references) + len(lives)
+    # The thread that was given it lives, and its process has closed it: then only who was forked later has a copy.
+    since = {one.inode: one.given - _FORKED_AT if lives[one.tid] else 0.0 for one in missing}
+    for step in holders.walk() if missing else ():
+        looks += 1
+        if step is not None:
+            tid, started = step
+            asked = [one for one in missing if started >= since[one.inode]]
+            looks += len(asked)
+            for one in asked:
+                if holders.has(tid, one.number, one.inode):
+                    one.tid = tid
+                    missing.remove(one)
+        if not missing:
+            break
+        if looks >= _MAX_LOOKS:
+            return missing if needed else [], looks
+    return missing, looks
 
 
 def _is_idle(reference: Reference) -> bool:

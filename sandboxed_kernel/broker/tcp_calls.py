@@ -206,15 +206,17 @@ class TcpCalls:
         own = {inode, *self._own_listeners(port)}
         refusal = decisions.decide_port(address, port, self._ports.taken(port, own, address))
         if refusal is None:
+            self._listening[address, port] = inode  # first: somebody inside may connect before this thread goes on
             may_wait(linux_sockets.show_token, reference.sock, address.version)
             # Room for all who come: a connect that finds the queue full cannot wait (Connecting.connect_near).
             may_wait(reference.sock.listen, socket.SOMAXCONN)
             # Again: somebody may have begun since. Who of the two was first cannot be known, so it was the other.
             refusal = decisions.decide_port(address, port, self._ports.taken(port, own, address))
         if refusal is not None:
+            if self._listening.get((address, port)) == inode:
+                del self._listening[address, port]
             may_wait(linux_sockets.disconnect, reference.sock)  # it listens no more, if it did
             return self._notifier.endpoint(refusal, "bind", "tcp", InetAddress(address, port), inode)
-        self._listening[address, port] = inode
         return Answer(inode=inode, after=self._sockets.forget(reference))
 
     def _has_room(self) -> bool:

@@ -37,9 +37,6 @@ class UnixCalls:
 
     def connect(self, call: Call, reference: Reference, address: Address) -> Outcome:
         connecting, unix = self._connecting, self._unix
-        joined = connecting.join(call, reference)
-        if joined is not None:
-            return joined
         if isinstance(address, UnixAbstract):
             if unix.owns_abstract(address):
                 name = "\0" + os.fsdecode(address.name[1:])

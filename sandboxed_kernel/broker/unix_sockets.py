@@ -93,7 +93,7 @@ class UnixSockets:
             except RuntimeError:  # there are no more threads for this user
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
             self._started = True
-        umask = process.umask(tid)
+        umask = self._may_wait(process.umask, tid)
         directory = self._may_wait(process.open_directory, tid)
         inode = reference.inode
 

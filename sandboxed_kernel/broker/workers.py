@@ -39,6 +39,16 @@ _IDLE = 5.0  # seconds after which a thread without work ends
 _get_ident = threading.get_ident
 
 
+class _Lane:
+    """What waits behind a call of the same process. ``key``: that process; where it is not known, a negative number."""
+
+    __slots__ = ("calls", "key")
+
+    def __init__(self, key: int) -> None:
+        self.calls: collections.deque[Call] = collections.deque()
+        self.key = key
+
+
 class Workers:
     """Every method is for who holds ``lock``, and returns with it."""
 
@@ -50,8 +60,9 @@ class Workers:
         self._in_linux = False
         self._asleep = True  # the standby
         self._bell = threading.Semaphore(0)  # wakes it
-        self._lanes: dict[int, collections.deque[Call]] = {}  # by process: what waits behind a call of the same one
-        self._lane_of: dict[int, tuple[int, float]] = {}  # a former leader -> the process that keeps it, since when
+        self._current: Call | None = None  # of the leader
+        self._lanes: dict[int, _Lane] = {}  # by process
+        self._lane_of: dict[int, tuple[_Lane | None, float]] = {}  # a former leader -> its lane, since when
         self._slow: dict[int, float] = {}  # process -> until when, of time.monotonic()
         self._jobs: collections.deque[Callable[[], object]] = collections.deque()
         self._idle = 0  # threads that wait for jobs
@@ -63,7 +74,6 @@ class Workers:
         self._tracebacks = 0
         self._receive: Callable[[], Call | None]
         self._handle: Callable[[Call], None]
-        self._current: Call  # of the leader
 
     def start(self, receive: Callable[[], Call | None], handle: Callable[[Call], None]) -> None:
         """``receive`` waits for a call, and is called without the lock; None means that none will come any more.
@@ -160,11 +170,12 @@ class Workers:
                 self._leader = 0
                 return
             self._admit(call)
-        pid, since = self._lane_of.pop(own)
-        now = time.monotonic()
-        if now - since > _MOMENT:  # more than INTERRUPT could end
-            self._remember_slow(pid, now)
-        self._work_on_lane(pid)
+        lane, since = self._lane_of.pop(own)
+        if lane is not None:
+            now = time.monotonic()
+            if now - since > _MOMENT and lane.key > 0:  # more than INTERRUPT could end
+                self._remember_slow(lane.key, now)
+            self._work_on_lane(lane)
 
     def _remember_slow(self, pid: int, now: float) -> None:
         if len(self._slow) >= _MAX_SLOW:
@@ -173,24 +184,24 @@ class Workers:
             self._slow[pid] = now + _SLOW
 
     def _admit(self, call: Call) -> None:
+        self._current = call
         if self._lanes or self._slow:
-            pid = process.process_of(call.tid)
+            call.pid = pid = self.may_wait(process.process_of, call.tid)
             lane = self._lanes.get(pid)
             if lane is not None:
-                lane.append(call)
+                lane.calls.append(call)
                 return
             if self._slow.get(pid, 0.0) > call.when:
-                self._lanes[pid] = collections.deque((call,))
-                self.post(self._work_on_lane, pid)
+                lane = self._lanes[pid] = _Lane(pid)
+                lane.calls.append(call)
+                self.post(self._work_on_lane, lane)
                 return
-        self._current = call
         self._handle(call)
 
-    def _work_on_lane(self, pid: int) -> None:
-        lane = self._lanes[pid]
-        while lane:
-            self._handle(lane.popleft())
-        del self._lanes[pid]
+    def _work_on_lane(self, lane: _Lane) -> None:
+        while lane.calls:
+            self._handle(lane.calls.popleft())
+        del self._lanes[lane.key]
 
     def _stand_by(self) -> None:
         lock = self.lock
@@ -215,16 +226,23 @@ class Workers:
 
     def _take_over(self) -> None:
         """The leader has been in one system call all the while. Another standby is there already."""
-        call = self._current
-        pid = process.process_of(call.tid)
-        if pid in self._lanes:  # the thread is gone, and its number is the process's
-            pid = -call.id
+        call, lane = self._current, None
+        if call is not None:
+            lane = _Lane(call.pid if call.pid and call.pid not in self._lanes else -call.id)
+            self._lanes[lane.key] = lane
         signal.pthread_kill(self._leader, INTERRUPT)
-        self._lane_of[self._leader] = (pid, time.monotonic())
-        self._lanes[pid] = collections.deque()
+        self._lane_of[self._leader] = (lane, time.monotonic())
         self._in_linux = False
         self._asleep = True
-        self._become_leader()
+        self._leader = _get_ident()
+        self._current = None
+        if call is not None and lane is not None and lane.key < 0:
+            pid = self.may_wait(process.process_of, call.tid)  # which may take as long: then the next one takes over
+            if self._lanes.get(lane.key) is lane and pid not in self._lanes:
+                del self._lanes[lane.key]
+                lane.key = pid
+                self._lanes[pid] = lane
+        self._lead()
 
     def _work(self) -> None:
         self._working += 1

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from sandboxed_kernel.broker.limits import LimitWatch
-from sandboxed_kernel.broker.loop import Loop
+from sandboxed_kernel.broker.loop import Loop, Timer
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux.cgroups import Group
 from sandboxed_kernel.policy.model import Limits
@@ -54,8 +54,9 @@ class FakeLoop:
     def from_thread(self, callback: Callable[[], None]) -> None:
         callback()
 
-    def call_later(self, _seconds: float, callback: Callable[[], None]) -> None:
+    def call_later(self, _seconds: float, callback: Callable[[], None]) -> Timer:
         self.timers.append(callback)
+        return Timer(callback, lambda: self.timers.remove(callback))
 
 
 class Directly:

@@ -89,7 +89,7 @@ class Broker:
         self.reporter = Reporter(cast(Any, self), cast(Any, SimpleNamespace(write=self.logged.append)), cast(Any, self))
         self.pins = Pins(allow)
         own = OwnAddresses(may_wait)
-        notifier = Notifier(self.reporter, self.pins, own)
+        notifier = Notifier(self.reporter, self.pins, own, loop)
         self.names = cast(Names, SimpleNamespace(pins=self.pins, launching=False, when_launched=self.launched.append))
         self.sockets = Sockets(cast(Any, None), DEVICE, may_wait, self.post)
         connecting = Connecting(loop, loop, self.sockets)
@@ -119,6 +119,8 @@ class Broker:
     # --- Linux -----------------------------------------------------------------------------------------------------
 
     def _may_wait(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        if function.__name__ in ("_who", "short_name"):
+            return (1, "python") if function.__name__ == "_who" else "python"
         self.asked.append(function.__name__)
         if function.__name__ in ("_send", "<lambda>", "_knock"):
             return function(*arguments) if function.__name__ != "_knock" else self.fact("connect_now")[0]

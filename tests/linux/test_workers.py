@@ -26,6 +26,7 @@ class Machine:
         self.handled: list[tuple[int, int]] = []  # (thread inside, number of the call)
         self.by: dict[int, str] = {}  # number of the call -> name of our thread
         self.frozen: dict[int, threading.Event] = {}
+        self.quiet = True  # nobody else takes the lock
         self.workers = Workers(threading.Lock())
         with self.workers.lock:
             self.workers.start(self.queue.get, self.handle)
@@ -46,6 +47,7 @@ class Machine:
         return self.frozen[number]
 
     def post(self, job: Callable[..., object], *arguments: object) -> None:
+        self.quiet = False
         with self.workers.lock:
             self.workers.post(job, *arguments)
 
@@ -55,9 +57,16 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setattr(process, "process_of", lambda tid: tid // 100 * 100)
-    made = Machine()
+    made, locked = Machine(), list[bool]()
+
+    def process_of(tid: int) -> int:
+        lock = made.workers.lock  # which the standby takes for microseconds
+        locked.append(made.quiet and lock.locked() and (time.sleep(0.005) or lock.locked()))
+        return tid // 100 * 100
+
+    monkeypatch.setattr(process, "process_of", process_of)
     yield made
+    assert not any(locked), "a folder of /proc was looked at with the lock"
     for frozen in made.frozen.values():
         frozen.set()
     made.queue.put(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -83,30 +84,44 @@ if os.fork() == 0:
 STARVED = "[starved_process(lambda: socket.socket().close()) for _ in range(COUNT)]"
 
 
-def run(freeze: str, workspace: Path, *, in_linux: bool) -> None:
+def run(freeze: str, workspace: Path, *, in_linux: bool) -> bool:
+    """False where the freeze did not come about, or not for long enough, as on a busy machine."""
     with TcpListener(reply=b"hello") as allowed, TcpListener() as refused:
         places = [(server.address, server.port) for server in (allowed, refused)]
         code = CODE.replace("SERVERS", repr(places)).replace("FREEZE", freeze)
         with Living(code, workspace=workspace, policy=f'[network]\nallow = ["{allowed.endpoint}"]') as program:
-            assert program.line() == "frozen"
-            if in_linux:
-                wait_until(lambda: threads_in_linux(program.broker), "the broker to wait in Linux", within=20.0)
+            assert program.line(60) == "frozen"
+            if in_linux and not is_waiting(program, within=10.0):
+                return False
             (workspace / "go").touch()
-            assert json.loads(program.line()) == ["hello", "refused"] * ROUNDS
+            assert json.loads(program.line(60)) == ["hello", "refused"] * ROUNDS
             print(f"{freeze.strip()}: {1e6 * json.loads(program.line()):.0f} us for both")
             assert len(os.listdir(f"/proc/{program.broker}/task")) <= MAX_THREADS
-            if in_linux:
-                wait_until(lambda: threads_in_linux(program.broker), "the broker to wait in Linux still", within=5.0)
+            if in_linux and not is_waiting(program, within=5.0):
+                return False
             wait_until(lambda: any(event.port == refused.port for event in program.events()), "the line of the log")
             program.note()
             program.launcher.kill()
-            wait_until(program.is_gone, "the end of everything inside", within=2.0)
+            wait_until(program.is_gone, "the end of everything inside")
         assert refused.received() == []
+    return True
+
+
+def is_waiting(program: Living, within: float) -> bool:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if threads_in_linux(program.broker):
+            return True
+    return False
 
 
 @pytest.mark.parametrize("freeze", IN_LINUX)
 def test_others_are_answered_while_calls_wait_in_linux(freeze: str, workspace: Path) -> None:
-    run(IN_LINUX[freeze], workspace, in_linux=True)
+    for _ in range(5):
+        (workspace / "go").unlink(missing_ok=True)
+        if run(IN_LINUX[freeze], workspace, in_linux=True):
+            return
+    raise AssertionError("the broker was never seen to wait in Linux")
 
 
 @pytest.mark.parametrize("processes", [1, 30])

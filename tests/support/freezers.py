@@ -35,16 +35,21 @@ def start_hogs(processor: int = 0) -> None:
 
 
 def starve(work: Callable[[], object], processor: int = 0) -> None:
-    """``work`` again and again, in a thread that gets no time beside the hogs."""
+    """``work`` again and again, in a thread that gets no time beside the hogs once it is in Linux."""
+    began, thread = threading.Event(), []
 
     def run() -> None:
-        os.sched_setaffinity(0, {processor})
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        thread.append(threading.get_native_id())
+        began.set()
         end = time.monotonic() + LASTS
         while time.monotonic() < end:
             work()
 
     threading.Thread(target=run, daemon=True).start()
+    began.wait()
+    time.sleep(0.005)  # not before: it would have Python's lock then, for as long
+    os.sched_setaffinity(thread[0], {processor})
+    os.sched_setscheduler(thread[0], os.SCHED_IDLE, os.sched_param(0))
 
 
 def hold_inode(descriptor: int, mebibytes: int = 300) -> None:

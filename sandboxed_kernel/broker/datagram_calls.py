@@ -24,33 +24,31 @@ class DatagramCalls:
         if isinstance(address, Unspecified):
             datagrams.disconnect(pair)
             return Answer()
-        if isinstance(address, UnixPath | UnixAbstract):
-            return _path(address)
-        if not isinstance(address, InetAddress):
-            return Answer(error=errno.EAFNOSUPPORT)
-        verdict = self._decide(address)
+        to = _destination(address)
+        if not isinstance(to, InetAddress):
+            return to
+        verdict = self._decide(to)
         if isinstance(verdict, decisions.AnswerNames):
             datagrams.connect_names(pair)
             return Answer()
         if isinstance(verdict, decisions.RelayTo):
-            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, address.port)
-            return Answer(error=datagrams.connect_relay(pair, verdict.address, address.port))
-        return self._notifier.endpoint(verdict, "datagram", "udp", address, 0)
+            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)
+            return Answer(error=datagrams.connect_relay(pair, verdict.address, to.port))
+        return self._notifier.endpoint(verdict, "datagram", "udp", to, 0)
 
     def send(self, call: Call, pair: Pair, address: Address, data: bytes) -> Outcome:
-        if isinstance(address, UnixPath | UnixAbstract):
-            return _path(address)
-        if not isinstance(address, InetAddress):
-            return Answer(error=errno.EAFNOSUPPORT)
-        verdict = self._decide(address)
+        to = _destination(address)
+        if not isinstance(to, InetAddress):
+            return to
+        verdict = self._decide(to)
         if isinstance(verdict, decisions.AnswerNames):
             self._datagrams.send_names(pair, data)
             return Answer(len(data), inode=pair.inode)
         if isinstance(verdict, decisions.RelayTo):
-            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, address.port)
-            error = self._datagrams.send_relay(pair, verdict.address, address.port, data)
+            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)
+            error = self._datagrams.send_relay(pair, verdict.address, to.port, data)
             return Answer(len(data), error, inode=pair.inode)
-        return self._notifier.endpoint(verdict, "datagram", "udp", address, pair.inode)
+        return self._notifier.endpoint(verdict, "datagram", "udp", to, pair.inode)
 
     def _decide(self, to: InetAddress) -> decisions.DatagramVerdict:
         rules = self._names.pins
@@ -60,7 +58,12 @@ class DatagramCalls:
         return verdict
 
 
-def _path(address: UnixPath | UnixAbstract) -> Answer | Refusal:
+def _destination(address: Address) -> InetAddress | Answer | Refusal:
+    """What may be judged, or what becomes of a call with any other address."""
+    if isinstance(address, InetAddress):
+        return address
+    if not isinstance(address, UnixPath | UnixAbstract):
+        return Answer(error=errno.EAFNOSUPPORT)
     if isinstance(address, UnixPath) and is_silent(address.path):
         return Answer(error=errno.ENOENT)
     name = address.path if isinstance(address, UnixPath) else b"@" + address.name[1:]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from contextlib import suppress
 from sandboxed_kernel.broker.decisions import CreatePair, IpAddress
 from sandboxed_kernel.broker.loop import HUP, IN, Loop
 from sandboxed_kernel.broker.questions import Questions
+from sandboxed_kernel.linux.descriptor import is_ready
 
 MAX_DATAGRAM = 65535
 _MAX_PAIRS = 8192  # of one sandbox, with their sides; bounds the broker's memory
@@ -145,7 +145,7 @@ class Datagrams:
             self._close(pair)
             return
         if not data:  # the end, or a message without content
-            if events & HUP and _is_over(pair.ours):
+            if events & HUP and is_ready(pair.ours.fileno()):
                 self._close(pair)
             return
         if pair.mode == "dns":
@@ -173,9 +173,3 @@ class Datagrams:
         except OSError:
             return  # an ICMP error for an earlier datagram: it has been read away
         self._to_sandbox(pair, data)
-
-
-def _is_over(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, 0)
-    return bool(poll.poll(0))

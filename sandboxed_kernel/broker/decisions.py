@@ -361,11 +361,11 @@ def covers(roots: Iterable[bytes], path: bytes) -> bool:
     return any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in roots)
 
 
-def decide_metadata(path: bytes, writable: Iterable[bytes], *, anothers: bool) -> Refuse | None:
-    """Of a change to the metadata of the file at this real path, None for yes. ``anothers``: this user could not change
-    it outside either; then a notice would only puzzle (fc-list on its cache).
+def decide_metadata(*, inside: bool, anothers: bool) -> Refuse | None:
+    """Of a change to a file's metadata, None for yes. ``inside``: the sandbox may write there. ``anothers``: this user
+    could not change it outside either; then a notice would only puzzle (fc-list on its cache).
     """
-    if covers(writable, path):
+    if inside:
         return None
     reason = "mode, owner, times and attributes can only be changed beneath a writable grant"
     return Refuse(errno.EPERM, None if anothers else reason)

@@ -7,7 +7,6 @@ its own copies, or refused. Whatever goes wrong on the way, the answer is no and
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
@@ -20,12 +19,10 @@ from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal, Re
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.workers import Workers
-from sandboxed_kernel.errors import Bug
 from sandboxed_kernel.linux.seccomp import Gone, Listener
 
 Handler = Callable[[Call], Outcome]
 
-_MAX_TRACEBACKS = 10  # of one sandbox: the launcher's standard error is Jupyter's log
 _UNREADABLE = Refuse(errno.EACCES, "its program may be run but not read, so what it asks for cannot be looked at")
 
 
@@ -43,7 +40,6 @@ class Dispatcher:
         self._listener, self._workers, self._repeats = listener, workers, repeats
         self._reporter, self._notifier, self._handlers = reporter, notifier, handlers
         self._delivering: dict[int, list[Call]] = {}  # by thread: what it called while its last answer was delivered
-        self._tracebacks = 0
 
     def receive(self) -> Call | None:
         """Wait for the next call, without the lock; None where nobody is left who could make one."""
@@ -129,10 +125,6 @@ class Dispatcher:
         return True
 
     def _fail_closed(self, call: Call) -> None:
-        self._tracebacks += 1
-        if self._tracebacks <= _MAX_TRACEBACKS:
-            import traceback
-
-            sys.stderr.write(f"{Bug('a call could not be judged and was refused')}\n{traceback.format_exc()}")
+        self._workers.complain("a call could not be judged and was refused")
         with suppress(Exception):
             self._deliver(call, Answer(error=errno.EACCES))

@@ -108,19 +108,12 @@ class Handlers:
         if reference is None:
             return self._repeats.find(call, file.inode) or act(call, file, None)
         if reference.taken:
-            return Later(lambda resume: self._wait_for_turn(reference, resume))
+            return Later(reference.waiting.append)
         reference.taken = True
         try:
             return self._repeats.find(call, file.inode) or act(call, file, reference)
         finally:
             self._sockets.give_back(reference)
-
-    @staticmethod
-    def _wait_for_turn(reference: Reference, resume: Callable[[None], object]) -> None:
-        if reference.taken:
-            reference.waiting.append(resume)
-        else:
-            resume(None)
 
     # --- sockets ---------------------------------------------------------------------------------------------------
 

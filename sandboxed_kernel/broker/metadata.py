@@ -55,7 +55,7 @@ class Metadata:
         with self._open(target, tid, arguments) as found:
             path = os.readlink(os.fsencode(found.path))
             inside = decisions.covers(self._writable, path)
-            verdict = decisions.decide_metadata(path, self._writable, anothers=not inside and _is_anothers(found))
+            verdict = decisions.decide_metadata(inside=inside, anothers=not inside and _is_anothers(found))
             if verdict is not None:
                 raise Refused(Refusal(verdict, "metadata", path.decode(errors="replace"), protocol=name))
             act(tid, arguments, found)

@@ -3,9 +3,9 @@
 A reference is found by the socket's inode on sockfs, which no sandboxed code can change. Linux tells nobody of the last
 close(2) of a socket, and a reference that is kept too long breaks everyday code: a port stays taken, a peer sees no end
 of file. So it is dropped when a connect has succeeded and its answer was delivered, at listen(2), and when the sandbox
-has closed the socket. One stat(2) tells that, of the descriptor that the socket was given as. Gone from there, it may
-still be open under the same number in a process that was forked since. Under no other number is it looked for: a copy
-there goes on with what it is connected or listens for, and does no more.
+has closed the socket. One readlink(2) tells that, of the descriptor that the socket was given as. Gone from there, it
+may still be open under the same number in a process that was forked since. Under no other number is it looked for: a
+copy there goes on with what it is connected or listens for, and does no more.
 
 The sandbox chooses how many sockets, processes and threads there are. So each step looks at a bounded number of them,
 and an expensive step is not soon followed by the next.
@@ -47,10 +47,10 @@ class Reference:
     on it at this moment (``Sockets.take``), and ``waiting`` are those that come next.
     """
 
-    __slots__ = ("busy", "family", "given", "inode", "number", "port", "sock", "taken", "tid", "type", "waiting")
+    __slots__ = ("busy", "family", "given", "inode", "number", "port", "sock", "taken", "tid", "waiting")
 
-    def __init__(self, sock: socket.socket, inode: int, family: int, kind: int) -> None:
-        self.sock, self.inode, self.family, self.type = sock, inode, family, kind
+    def __init__(self, sock: socket.socket, inode: int, family: int) -> None:
+        self.sock, self.inode, self.family = sock, inode, family
         self.busy = False  # a connect or a bind is under way
         self.taken = False
         self.waiting: collections.deque[Callable[[None], object]] = collections.deque()
@@ -143,7 +143,7 @@ class Sockets:
                 raise
             self._drop_closed(needed=True)
             sock = socket.socket(wanted.family, kind, wanted.protocol)
-        return Reference(sock, os.fstat(sock.fileno()).st_ino, wanted.family, wanted.type)
+        return Reference(sock, os.fstat(sock.fileno()).st_ino, wanted.family)
 
     def keep(self, reference: Reference) -> None:
         """From now on it is found; ``handed_over`` comes next. In this order: the program may use what it was given
@@ -205,8 +205,8 @@ class Sockets:
 
 
 def _find_closed(holders: Holders, references: list[Reference], needed: bool) -> tuple[list[Reference], int]:
-    """Those that the sandbox has closed, and how many looks it took. None where some could not be looked for in every
-    process, unless it is ``needed``.
+    """Those that the sandbox has closed, and how many looks it took. An empty list where some could not be looked for
+    in every process, unless it is ``needed``.
     """
     missing = [one for one in references if not holders.has(one.tid, one.number, one.inode)]
     lives = {tid: holders.is_there(tid) for tid in {one.tid for one in missing}}

@@ -87,9 +87,7 @@ class UnixCalls:
             waiting = self._binding.get(inode)
             if waiting is None:
                 self._unix.bind_path(call.tid, reference, address.path, lambda error: self._bound_path(error, inode))
-            elif (
-                waiting[0] != call.tid
-            ):  # another thread's bind comes too late; the repeat of an interrupted call joins
+            elif waiting[0] != call.tid:  # comes too late; the repeat of an interrupted call joins
                 return Answer(error=errno.EINVAL)
             return Later(lambda resume: self._binding.update({inode: (call.tid, resume)}))
         if isinstance(address, UnixAbstract | UnixUnnamed):

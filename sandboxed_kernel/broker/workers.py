@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -81,11 +82,8 @@ class Workers:
         """
         self._receive, self._handle = receive, handle
         expect_interrupts()
-        for run in (
-            self._become_leader,
-            self._stand_by,
-            self._work,
-        ):  # the last: there may be no thread to be had later
+        # One for jobs from the start: there may be no thread to be had later.
+        for run in (self._become_leader, self._stand_by, self._work):
             if not self._start(run):
                 raise RuntimeError("can't start new thread")
 
@@ -161,7 +159,7 @@ class Workers:
             try:
                 call = receive()
             except OSError:  # nothing of what RECV says otherwise (seccomp_unotify(2)) comes from a caller
-                self._complain()
+                self.complain("calls cannot be received")
                 time.sleep(_MOMENT)
                 continue
             finally:
@@ -266,11 +264,12 @@ class Workers:
         try:
             job()
         except Exception:  # noqa: BLE001  # what it would have answered stays unanswered; the others go on
-            self._complain()
+            self.complain("what was to be done later was not")
 
-    def _complain(self) -> None:
+    def complain(self, what: str) -> None:
+        """In an ``except`` clause: the exception on standard error, the first few of one sandbox."""
         self._tracebacks += 1
         if self._tracebacks <= _MAX_TRACEBACKS:
             import traceback
 
-            traceback.print_exc()
+            sys.stderr.write(f"{Bug(what)}\n{traceback.format_exc()}")

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 from typing import Self
+
+
+def is_ready(number: int, events: int = 0, within: int = 0) -> bool:
+    """Whether one of poll(2)'s ``events`` holds now, or ``within`` this many milliseconds; an error or a hang-up always
+    counts.
+    """
+    poll = select.poll()
+    poll.register(number, events)
+    return bool(poll.poll(within))
 
 
 class Descriptor:

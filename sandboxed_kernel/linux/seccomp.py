@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import select
 import struct
 
 from sandboxed_kernel.linux import libc
+from sandboxed_kernel.linux.descriptor import is_ready
 
 _SET_MODE_FILTER = 1
 _GET_NOTIF_SIZES = 3
@@ -102,9 +102,7 @@ class Listener:
 
     def is_over(self) -> bool:
         """Whether no process with this filter is left: seccomp_unotify(2), POLLHUP."""
-        poll = select.poll()
-        poll.register(self._fd, 0)
-        return bool(poll.poll(0))
+        return is_ready(self._fd)
 
     def is_valid(self, ident: int) -> bool:
         """Whether the caller still waits: then what was read from its memory before was its own (no reused pid)."""

@@ -11,6 +11,7 @@ import socket
 import struct
 
 from sandboxed_kernel.linux import libc
+from sandboxed_kernel.linux.descriptor import is_ready
 
 _CONNECT = {"x86_64": 42, "aarch64": 203}
 _LINGER = struct.Struct("=ii")  # struct linger
@@ -152,9 +153,7 @@ def is_connected(sock: socket.socket) -> bool:
 
 def is_settled(sock: socket.socket, within: int = 0) -> bool:
     """Whether a connect that was under way has succeeded or failed, now or ``within`` this many milliseconds."""
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    return bool(poll.poll(within))
+    return is_ready(sock.fileno(), select.POLLOUT, within)
 
 
 def send_timeout(sock: socket.socket) -> float | None:

@@ -52,24 +52,33 @@ except PermissionError:
 """
 
 
+def freeze(processes: int, threads: int) -> str:
+    text = Path(freezers.__file__).read_text().replace('"""', "'''").replace("\\", "\\\\")
+    code = FREEZE.replace("{freezers}", text)
+    return code.replace("{processes}", str(processes)).replace("{threads}", str(threads))
+
+
+def interrupt(kernel: kernels.Kernel) -> None:
+    """A busy cell, which an interrupt ends within a second."""
+    busy = kernel.begin("while True: pass")
+    time.sleep(0.3)
+    began = time.monotonic()
+    kernel.request("control", "interrupt_request", {})
+    assert "KeyboardInterrupt" in kernel.finish(busy).error
+    assert time.monotonic() - began < 1.0
+
+
 @pytest.mark.parametrize(("processes_", "threads"), [(1, 1), (50, 1), (1, 1000)])
 def test_a_kernel_goes_on_and_ends_while_calls_wait(processes_: int, threads: int, short_path: Path) -> None:
-    text = Path(freezers.__file__).read_text().replace('"""', "'''").replace("\\", "\\\\")
-    code = FREEZE.replace("{freezers}", text).replace("{processes}", str(processes_)).replace("{threads}", str(threads))
     with kernels.running(kernels.REAL, short_path) as kernel:
-        kernel.run(code)
+        kernel.run(freeze(processes_, threads))
         broker = processes.children(kernel.pid)[0]
         wait_until(lambda: threads_in_linux(broker), "the broker to wait in Linux", within=20.0)
         asked = kernel.run(ASK)
         told = [m for m in asked.iopub if MIME in m["content"].get("data", {})]
         assert [m["content"]["text"] for m in asked.iopub if m["msg_type"] == "stream"] == ["20\nrefused\n"]
         assert [m["content"]["data"][MIME]["address"] for m in told] == ["198.51.100.2"]
-        busy = kernel.begin("while True: pass")
-        time.sleep(0.3)
-        began = time.monotonic()
-        kernel.request("control", "interrupt_request", {})
-        assert "KeyboardInterrupt" in kernel.finish(busy).error
-        assert time.monotonic() - began < 1.0
+        interrupt(kernel)
         wait_until(lambda: threads_in_linux(broker), "the broker to wait in Linux still", within=5.0)
         inside = list(processes.descendants(broker))
         began = time.monotonic()
@@ -79,18 +88,11 @@ def test_a_kernel_goes_on_and_ends_while_calls_wait(processes_: int, threads: in
 
 
 def test_a_thousand_frozen_processes_delay_neither_an_interrupt_nor_the_end(short_path: Path) -> None:
-    text = Path(freezers.__file__).read_text().replace('"""', "'''").replace("\\", "\\\\")
-    code = FREEZE.replace("{freezers}", text).replace("{processes}", "1000").replace("{threads}", "1")
     with kernels.running(kernels.REAL, short_path) as kernel:
-        kernel.run(code)
+        kernel.run(freeze(1000, 1))
         broker = processes.children(kernel.pid)[0]
         wait_until(lambda: len(threads_in_linux(broker)) > 30, "the broker to wait in Linux", within=20.0)
-        busy = kernel.begin("while True: pass")
-        time.sleep(0.3)
-        began = time.monotonic()
-        kernel.request("control", "interrupt_request", {})
-        assert "KeyboardInterrupt" in kernel.finish(busy).error
-        assert time.monotonic() - began < 1.0
+        interrupt(kernel)
         inside = list(processes.descendants(broker))
         kernel.manager.shutdown_kernel(now=False)
         wait_until(lambda: not any(map(is_running, inside)), "the end of everything inside", within=2.0)

@@ -50,7 +50,7 @@ def test_such_a_close_waits_of_itself() -> None:
 def test_a_dropped_reference_does_not_linger() -> None:
     near, far = connection(LONG)
     begin = time.monotonic()
-    Reference(near, 1, socket.AF_INET, socket.SOCK_STREAM).close()
+    Reference(near, 1, socket.AF_INET).close()
     assert time.monotonic() - begin < 1
     assert near.fileno() == -1
     far.close()

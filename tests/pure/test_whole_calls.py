@@ -9,6 +9,7 @@ import errno
 import socket
 import stat
 import struct
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -35,6 +36,7 @@ from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
 from sandboxed_kernel.broker.unix_calls import UnixCalls
 from sandboxed_kernel.broker.unix_sockets import UnixSockets
+from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.linux.seccomp import Gone
 from sandboxed_kernel.notices.channel import Reported, decode
@@ -77,6 +79,7 @@ class Broker:
         self.logged: list[Any] = []
         self.answers: list[tuple[int, int, int]] = []
         self.gone = False
+        self.complain = Workers(threading.Lock()).complain
         self.lost: set[int] = set()  # threads that have ended
         self.jobs: list[Callable[[], object]] = []
         self.listeners: dict[tuple[str, int], int] = {}  # of this machine: address and port -> inode
@@ -122,16 +125,16 @@ class Broker:
         if function.__name__ in ("_who", "short_name"):
             return (1, "python") if function.__name__ == "_who" else "python"
         self.asked.append(function.__name__)
-        if function.__name__ in ("_send", "<lambda>", "_knock"):
-            return function(*arguments) if function.__name__ != "_knock" else self.fact("connect_now")[0]
+        if function.__name__ == "_knock":
+            return self.fact("connect_now")[0]
+        if function.__name__ in ("_send", "<lambda>", "close"):
+            return function(*arguments)
         if function.__name__ == "_look":
             call = arguments[0]
             if call.tid in self.lost:
                 raise Malformed(errno.EINTR, "the caller is gone")
             call.copied = self.fact("address")
             return process.OpenFile(DEVICE, self.fact("inode"), stat.S_IFSOCK)
-        if function.__name__ == "close":
-            return function()
         return self.fact(function.__name__)
 
     def fact(self, name: str) -> Any:
@@ -188,7 +191,7 @@ class Broker:
 
     def reference(self, family: int = AF_INET, *, port: int = 0) -> FakeSocket:
         sock = FakeSocket()
-        reference = Reference(cast(socket.socket, sock), INODE, family, 1)
+        reference = Reference(cast(socket.socket, sock), INODE, family)
         reference.port = port
         self.sockets.keep(reference)
         self.sockets.handed_over(reference, TID, 5)
@@ -392,7 +395,8 @@ def test_netlink_neither_connects_nor_listens(broker: Broker) -> None:
     assert broker.call("bind", address=struct.pack("=HHII", AF_NETLINK, 0, 7, 0)) == (0, errno.EPERM)
 
 
-def test_one_call_at_a_time_works_on_a_socket(broker: Broker) -> None:
+def three_wait(broker: Broker) -> Reference:
+    """Threads 1, 2 and 3 connect the same socket, on which somebody else works."""
     broker.reference()
     reference = broker.sockets.find(DEVICE, INODE)
     assert reference is not None
@@ -401,6 +405,11 @@ def test_one_call_at_a_time_works_on_a_socket(broker: Broker) -> None:
     for tid in (1, 2, 3):
         broker.dispatcher.handle(Call(tid, tid, NUMBERS["connect"], (5, 0x1000, 16, 0, 0, 0), None, time.monotonic()))
     assert broker.last() is None
+    return reference
+
+
+def test_one_call_at_a_time_works_on_a_socket(broker: Broker) -> None:
+    reference = three_wait(broker)
     broker.facts["connect_now"] = (0, False)
     broker.sockets.give_back(reference)
     broker.run()
@@ -408,14 +417,8 @@ def test_one_call_at_a_time_works_on_a_socket(broker: Broker) -> None:
 
 
 def test_a_caller_that_is_gone_keeps_nobody_from_his_turn(broker: Broker) -> None:
-    broker.reference()
-    reference = broker.sockets.find(DEVICE, INODE)
-    assert reference is not None
-    reference.taken = True
-    broker.facts["address"] = sockaddr(ALLOWED, 80)
+    reference = three_wait(broker)
     broker.facts["connect_now"] = (errno.ECONNREFUSED, False)
-    for tid in (1, 2, 3):
-        broker.dispatcher.handle(Call(tid, tid, NUMBERS["connect"], (5, 0x1000, 16, 0, 0, 0), None, time.monotonic()))
     broker.lost = {1, 2}
     broker.sockets.give_back(reference)
     broker.run()

@@ -25,18 +25,20 @@ from sandboxed_kernel.confinement.filesystem import READ, Fs, PathRule
 from sandboxed_kernel.confinement.filters import load_program
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.numbers import NUMBERS
-from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan
+from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan, require
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.describe import describe
+from sandboxed_kernel.policy.guarded import is_beneath
 from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.private_folder import PrivateFolder
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import Settings, load_settings
 from sandboxed_kernel.surroundings import home_folder, look_around, ports_of_jupyter, search_domains
+from sandboxed_kernel.survey import look_for_closed
 
 if TYPE_CHECKING:
     from sandboxed_kernel.hostnames.pins import Resolution
@@ -133,7 +135,9 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Poli
     if launch.connection_file is not None:
         kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
     around = look_around(policy, workspace=launch.workspace, private=private, argv=argv, kept=kept)
-    return policy, make_plan(policy, find_features(), around)
+    features = find_features()
+    require(features, policy.best_effort)  # before anything is looked for: nothing would be started
+    return policy, make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
 
 
 def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file: str) -> Plan:
@@ -169,7 +173,9 @@ class _Launched:
     ) -> None:
         for folder in plan.folders:
             os.mkdir(folder, 0o700)
-        program = load_program(plan.machine)
+        if plan.guard is not None and plan.guard.pool:
+            private.add_pool(plan.guard.pool, plan.guard.pooled)
+        program = load_program(plan.machine, guarded=plan.guard is not None)
         self._limits = plan.limits
         self._group: Group | None = None
         self._orders = Orders(
@@ -181,13 +187,15 @@ class _Launched:
                 self._group,
                 inherited=inherited,
                 own_output=own_output,
-                keep=(private.descriptor,),
+                keep=private.descriptors,
                 clean_up=private.remove,
             ),
             confine_thread=lambda: restrict_thread(plan, files_only=True),
             open_log=lambda: _open_log(launch.settings.audit_file),
             resolve=lambda names: _resolve(launch.settings.resolv_conf, names),
             writable=writable_paths(plan),
+            guard=plan.guard,
+            umask=plan.umask,
             reserved_ports=ports_of_jupyter(os.environ),
             sockets_of_parent=processes.sockets_of(os.getppid()),
             own_hostname=os.uname().nodename,
@@ -268,14 +276,17 @@ def _wait(pid: int) -> tuple[int, int]:
 
 
 def writable_paths(plan: Plan) -> tuple[str, ...]:
-    """Beneath which the sandbox may change what files are called, hold and say of themselves; no devices.
+    """Beneath which the sandbox may change what files are called, hold and say of themselves; no devices. In a guarded
+    folder the broker looks for itself.
 
     A folder that it may not list (/dev/shm) ends with a slash: what lies beneath is its own, not the folder itself.
     """
     return tuple(
         rule.path if rule.access & Fs.READ_DIR else f"{rule.path}/"
         for rule in plan.path_rules
-        if rule.access & Fs.WRITE_FILE and not rule.access & Fs.IOCTL_DEV
+        if rule.access & Fs.WRITE_FILE
+        and not rule.access & Fs.IOCTL_DEV
+        and not (plan.guard is not None and is_beneath(rule.path, plan.guard.root))
     )
 
 

@@ -27,15 +27,47 @@ class PrivateFolder:
         self.path, self.descriptor = _make()
         with suppress(OSError):  # a file system without locks
             flock(self.descriptor, LOCK_EX | LOCK_NB)
+        self._pools: list[tuple[str, int]] = []
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What whoever removes the folder keeps open."""
+        return (self.descriptor, *(descriptor for _path, descriptor in self._pools))
+
+    def add_pool(self, path: str, folders: tuple[str, ...]) -> None:
+        """Make ``path`` with the empty ``folders`` in it; it goes with the private one. Raises OSError."""
+        os.mkdir(path, 0o700)
+        descriptor = os.open(path, OPEN_FOLDER)
+        self._pools.append((path, descriptor))
+        with suppress(OSError):
+            flock(descriptor, LOCK_EX | LOCK_NB)
+        for folder in folders:
+            os.mkdir(folder, 0o700)
 
     def remove(self) -> None:
         """For the broker and the warden, where the launcher may be gone. Never raises."""
+        for path, descriptor in self._pools:
+            remove_tree(path, descriptor)
         remove_tree(self.path, self.descriptor)
 
     def end(self) -> None:
         """For the launcher. Never raises."""
         self.remove()
-        os.close(self.descriptor)
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def remove_left_pools(folder: str, prefix: str) -> None:
+    """What killed sandboxes left in ``folder``: folders whose names begin so, and that nobody holds. Never raises."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for path in [entry.path for entry in entries if entry.name.startswith(prefix)]:
+            with suppress(OSError):
+                descriptor = os.open(path, OPEN_FOLDER)
+                try:
+                    flock(descriptor, LOCK_EX | LOCK_NB)
+                    remove_tree(path, descriptor)
+                finally:
+                    os.close(descriptor)
 
 
 def _make() -> tuple[str, int]:

@@ -6,6 +6,7 @@ from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import Datagrams
 from sandboxed_kernel.broker.dispatch import Dispatcher
+from sandboxed_kernel.broker.guarded_folder import GuardedFolder, Writable
 from sandboxed_kernel.broker.handlers import Handlers, Parts
 from sandboxed_kernel.broker.links import Links
 from sandboxed_kernel.broker.loop import Loop
@@ -53,6 +54,12 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     datagrams = Datagrams(loop, questions, notifier.lost_datagram)
     named = tuple(grant.path for grant in orders.policy.unix)
     unix_sockets = UnixSockets(loop, workers, diag, orders.confine_thread, named=named)
+    guarded = files = None
+    if orders.guard is not None:
+        from sandboxed_kernel.broker.files import Files
+
+        guarded = GuardedFolder(orders.guard)
+        files = Files(guarded, listener, orders.umask)
     parts = Parts(
         listener=listener,
         may_wait=may_wait,
@@ -60,8 +67,10 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
         sockets=sockets,
         connecting=connecting,
         datagrams=datagrams,
-        metadata=Metadata(orders.writable),
-        links=Links(orders.writable),
+        metadata=Metadata(Writable(orders.writable, guarded)),
+        # Where the sandbox may not list a folder it may make no links either.
+        links=Links(Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded)),
+        files=files,
         tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, notifier, ports),
         unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, loop),
         datagram=DatagramCalls(datagrams, names, own_addresses, notifier),

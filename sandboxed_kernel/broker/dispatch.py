@@ -1,7 +1,8 @@
 """Does: receives each call, lets its handler decide, and carries out what that returns. The one place that answers.
 
-No call's arguments are looked at twice, and no call is ever let through to Linux: each is carried out by the broker on
-its own copies, or refused. Whatever goes wrong on the way, the answer is no and the broker lives on.
+No call's arguments are looked at twice, and no call is let through to Linux: each is carried out by the broker on its
+own copies, or refused. The one exception is a type of its own, ``ToLandlock``: a call on a path, which Landlock judges
+by what is really opened. Whatever goes wrong on the way, the answer is no and the broker lives on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Call, Malformed
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.notifier import Notifier
-from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal, Refused
+from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal, Refused, ToLandlock
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.workers import Workers
@@ -88,6 +89,8 @@ class Dispatcher:
             self._deliver(call, outcome)
         elif isinstance(outcome, Later):
             outcome.subscribe(lambda answer: self._workers.post(self._resume, call, answer))
+        elif isinstance(outcome, ToLandlock):
+            self._workers.may_wait(self._let_go_on, call.id)
         elif outcome is not None:
             answer = Answer(error=outcome.verdict.error, inode=outcome.inode)
             if self._notifier.refused(call, outcome, lambda: self._workers.post(self._deliver, call, answer)):
@@ -123,6 +126,11 @@ class Dispatcher:
             if answer.after is not None:
                 answer.after()
         return True
+
+    def _let_go_on(self, ident: int) -> None:
+        """Without the lock."""
+        with suppress(Gone):
+            self._listener.go_on(ident)
 
     def _fail_closed(self, call: Call) -> None:
         self._workers.complain("a call could not be judged and was refused")

@@ -29,9 +29,10 @@ from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import MAX_DATAGRAM, Datagrams
 from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.files import OPENING, Files, Opened
 from sandboxed_kernel.broker.metadata import CALLS as METADATA_CALLS
 from sandboxed_kernel.broker.metadata import Metadata
-from sandboxed_kernel.broker.outcomes import NO_SOCKET, Answer, Later, Outcome, Refusal
+from sandboxed_kernel.broker.outcomes import NO_SOCKET, Answer, Later, Outcome, Refusal, ToLandlock
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
@@ -51,6 +52,7 @@ class Parts(Record):
     datagrams: Datagrams
     metadata: Metadata
     links: links.Links
+    files: Files | None  # where the notebook's folder is guarded
     tcp: TcpCalls
     unix: UnixCalls
     datagram: DatagramCalls
@@ -75,6 +77,8 @@ class Handlers:
             **{name: self._for(self._link, name) for name in links.CALLS},
             **{name: self._for(self._other_process, name) for name in other_processes.CALLS},
         }
+        if parts.files is not None:
+            self.by_name |= self._of_files(parts.files)
 
     @staticmethod
     def _for(handler: Callable[[Call, str], Outcome], name: str) -> Callable[[Call], Outcome]:
@@ -240,6 +244,33 @@ class Handlers:
 
     def _link(self, call: Call, name: str) -> Outcome:
         return self._once(call, lambda: self._parts.links.carry_out(name, call, self._check_waiting))
+
+    def _of_files(self, files: Files) -> dict[str, Callable[[Call], Outcome]]:
+        def opening(call: Call, name: str) -> Outcome:
+            opened = self._may_wait(files.open, call, name)
+            return opened if isinstance(opened, ToLandlock) else self._may_wait(self._hand_over, call, files, opened)
+
+        def acting(call: Call, name: str) -> Outcome:
+            kept = self._repeats.find(call, NO_SOCKET)
+            if kept is not None:
+                return kept
+            try:
+                return self._may_wait(files.by_name[name], call) or Answer(inode=NO_SOCKET)
+            except OSError as error:
+                return Answer(error=error.errno or errno.EACCES, inode=NO_SOCKET)
+
+        return {name: self._for(opening, name) for name in OPENING} | {
+            name: self._for(acting, name) for name in files.by_name
+        }
+
+    def _hand_over(self, call: Call, files: Files, opened: Opened) -> None:
+        """Without the lock. Raises Gone, OSError."""
+        with opened.file:
+            try:
+                self._parts.listener.add_descriptor(call.id, opened.file.fileno(), close_on_exec=opened.close_on_exec)
+            except BaseException:
+                files.undo(opened)
+                raise
 
     def _once(self, call: Call, act: Callable[[], None]) -> Answer:
         """``act``, unless it was done already; the answer is kept for the call's repeat."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import Call, as_int
 from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.guarded_folder import Writable
 from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
@@ -25,9 +26,8 @@ CALLS: dict[str, tuple[int, int | None, int]] = {"symlink": (0, None, 1), "symli
 
 
 class Links:
-    def __init__(self, writable: tuple[str, ...]) -> None:
-        """``writable``: see ``Metadata``. Where the sandbox may not list a folder it may make no links either."""
-        self._writable = tuple(os.fsencode(path) for path in writable if not path.endswith("/"))
+    def __init__(self, writable: Writable) -> None:
+        self._writable = writable
 
     def carry_out(self, name: str, call: Call, check_waiting: Callable[[Call], None]) -> None:
         """Make the link. Raises OSError or Malformed with the errno for the caller, Refused.
@@ -44,7 +44,7 @@ class Links:
         above, _, leaf = path.rpartition(b"/")
         with self._open(call.tid, start, above + b"/" if path.startswith(b"/") else above or b".") as folder:
             place = os.readlink(os.fsencode(folder.path))
-            if not decisions.covers(self._writable, place):  # as Landlock would answer
+            if not self._writable.holds(os.path.join(place, leaf)):  # as Landlock would answer
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             if leaf in (b"", b".", b".."):  # "folder/" and its kin are there already
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -61,7 +61,7 @@ class Links:
         if not leads_to.startswith(b"/proc/"):  # where our own "self" would be followed
             leads_to = os.path.realpath(os.path.join(place, target))
         verdict = decisions.decide_link(
-            target, leads_to, inside=decisions.covers(self._writable, leads_to), writable_outside=_may_write(leads_to)
+            target, leads_to, inside=self._writable.holds(leads_to), writable_outside=_may_write(leads_to)
         )
         if isinstance(verdict, Refuse):
             raise Refused(Refusal(verdict, "link", leads_to.decode(errors="replace"), protocol=name))

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import Arguments, Malformed, as_int
 from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.guarded_folder import Writable
 from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
@@ -42,19 +43,15 @@ Act = Callable[[int, Arguments, Descriptor], None]
 
 
 class Metadata:
-    def __init__(self, writable: tuple[str, ...]) -> None:
-        """``writable`` are the real paths beneath which the sandbox may write.
-
-        One that ends with a slash means what lies beneath the folder, without the folder itself.
-        """
-        self._writable = tuple(os.fsencode(path) for path in writable)
+    def __init__(self, writable: Writable) -> None:
+        self._writable = writable
 
     def carry_out(self, name: str, tid: int, arguments: Arguments) -> None:
         """Do it. Raises OSError or Malformed with the errno for the caller; Refused where no grant covers the file."""
         target, act = CALLS[name]
         with self._open(target, tid, arguments) as found:
             path = os.readlink(os.fsencode(found.path))
-            inside = decisions.covers(self._writable, path)
+            inside = self._writable.holds(path, os.fstat(found.fileno()))
             verdict = decisions.decide_metadata(inside=inside, anothers=not inside and _is_anothers(found))
             if verdict is not None:
                 raise Refused(Refusal(verdict, "metadata", path.decode(errors="replace"), protocol=name))

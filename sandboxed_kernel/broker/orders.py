@@ -10,6 +10,7 @@ from sandboxed_kernel.records import Record
 if TYPE_CHECKING:  # the launcher reads this before it forks, and would wait for each of them
     from sandboxed_kernel.hostnames.pins import Resolution
     from sandboxed_kernel.notices.events import Event
+    from sandboxed_kernel.policy.guarded import Guard
     from sandboxed_kernel.policy.model import Policy
 
 
@@ -52,7 +53,9 @@ class Orders(Record):
     confine_thread: Callable[[], None]
     open_log: Callable[[], Log]
     resolve: Callable[[list[str]], Iterable[tuple[str, Resolution]]]
-    writable: tuple[str, ...]
+    writable: tuple[str, ...]  # outside of the guarded folder
+    guard: Guard | None
+    umask: int  # of this process
     reserved_ports: frozenset[int]  # of the Jupyter server and the Hub
     sockets_of_parent: frozenset[int]  # the inodes of the sockets of who started the launcher: Jupyter's server, mostly
     own_hostname: str

@@ -65,4 +65,10 @@ class Later(NamedTuple):
     subscribe: Callable[[Resume], None]
 
 
-Outcome = Answer | Refusal | Later | None  # None: the call has its answer already
+class ToLandlock:
+    """Linux carries the call out itself. Only for calls on paths, of which Landlock judges what is really opened, made,
+    renamed or removed, whatever the caller has exchanged since: the broker has then decided nothing, and need not have.
+    """
+
+
+Outcome = Answer | Refusal | Later | ToLandlock | None  # None: the call has its answer already

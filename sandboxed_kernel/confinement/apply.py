@@ -72,7 +72,10 @@ def restrict_thread(plan: Plan, *, files_only: bool) -> None:
 def _add(ruleset: int, rule: PathRule, abi: int) -> None:
     if rule.optional:
         try:
-            found = Descriptor(os.open(rule.path, os.O_PATH | os.O_CLOEXEC))
+            if rule.follow:
+                found = Descriptor(os.open(rule.path, os.O_PATH | os.O_CLOEXEC))
+            else:
+                found = processes.open_real(rule.path)
         except OSError:
             return  # missing, or in a folder that this user may not enter: then there is nothing to allow
     else:

@@ -11,11 +11,13 @@ Linux 5.11); then, per call with conditions, its rows in their order.
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 
+from sandboxed_kernel.confinement.filters import file_name
 from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, X32_BIT
-from sandboxed_kernel.confinement.syscalls import ALLOW, DEFAULT, KILL, LOW32, NOTIFY, ROWS, Action, Condition, Row
+from sandboxed_kernel.confinement.syscalls import ALLOW, DEFAULT, KILL, LOW32, NOTIFY, Action, Condition, Row, rows_of
 from sandboxed_kernel.errors import HostError
 
 # linux/bpf_common.h, linux/filter.h: the six instructions that are needed.
@@ -124,14 +126,16 @@ def _search(program: _Program, ranges: list[tuple[int, int]]) -> int:
     return program.test(IF_AT_LEAST, ranges[middle][0], right, left)
 
 
-def compile_filter(machine: str) -> bytes:
-    """The program for ``machine`` ("x86_64", "aarch64") as an array of struct sock_filter. Raises HostError."""
+def compile_filter(machine: str, *, guarded: bool = False) -> bytes:
+    """The program for ``machine`` ("x86_64", "aarch64") as an array of struct sock_filter; ``guarded``: see
+    ``syscalls.rows_of``. Raises HostError.
+    """
     if machine not in NUMBERS:
         raise HostError(f'no system call table for machine "{machine}"; there is one for {", ".join(sorted(NUMBERS))}.')
     program = _Program()
     for action in (DEFAULT, KILL, ALLOW):
         program.answer(action)
-    label_of = {number: _rows(program, ROWS[name]) for name, number in NUMBERS[machine].items()}
+    label_of = {number: _rows(program, rows_of(name, guarded=guarded)) for name, number in NUMBERS[machine].items()}
     ranges: list[tuple[int, int]] = []
     for number in range(max(label_of) + 2):
         label = label_of.get(number, program.answer(DEFAULT))
@@ -149,9 +153,9 @@ def compile_filter(machine: str) -> bytes:
 
 def main() -> None:
     folder = os.path.join(os.path.dirname(__file__), "filters")
-    for machine in NUMBERS:
-        with open(os.path.join(folder, f"{machine}.bpf"), "wb") as file:
-            file.write(compile_filter(machine))
+    for machine, guarded in itertools.product(NUMBERS, (False, True)):
+        with open(os.path.join(folder, file_name(machine, guarded=guarded)), "wb") as file:
+            file.write(compile_filter(machine, guarded=guarded))
 
 
 if __name__ == "__main__":

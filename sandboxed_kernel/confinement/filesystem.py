@@ -89,12 +89,16 @@ SHARED_MEMORY = Fs.READ_FILE | Fs.WRITE_FILE | Fs.TRUNCATE | Fs.MAKE_REG | Fs.RE
 
 
 class PathRule(Record):
-    """``access`` at ``path``, and beneath it if it is a folder. An ``optional`` path may be missing on a host."""
+    """``access`` at ``path``, and beneath it if it is a folder. An ``optional`` path may be missing on a host.
+
+    ``follow``: an optional path may be, or pass, a symbolic link.
+    """
 
     path: str
     access: Fs
     reason: str
     optional: bool = True
+    follow: bool = True
 
 
 def rights_for(rule: PathRule, *, abi: int, is_folder: bool) -> Fs:

@@ -36,6 +36,7 @@ from sandboxed_kernel.policy.baseline import (
     protected_conflict,
     protected_paths,
 )
+from sandboxed_kernel.policy.guarded import Closed, Guard, is_beneath
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
 from sandboxed_kernel.records import Record
 
@@ -85,6 +86,7 @@ class Plan(Record):
     argv: tuple[str, ...]
     cwd: str
     umask: int
+    guard: Guard | None  # of the notebook's folder, where not all of it is open
 
 
 class _Feature(Record):
@@ -161,10 +163,9 @@ def effective_grants(policy: Policy, workspace: str) -> tuple[PathGrant, ...]:
     return (PathGrant(workspace, writable, ".", "the notebook's folder"), *policy.grants)
 
 
-def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings) -> Plan:
-    """Raises HostError (the host cannot) and PolicyError (a grant would open what must stay closed)."""
-    missing = require(features, policy.best_effort)
-    protected = protected_paths(
+def protected_here(surroundings: Surroundings) -> tuple[Protected, ...]:
+    """Every path that must stay closed on this host."""
+    return protected_paths(
         home=surroundings.home,
         interpreters=(*surroundings.prefixes, *surroundings.import_paths),
         jupyter=surroundings.jupyter,
@@ -172,6 +173,36 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         kept=surroundings.kept,
         further=surroundings.further,
     )
+
+
+def closed_in_workspace(surroundings: Surroundings, *, writable: bool) -> list[Closed]:
+    """What of it lies in the notebook's folder, which is then guarded. ``writable``: whether the folder is.
+
+    Raises PolicyError where the folder itself can be no workspace: it lies in such a path, or is one.
+    """
+    workspace = surroundings.workspace
+    protected = protected_here(surroundings)
+    conflict = _conflict(workspace, writable, surroundings, _that_stop(protected, surroundings))
+    if conflict is not None:
+        raise PolicyError("the notebook's folder", conflict.found, conflict.write)
+    rows = [row for row in protected if is_beneath(row.path, workspace) and row.above != "none"]
+    found = {row.path: Closed(row.path, "none" if row.above == "any" else "read", row.what) for row in reversed(rows)}
+    found |= {row.path: Closed(row.path, "none", row.what) for row in rows if row.above == "any"}
+    return list(found.values())
+
+
+def _that_stop(protected: tuple[Protected, ...], surroundings: Surroundings) -> tuple[Protected, ...]:
+    """Those that no guard can keep closed in the workspace: they are the workspace, or hold it."""
+    workspace, home = surroundings.workspace, surroundings.home
+    return tuple(row for row in protected if not is_beneath(row.path, workspace) and row.path != home)
+
+
+def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings, guard: Guard | None = None) -> Plan:
+    """``guard``: of the notebook's folder. Raises HostError (the host cannot) and PolicyError (a grant would open what
+    must stay closed).
+    """
+    missing = require(features, policy.best_effort)
+    protected = protected_here(surroundings)
     _check_interpreters(surroundings, protected)
     _check_shared_memory(surroundings)
     roots = {name: join(surroundings.private, short) for name, short in _FOLDERS}
@@ -186,7 +217,8 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         *baseline,
         *accelerator_rules(policy.accelerators),
         *_certificates(surroundings, protected),
-        *(_rule(grant, surroundings, protected) for grant in effective_grants(policy, surroundings.workspace)),
+        *_workspace_rules(effective_grants(policy, surroundings.workspace)[0], surroundings, protected, guard),
+        *(_rule(grant, surroundings, protected) for grant in policy.grants if not _is_guarded(grant, guard)),
     )
     abi = features.landlock_abi
     return Plan(
@@ -209,7 +241,26 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         argv=surroundings.argv,
         cwd=surroundings.workspace,
         umask=surroundings.umask,
+        guard=guard,
     )
+
+
+def _is_guarded(grant: PathGrant, guard: Guard | None) -> bool:
+    """A line of the policy that says "." or names the notebook's folder."""
+    return guard is not None and grant.path in (guard.root, guard.named)
+
+
+def _workspace_rules(
+    grant: PathGrant, surroundings: Surroundings, protected: tuple[Protected, ...], guard: Guard | None
+) -> list[PathRule]:
+    """What Landlock opens of the notebook's folder."""
+    if guard is None:
+        return [_rule(grant, surroundings, protected)]
+    access = WRITE if guard.writable else READ_EXECUTE
+    return [
+        *(PathRule(path, access, grant.place, follow=False) for path in (*guard.native, *guard.pooled)),
+        *(PathRule(path, READ_EXECUTE, grant.place, follow=False) for path in guard.readable),
+    ]
 
 
 _SHARED_MEMORY = "/dev/shm"

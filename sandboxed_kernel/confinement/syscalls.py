@@ -429,10 +429,27 @@ ROWS: dict[str, tuple[Row, ...]] = _by_name()
 NOTIFIED: frozenset[str] = frozenset(row.name for row in TABLE if row.action == NOTIFY)
 
 
-def decide(machine: str, arch: int, nr: int, args: Sequence[int]) -> Action:
+# Where the notebook's folder is guarded (policy/guarded.py) the broker is asked of these too: it does what Landlock has
+# no rule for, and lets all else go on to Landlock. openat2 does not exist inside; mknod is Landlock's alone.
+_IN_GUARDED_FOLDERS = """
+    open openat creat mkdir mkdirat unlink unlinkat rmdir rename renameat renameat2 link linkat truncate
+"""
+IN_GUARDED_FOLDERS = frozenset(_IN_GUARDED_FOLDERS.split())
+
+
+def rows_of(name: str, *, guarded: bool) -> tuple[Row, ...]:
+    """The rows of a call, for a sandbox whose folder is guarded, or is not."""
+    if not guarded or name not in IN_GUARDED_FOLDERS:
+        return ROWS[name]
+    reason = "the broker makes, opens and removes what lies beside closed entries; all else goes on to Landlock"
+    return tuple(Row(name, NOTIFY, row.conditions, reason) if row.action == ALLOW else row for row in ROWS[name])
+
+
+def decide(machine: str, arch: int, nr: int, args: Sequence[int], *, guarded: bool = False) -> Action:
     """What the table says about call ``nr`` (unsigned 32 bits, as in seccomp_data) with six 64-bit ``args``.
 
-    ``machine`` is a key of NUMBERS, ``arch`` an AUDIT_ARCH value. This is the meaning of the table, written without
+    ``machine`` is a key of NUMBERS, ``arch`` an AUDIT_ARCH value, ``guarded``: see
+    ``rows_of``. This is the meaning of the table, written without
     regard to speed; the compiled filter is tested against it.
     """
     if arch != AUDIT_ARCH[machine]:
@@ -441,5 +458,7 @@ def decide(machine: str, arch: int, nr: int, args: Sequence[int]) -> Action:
         return KILL
     for name, number in NUMBERS[machine].items():
         if number == nr:
-            return next(row.action for row in ROWS[name] if all(c.holds(args) for c in row.conditions))
+            return next(
+                row.action for row in rows_of(name, guarded=guarded) if all(c.holds(args) for c in row.conditions)
+            )
     return DEFAULT

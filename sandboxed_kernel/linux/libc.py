@@ -23,8 +23,22 @@ LANDLOCK_ADD_RULE = 445
 LANDLOCK_RESTRICT_SELF = 446
 
 _PER_MACHINE = {
-    "x86_64": {"seccomp": 317, "capset": 126, "ioprio_set": 251, "sched_setattr": 314, "utimensat": 280},
-    "aarch64": {"seccomp": 277, "capset": 91, "ioprio_set": 30, "sched_setattr": 274, "utimensat": 88},
+    "x86_64": {
+        "seccomp": 317,
+        "capset": 126,
+        "ioprio_set": 251,
+        "sched_setattr": 314,
+        "utimensat": 280,
+        "renameat2": 316,
+    },
+    "aarch64": {
+        "seccomp": 277,
+        "capset": 91,
+        "ioprio_set": 30,
+        "sched_setattr": 274,
+        "utimensat": 88,
+        "renameat2": 276,
+    },
 }
 
 

@@ -29,6 +29,7 @@ _CLOSE_RANGE_CLOEXEC = 4
 _AT_FDCWD = -100
 _RESOLVE_NO_MAGICLINKS = 2
 _RESOLVE_NO_SYMLINKS = 4
+_RESOLVE_BENEATH = 8
 _CAPABILITY_VERSION_3 = 0x20080522
 _TICKS = os.sysconf("SC_CLK_TCK")  # per second
 
@@ -106,8 +107,20 @@ def open_real(path: str) -> Descriptor:
     return _openat2(_AT_FDCWD, os.fsencode(path), os.O_PATH, _RESOLVE_NO_SYMLINKS)
 
 
-def _openat2(directory: int, path: bytes, flags: int, resolve: int) -> Descriptor:
-    how = libc.buffer_from(struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve))
+def open_entry(folder: Descriptor, name: bytes, flags: int, mode: int = 0) -> Descriptor:
+    """One entry of ``folder``, opened or made; ELOOP where it is a symbolic link. Raises OSError."""
+    beneath = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
+    return _openat2(folder.fileno(), name, flags, beneath, mode)
+
+
+def rename_entry(source: Descriptor, old: bytes, target: Descriptor, new: bytes, flags: int = 0) -> None:
+    """renameat2(2) between two open folders. Raises OSError."""
+    old_name, new_name = libc.buffer_from(old + b"\0"), libc.buffer_from(new + b"\0")
+    libc.syscall(libc.number("renameat2"), source.fileno(), old_name, target.fileno(), new_name, flags)
+
+
+def _openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> Descriptor:
+    how = libc.buffer_from(struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve))
     return Descriptor(libc.syscall(libc.OPENAT2, directory, libc.buffer_from(path + b"\0"), how, 24))
 
 

@@ -16,6 +16,7 @@ Kind = Literal[
     "socket",  # a socket family or type that does not exist inside
     "metadata",  # chmod, chown, times, extended attributes
     "link",  # a symbolic link to a place outside
+    "file",  # what is closed in the notebook's folder
     "process",  # limits, priorities, affinity of other processes
     "malformed",  # arguments that make no sense; refused, logged
     "limit",  # a [limits] entry was crossed

@@ -37,6 +37,7 @@ _WHAT: dict[Kind, str] = {
     "socket": "a socket of a kind that does not exist inside was refused ({where})",
     "link": "a symbolic link to {where} refused",
     "metadata": "changing owner, mode, times or attributes of {where} refused",
+    "file": "access to {where} refused",
     "process": "acting on another process refused ({where})",
     "malformed": "a call whose arguments make no sense was refused",
     "limit": "a limit was crossed",

@@ -110,6 +110,7 @@ class Broker:
             datagrams=cast(Datagrams, SimpleNamespace(find=lambda _inode: None)),
             metadata=cast(Any, SimpleNamespace(carry_out=lambda *_: self.fact("metadata"))),
             links=cast(Any, SimpleNamespace(carry_out=lambda *_: self.fact("links"))),
+            files=None,
             tcp=self.tcp,
             unix=UnixCalls(may_wait, self.sockets, connecting, unix, loop, loop),
             datagram=cast(DatagramCalls, None),

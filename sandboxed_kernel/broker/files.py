@@ -1,0 +1,378 @@
+"""Does: opens, makes, renames, links and removes files in a guarded folder, for what Landlock has no rule for.
+
+What lies elsewhere, or beneath an entry that Landlock has a rule for, goes on to Landlock (``ToLandlock``). That is
+sound because Landlock judges what is really opened: whoever exchanges the path or the folder after the look here gains
+what Landlock allows anyway, and no more.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from sandboxed_kernel.broker import process
+from sandboxed_kernel.broker.calls import Call, Malformed, as_int
+from sandboxed_kernel.broker.decisions import Refuse
+from sandboxed_kernel.broker.guarded_folder import GuardedFolder, Native, Place
+from sandboxed_kernel.broker.outcomes import Refusal, Refused, ToLandlock
+from sandboxed_kernel.broker.process import AT_FDCWD
+from sandboxed_kernel.linux.descriptor import Descriptor
+from sandboxed_kernel.linux.processes import open_entry, rename_entry
+from sandboxed_kernel.linux.seccomp import Listener
+from sandboxed_kernel.policy.explain import path_line
+from sandboxed_kernel.policy.guarded import No, Wish, decide_entry, may_be_granted
+
+O_TMPFILE = 0o20000000 | os.O_DIRECTORY  # asm-generic/fcntl.h
+_KEPT = os.O_ACCMODE | os.O_APPEND | os.O_DIRECTORY | os.O_SYNC | os.O_DSYNC | os.O_DIRECT
+_OPENING = os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW  # a FIFO in the file's place holds nobody up
+_CREATING = _OPENING | os.O_CREAT | os.O_EXCL
+_AT_REMOVEDIR, _AT_SYMLINK_FOLLOW, _AT_EMPTY_PATH = 0x200, 0x400, 0x1000
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_NATIVE = ToLandlock()
+
+
+class _Opening(NamedTuple):
+    """Where open(2) and its kin have their arguments. ``flags`` None: creat(2)."""
+
+    folder: int | None
+    path: int
+    flags: int | None
+    mode: int
+
+
+OPENING = {"open": _Opening(None, 0, 1, 2), "openat": _Opening(0, 1, 2, 3), "creat": _Opening(None, 0, None, 1)}
+
+At = tuple[int | None, int]  # the arguments with the folder (none: the working directory) and the path
+
+
+class Opened(NamedTuple):
+    """What the call gets; ``made``: by this very call, at ``place``."""
+
+    file: Descriptor
+    close_on_exec: bool
+    made: bool
+    place: Place
+
+
+class Files:
+    def __init__(self, folder: GuardedFolder, listener: Listener, umask: int) -> None:
+        """``umask``: this process's."""
+        self._folder, self._listener, self._umask = folder, listener, umask
+        self._spare = list(folder.guard.pooled)
+        self._spare_lock = threading.Lock()  # of the list alone
+        self.by_name: dict[str, Callable[[Call], ToLandlock | None]] = {
+            "mkdir": lambda call: self._make_folder(call, (None, 0), call.args[1]),
+            "mkdirat": lambda call: self._make_folder(call, (0, 1), call.args[2]),
+            "unlink": lambda call: self._remove(call, (None, 0), is_folder=False),
+            "rmdir": lambda call: self._remove(call, (None, 0), is_folder=True),
+            "unlinkat": lambda call: self._remove(call, (0, 1), is_folder=bool(call.args[2] & _AT_REMOVEDIR)),
+            "rename": lambda call: self._rename(call, (None, 0), (None, 1), 0),
+            "renameat": lambda call: self._rename(call, (0, 1), (2, 3), 0),
+            "renameat2": lambda call: self._rename(call, (0, 1), (2, 3), as_int(call.args[4])),
+            "link": lambda call: self._link(call, (None, 0), (None, 1), 0),
+            "linkat": lambda call: self._link(call, (0, 1), (2, 3), as_int(call.args[4])),
+            "truncate": lambda call: self._truncate(call, (None, 0), call.args[1]),
+        }
+
+    # --- look --------------------------------------------------------------------------------------------------------
+
+    def _find(self, call: Call, at: At, *, follow: bool, whole: bool = False) -> Place | Native | None:
+        path = process.read_string(call.tid, call.args[at[1]])
+        base = b""
+        if not path.startswith(b"/"):
+            if not path:
+                return None
+            base = _folder_of(call, at)
+            if not base:
+                return None
+        found = self._folder.find(base, path, follow=follow, whole=whole)
+        if isinstance(found, Place) and path.endswith(b"/") and found.status is not None and not found.is_folder():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if found is not None and not self._listener.is_valid(call.id):
+            raise Malformed(errno.EINTR, "the caller is gone")
+        return found
+
+    def _check(self, place: Place | Native, wish: Wish, call_name: str, *, exists: bool = True) -> None:
+        """Raises Refused, and OSError where no notice is wanted."""
+        access, kind, path = place.access, place.kind, place.path
+        if not self._folder.guard.writable and access == "open":
+            access, kind = "read", ""
+        no = decide_entry(access, kind, wish)
+        if no is None and wish == "remove":
+            no = self._of_holders(place)
+        if no is None:
+            return
+        if no.reason is None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        word = "read" if wish == "read" else "write"
+
+        def line() -> str | None:
+            known = path_line(path) if exists and may_be_granted(kind, wish) else None
+            return None if known is None else f"filesystem.{word} = [{known}]"
+
+        raise Refused(Refusal(Refuse(errno.EACCES, no.reason), "file", path, protocol=call_name, allow_line=line))
+
+    def _of_holders(self, place: Place | Native) -> No | None:
+        held = self._folder.holds_closed(place.path)
+        return None if held is None else No(f"it is on the way to {held}, which must stay where it is")
+
+    # --- open --------------------------------------------------------------------------------------------------------
+
+    def open(self, call: Call, name: str) -> Opened | ToLandlock:
+        """Raises OSError or Malformed with the errno for the caller, Refused."""
+        at = OPENING[name]
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC if at.flags is None else as_int(call.args[at.flags])
+        if flags & os.O_PATH:
+            return _NATIVE  # it gives no right to the file; Landlock judges what is opened by way of it
+        creating = bool(flags & os.O_CREAT)
+        exclusive = creating and bool(flags & os.O_EXCL)
+        place = self._find(call, (at.folder, at.path), follow=not exclusive and not flags & os.O_NOFOLLOW)
+        if place is None:
+            return _NATIVE
+        writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if isinstance(place, Native):
+            if writing:
+                self._check(place, "write", name)
+            return _NATIVE
+        if flags & O_TMPFILE == O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        if place.status is None and not creating:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        exists = place.status is not None
+        self._check(place, "make" if not exists else "write" if writing else "read", name, exists=exists)
+        if place.status is not None and exclusive:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        wanted = flags & _KEPT
+        made, file = False, None
+        if not exists:
+            made, file = True, self._create(call, place, wanted, call.args[at.mode])
+        if file is None:
+            if exclusive:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            made, file = False, self._open_existing(place, wanted, truncate=bool(flags & os.O_TRUNC))
+        if not flags & os.O_NONBLOCK:
+            fcntl.fcntl(file.fileno(), fcntl.F_SETFL, fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & ~os.O_NONBLOCK)
+        return Opened(file, bool(flags & os.O_CLOEXEC), made, place)
+
+    def _create(self, call: Call, place: Place, wanted: int, mode: int) -> Descriptor | None:
+        """None where somebody else has made it just now."""
+        mask = process.umask(call.tid)
+        try:
+            file = open_entry(
+                place.folder,
+                place.leaf,
+                wanted | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK | os.O_NOCTTY,
+                mode & 0o777 & ~mask,
+            )
+        except FileExistsError:
+            return None
+        if mask != self._umask:
+            os.fchmod(file.fileno(), mode & 0o777 & ~mask)
+        return file
+
+    def _open_existing(self, place: Place, wanted: int, *, truncate: bool) -> Descriptor:
+        file = open_entry(place.folder, place.leaf, wanted | _OPENING)
+        status = os.fstat(file.fileno())
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        closed = self._folder.closed_file(status)
+        if closed is not None and place.access == "open":
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # exchanged since it was looked at
+        if truncate and stat.S_ISREG(status.st_mode):
+            if wanted & os.O_ACCMODE == os.O_RDONLY:
+                with open_entry(place.folder, place.leaf, os.O_WRONLY | _OPENING) as writable:
+                    if os.path.samestat(os.fstat(writable.fileno()), status):
+                        os.ftruncate(writable.fileno(), 0)
+            else:
+                os.ftruncate(file.fileno(), 0)
+        return file
+
+    def undo(self, opened: Opened) -> None:
+        """Nobody waits for what was made: the call's repeat is to find nothing there."""
+        if opened.made:
+            with suppress(OSError):
+                os.unlink(opened.place.leaf, dir_fd=opened.place.folder.fileno())
+
+    # --- make, remove ------------------------------------------------------------------------------------------------
+
+    def _make_folder(self, call: Call, at: At, mode: int) -> ToLandlock | None:
+        place = self._find(call, at, follow=False)
+        if not isinstance(place, Place):
+            return _NATIVE
+        if place.status is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self._check(place, "make", "mkdir", exists=False)
+        mask = process.umask(call.tid)
+        wanted = mode & 0o1777 & ~mask
+        if (
+            place.mode in ("plain", "home")
+            and self._folder.holds_closed(place.path) is None
+            and self._take_from_pool(place, wanted)
+        ):
+            return None
+        os.mkdir(place.leaf, wanted, dir_fd=place.folder.fileno())
+        if mask != self._umask:
+            with open_entry(place.folder, place.leaf, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW) as made:
+                os.chmod(made.path, wanted | os.fstat(made.fileno()).st_mode & _SET_ID)
+        return None
+
+    def _take_from_pool(self, place: Place, mode: int) -> bool:
+        """Move an empty folder there that Landlock has a rule for: then all beneath is native.
+
+        False: there is none, or it cannot be moved. Raises FileExistsError.
+        """
+        pool = self._folder.pool
+        while pool is not None:
+            with self._spare_lock:
+                if not self._spare:
+                    return False
+                spare = self._spare.pop()
+            name = os.fsencode(os.path.basename(spare))
+            try:
+                with open_entry(pool, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
+                    if os.listdir(folder.fileno()):
+                        continue  # the sandbox has found it, and put something there
+                    os.fchmod(folder.fileno(), mode | os.fstat(folder.fileno()).st_mode & _SET_ID)
+                rename_entry(pool, name, place.folder, place.leaf, _RENAME_NOREPLACE)
+            except FileExistsError:
+                with self._spare_lock:
+                    self._spare.append(spare)
+                raise
+            except OSError:
+                continue  # another file system, perhaps
+            return True
+        return False
+
+    def _remove(self, call: Call, at: At, *, is_folder: bool) -> ToLandlock | None:
+        place = self._find(call, at, follow=False)
+        if place is None or (isinstance(place, Native) and not place.at_entry):
+            return _NATIVE
+        if isinstance(place, Native):
+            place = self._again(call, at)
+        if place.status is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self._check(place, "remove", "rmdir" if is_folder else "unlink")
+        if place.leaf == b".":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if not is_folder:
+            os.unlink(place.leaf, dir_fd=place.folder.fileno())
+        elif not self._give_to_pool(place):
+            os.rmdir(place.leaf, dir_fd=place.folder.fileno())
+        return None
+
+    def _give_to_pool(self, place: Place) -> bool:
+        """An empty folder with a Landlock rule is kept for the next mkdir(2). False: not one, or there is no place."""
+        pool = self._folder.pool
+        if pool is None or place.status is None or not place.is_folder() or not self._folder.is_native(place.status):
+            return False
+        with self._spare_lock:
+            taken = set(self._spare)
+            free = next((path for path in self._folder.guard.pooled if path not in taken), None)
+        if free is None:
+            return False
+        name = os.fsencode(os.path.basename(free))
+        try:
+            with open_entry(place.folder, place.leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
+                rename_entry(place.folder, place.leaf, pool, name, _RENAME_NOREPLACE)
+                empty = not os.listdir(folder.fileno())
+            if not empty:
+                rename_entry(pool, name, place.folder, place.leaf, _RENAME_NOREPLACE)
+        except OSError:
+            return False  # on another file system, or somebody was quicker
+        if not empty:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        with self._spare_lock:
+            self._spare.append(free)
+        return True
+
+    # --- rename, link, truncate --------------------------------------------------------------------------------------
+
+    def _again(self, call: Call, at: At) -> Place:
+        """The same path, beneath what is native too. Raises OSError where it does not lie in the folder any more."""
+        place = self._find(call, at, follow=False, whole=True)
+        if not isinstance(place, Place):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return place
+
+    def _both(self, call: Call, old: At, new: At, *, follow: bool = False) -> tuple[Place, Place] | None:
+        """The two ends of a rename or link; None where Landlock decides about both. Raises OSError(EXDEV)."""
+        source, target = self._find(call, old, follow=follow), self._find(call, new, follow=False)
+        if _is_landlocks(source) and _is_landlocks(target):
+            return None
+        if source is None or target is None:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        first = self._find(call, old, follow=follow, whole=True) if isinstance(source, Native) else source
+        second = self._again(call, new) if isinstance(target, Native) else target
+        if not isinstance(first, Place):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if first.status is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if b"." in (first.leaf, second.leaf):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return first, second
+
+    def _rename(self, call: Call, old: At, new: At, flags: int) -> ToLandlock | None:
+        if flags & ~(_RENAME_NOREPLACE | _RENAME_EXCHANGE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        both = self._both(call, old, new)
+        if both is None:
+            return _NATIVE
+        source, target = both
+        self._check(source, "remove", "rename")
+        self._check(target, "make" if target.status is None else "remove", "rename", exists=target.status is not None)
+        no = self._of_holders(target)
+        if no is not None and no.reason is not None and source.is_folder():  # what it holds would be at that place
+            raise Refused(Refusal(Refuse(errno.EACCES, no.reason), "file", target.path, protocol="rename"))
+        rename_entry(source.folder, source.leaf, target.folder, target.leaf, flags)
+        return None
+
+    def _link(self, call: Call, old: At, new: At, flags: int) -> ToLandlock | None:
+        if flags & _AT_EMPTY_PATH:
+            return _NATIVE
+        both = self._both(call, old, new, follow=bool(flags & _AT_SYMLINK_FOLLOW))
+        if both is None:
+            return _NATIVE
+        source, target = both
+        self._check(source, "write", "link")
+        self._check(target, "make", "link", exists=target.status is not None)
+        with open_entry(source.folder, source.leaf, os.O_PATH | os.O_NOFOLLOW) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or self._folder.closed_file(status) is not None:
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            os.link(file.path, target.leaf, dst_dir_fd=target.folder.fileno(), follow_symlinks=True)
+        return None
+
+    def _truncate(self, call: Call, at: At, length: int) -> ToLandlock | None:
+        place = self._find(call, at, follow=True)
+        if place is None:
+            return _NATIVE
+        if isinstance(place, Native):
+            self._check(place, "write", "truncate")
+            return _NATIVE
+        if place.status is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self._check(place, "write", "truncate")
+        with self._open_existing(place, os.O_WRONLY, truncate=False) as file:
+            os.ftruncate(file.fileno(), length)
+        return None
+
+
+def _is_landlocks(found: Place | Native | None) -> bool:
+    return found is None or (isinstance(found, Native) and not found.at_entry)
+
+
+def _folder_of(call: Call, at: At) -> bytes:
+    """The real path of the folder that a relative path starts from, or nothing where it has none."""
+    descriptor = AT_FDCWD if at[0] is None else as_int(call.args[at[0]])
+    place = "cwd" if descriptor == AT_FDCWD else f"fd/{descriptor}"
+    try:
+        return os.readlink(os.fsencode(f"/proc/{call.tid}/{place}"))
+    except OSError:
+        return b""

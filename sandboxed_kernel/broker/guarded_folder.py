@@ -1,0 +1,245 @@
+"""Does: finds what a path means in a guarded folder, component by component, and what may be done with it.
+
+No string decides: each component is looked at in the folder that is open, links are followed here, and what is opened
+is one entry of a folder that was judged. So nothing that is exchanged meanwhile leads elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from contextlib import suppress
+
+from sandboxed_kernel.broker import decisions
+from sandboxed_kernel.linux.descriptor import Descriptor
+from sandboxed_kernel.linux.processes import open_entry, open_real
+from sandboxed_kernel.policy.guarded import ENVIRONMENT_MARKERS, Access, Guard, Judgement, Mode, is_beneath, judge
+from sandboxed_kernel.records import Record
+
+_MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
+
+Identity = tuple[int, int]  # device and inode
+
+
+class Place(Record):
+    """An entry of a guarded folder, whether it exists or not. ``leaf`` is ``.`` for the folder itself.
+
+    ``status``: of the entry itself, no link followed; None where there is none. ``path``: real, beneath the root.
+    ``kind``: the class that ``access`` comes from, or what is closed here by its path.
+    """
+
+    folder: Descriptor
+    leaf: bytes
+    access: Access
+    kind: str
+    status: os.stat_result | None
+    path: str
+    mode: Mode  # of the folder
+
+    def is_folder(self) -> bool:
+        return self.status is not None and stat.S_ISDIR(self.status.st_mode)
+
+
+class Native(Record):
+    """Beneath a folder, or a program, that Landlock has a rule for."""
+
+    access: Access
+    path: str
+    at_entry: bool  # the path names that very folder or program: its own folder is a guarded one
+    kind: str
+
+
+class _Step(Record):
+    folder: Descriptor
+    path: str
+    mode: Mode
+
+
+class GuardedFolder:
+    """Every method may wait for the file system, and is called without the broker's lock."""
+
+    def __init__(self, guard: Guard) -> None:
+        """Raises OSError where the folder is gone."""
+        self.guard = guard
+        self._root = os.fsencode(guard.root)
+        self._roots = tuple(dict.fromkeys((self._root, os.fsencode(guard.named))))
+        self._closed = {each.path: each for each in guard.closed}
+        self._opened = open_real(guard.root)
+        self.pool = open_real(guard.pool) if guard.pool else None
+        self._devices = set(guard.devices)
+        self._natives: dict[Identity, Access] = {}
+        self._held: list[Descriptor] = []  # so that no number of theirs can become another file's
+        self._closed_files: dict[Identity, str] = {}
+        for path in guard.readable:
+            if not path.endswith("/.git"):  # not all of it is read only
+                self._hold(path, "read")
+        for path in (*guard.native, *guard.pooled):
+            self._hold(path, "open")
+        for each in guard.closed:
+            with suppress(OSError):
+                held = open_real(each.path)
+                status = os.fstat(held.fileno())
+                self._held.append(held)
+                self._closed_files[status.st_dev, status.st_ino] = each.path
+
+    def _hold(self, path: str, access: Access) -> None:
+        with suppress(OSError):
+            held = open_real(path)
+            status = os.fstat(held.fileno())
+            self._held.append(held)
+            self._natives[status.st_dev, status.st_ino] = access
+
+    # --- what is asked of it -----------------------------------------------------------------------------------------
+
+    def find(self, base: bytes, path: bytes, *, follow: bool, whole: bool = False) -> Place | Native | None:
+        """What ``path`` means, from the folder ``base`` where it is relative; None where it lies elsewhere.
+
+        ``follow``: a link at its end too. ``whole``: also beneath what is native. Raises OSError as Linux would.
+        """
+        text = path if path.startswith(b"/") else base + b"/" + path
+        for _ in range(_MOST_LINKS):
+            rest = self._beneath(text)
+            if rest is None:
+                return None
+            found = self._walk(rest, follow=follow, whole=whole)
+            if not isinstance(found, bytes):
+                return found
+            text = found
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def may_write(self, path: bytes, status: os.stat_result | None = None) -> bool:
+        """Whether the real ``path`` is one that the sandbox may write; with ``status``, and is that very file still."""
+        try:
+            found = self.find(b"/", path, follow=False, whole=True)
+        except OSError:
+            return False
+        if not isinstance(found, Place) or found.access != "open" or not self.guard.writable:
+            return False
+        if status is None:
+            return True
+        there = found.status
+        return there is not None and (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino)
+
+    def holds_closed(self, path: str) -> str | None:
+        """What must stay at its place beneath ``path``, so that no folder on the way may be moved or made anew."""
+        return next((each.path for each in self.guard.closed if is_beneath(each.path, path)), None)
+
+    def closed_file(self, status: os.stat_result) -> str | None:
+        """The closed path whose very file this is, under whatever name."""
+        return self._closed_files.get((status.st_dev, status.st_ino))
+
+    def is_native(self, status: os.stat_result) -> bool:
+        return (status.st_dev, status.st_ino) in self._natives
+
+    # --- the walk ----------------------------------------------------------------------------------------------------
+
+    def _beneath(self, path: bytes) -> bytes | None:
+        for root in self._roots:
+            if path.startswith(root) and (len(path) == len(root) or path[len(root)] == 0x2F or root == b"/"):
+                return path[len(root) :]
+        return None
+
+    def _walk(self, rest: bytes, *, follow: bool, whole: bool) -> Place | Native | bytes | None:
+        """Bytes: another absolute path, since a link leads there."""
+        parts = deque(_split(rest))
+        steps = [_Step(self._opened, self.guard.root, self.guard.mode)]
+        links = 0
+        while parts:
+            name = parts.popleft()
+            if name == b"..":
+                if len(steps) == 1:
+                    return None
+                steps.pop()
+                continue
+            step = steps[-1]
+            path = f"{step.path.rstrip('/')}/{os.fsdecode(name)}"
+            status = _status(step.folder, name)
+            native = None if status is None else self._natives.get((status.st_dev, status.st_ino))
+            if native == "open" and not whole:
+                return Native(native, path, not parts, "")
+            judged = self._judge(step, name, path, status)
+            if native == "read" and not whole:
+                return Native(native, path, not parts, judged.kind)
+            if native == "open":
+                judged = Judgement("open", "", "free")
+            is_link = status is not None and stat.S_ISLNK(status.st_mode)
+            if (not parts and not (is_link and follow)) or judged.access == "none":
+                return Place(step.folder, name, judged.access, judged.kind, status, path, step.mode)
+            if status is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if is_link:
+                links += 1
+                target = _link(step.folder, name, links)
+                if target.startswith(b"/"):
+                    return b"/".join((target, *parts))
+                parts.extendleft(reversed(_split(target)))
+                continue
+            steps.append(self._enter(step, name, path, judged.inner))
+        last = steps[-1]
+        access: Access = "read" if last.mode == "shut" else "open"
+        return Place(last.folder, b".", access, "", os.fstat(last.folder.fileno()), last.path, last.mode)
+
+    def _enter(self, step: _Step, name: bytes, path: str, mode: Mode) -> _Step:
+        folder = open_entry(step.folder, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        status = os.fstat(folder.fileno())
+        if status.st_dev not in self._devices:  # mounted since
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if self.closed_file(status) is not None or (mode in ("plain", "home") and _is_environment(folder)):
+            mode = "shut"
+        return _Step(folder, path, mode)
+
+    def _judge(self, step: _Step, name: bytes, path: str, status: os.stat_result | None) -> Judgement:
+        closed = self._closed.get(path)
+        if closed is None and status is not None:
+            known = self.closed_file(status)
+            closed = self._closed[known] if known is not None else None
+        if closed is not None:
+            return Judgement(closed.access, f"it is {closed.what}", "shut")
+        judged = judge(step.mode, os.fsdecode(name))
+        if status is not None and stat.S_ISDIR(status.st_mode) and step.mode in ("plain", "home"):
+            is_environment = any(_status(step.folder, name + b"/" + each.encode()) for each in ENVIRONMENT_MARKERS)
+            if is_environment and (judged.access == "open" or name == b".env"):
+                return Judgement("read", "it is an environment; programs outside run from there", "shut")
+        return judged
+
+
+def _split(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _link(folder: Descriptor, name: bytes, count: int) -> bytes:
+    """Where the link leads. Raises OSError; ELOOP for more than Linux follows."""
+    if count > _MOST_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return os.readlink(name, dir_fd=folder.fileno())
+
+
+def _status(folder: Descriptor, name: bytes) -> os.stat_result | None:
+    """Of the entry itself. Raises OSError for anything but that it is not there."""
+    try:
+        return os.stat(name, dir_fd=folder.fileno(), follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_environment(folder: Descriptor) -> bool:
+    return any(_status(folder, each.encode()) for each in ENVIRONMENT_MARKERS)
+
+
+class Writable:
+    """Where the sandbox may write: beneath some paths, and in what is open of the guarded folder."""
+
+    def __init__(self, paths: tuple[str, ...], folder: GuardedFolder | None) -> None:
+        """``paths`` are real, and lie outside of the guarded folder. One that ends with a slash means what lies beneath
+        the folder, without the folder itself.
+        """
+        self._paths = tuple(os.fsencode(path) for path in paths)
+        self._folder = folder
+
+    def holds(self, path: bytes, status: os.stat_result | None = None) -> bool:
+        """Whether the real ``path`` may be written; with ``status``: if it is that very file. It may wait."""
+        if decisions.covers(self._paths, path):
+            return True
+        return self._folder is not None and self._folder.may_write(path, status)

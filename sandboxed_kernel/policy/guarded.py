@@ -1,0 +1,246 @@
+"""Pure: what stays closed in a folder that the sandbox works in: names, and what they are to programs outside.
+
+A project holds more than its data: the environment that runs outside, ``.git`` with its hooks, settings that editors
+and shells run by themselves, passwords. Landlock cannot take a part of a grant back. So a folder with such an entry is
+*guarded*: its other entries are granted one by one, and the broker does what is to be done beside them.
+
+What is listed as open can be written by code inside and must therefore mean nothing to a program outside: it is data,
+or text that only people, git and servers after a push read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from sandboxed_kernel.records import Record
+
+Access = Literal["open", "read", "none"]  # what code inside may do with an entry
+
+# How the names in a folder are judged: "plain", the user's home folder, a repository's ``.git`` and some folders in it,
+# "free" (no name is closed), "shut" (all is read only).
+Mode = Literal["plain", "home", "git", "git info", "git lfs", "git modules", "free", "shut"]
+
+
+class Judgement(NamedTuple):
+    """``kind`` is one of the four classes of docs/policy.md; ``inner``: how names beneath the entry are judged."""
+
+    access: Access
+    kind: str
+    inner: Mode = "plain"
+
+
+class NameRow(Record):
+    """``names`` are separated by blanks, each with at most one ``*`` in it."""
+
+    access: Access
+    kind: str
+    reason: str
+    names: str
+
+
+OPEN, RUNS, SECRET, UNKNOWN = "open", "run by themselves outside", "secret", "unknown name with a dot"
+
+# The first row that holds a name counts. Names in rows that are not open count in any case: on a file system that folds
+# case, ``.GIT`` is ``.git``.
+NAMES: tuple[NameRow, ...] = (
+    NameRow("open", OPEN, "lists and samples that hold no secret, by agreement of the tools that read them",
+            ".env.example .env.sample .env.template .env.dist"),
+    NameRow("none", SECRET, "passwords and keys: what code inside reads it can send wherever it may connect", """
+        .env .env.* .netrc .pgpass .aws .ssh .gnupg .kube .docker *.pem *.key id_rsa* id_dsa* id_ecdsa* id_ed25519*
+        credentials*.json .git-credentials .pypirc"""),
+    NameRow("open", OPEN, "text that only people, git and servers after a push read", """
+        .gitignore .gitattributes .gitkeep .mailmap .git-blame-ignore-revs .github .gitlab-ci.yml .dockerignore
+        .editorconfig .python-version"""),
+    NameRow("open", OPEN, "what Python's tools, notebooks and editors keep beside the work", """
+        .ipynb_checkpoints .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .jupyter_cache
+        .virtual_documents .quarto .mlflow .ipython_history .Rhistory .nox .tox .eggs .DS_Store .~lock.* .nfs* .#*
+        .*.swp .*.swo .*.swn .~*.ipynb .tmp*"""),
+    NameRow("read", RUNS, "environments, and folders of packages that programs outside load", "node_modules renv"),
+    NameRow("read", RUNS, "commands that Jupyter runs", "kernel.json"),
+    NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
+            ".git"),
+    NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
+        .envrc .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* .mise* .tool-versions
+        .asdfrc .claude .cursor .mcp.json .codex .gemini .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
+        .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .Renviron .npmrc .yarnrc* .pnp.* .pnpmfile.cjs .cargo
+        .bundle .mvn .bazelrc .jupytext.py .jupyter .ipython .streamlit .kaggle .pixi .venv"""),
+    NameRow("read", UNKNOWN, "nobody here knows what reads it", ".*"),
+)  # fmt: skip
+
+# A folder with one of these is an environment: programs outside run from there.
+ENVIRONMENT_MARKERS = ("pyvenv.cfg", "conda-meta")
+
+# gitrepository-layout(5): what git writes in everyday work. All else in ``.git`` is closed: config, hooks, commondir,
+# gitdir, worktrees, info/attributes ... are commands, or say where git finds some.
+_GIT_FOLDERS: Mapping[str, Mode] = {
+    "objects": "free", "refs": "free", "logs": "free", "rebase-merge": "free", "rebase-apply": "free",
+    "sequencer": "free", "info": "git info", "lfs": "git lfs", "modules": "git modules",
+}  # fmt: skip
+_GIT_FILES = """
+    HEAD ORIG_HEAD FETCH_HEAD MERGE_HEAD MERGE_MSG MERGE_MODE AUTO_MERGE CHERRY_PICK_HEAD REVERT_HEAD REBASE_HEAD
+    MERGE_RR MERGE_AUTOSTASH BISECT_* COMMIT_EDITMSG SQUASH_MSG TAG_EDITMSG NOTES_EDITMSG ADD_EDIT.patch
+    addp-hunk-edit.diff index index.stash.* next-index-* sharedindex.* sharedindex_* packed-refs packed-refs.new shallow
+    gc.pid gc.log
+"""
+# Where new folders need a Landlock rule of their own, since Linux gives none later: a pool is made before the start.
+POOL_PREFIX = ".sandboxed-kernel-pool-"
+
+
+class _Names:
+    """A set of names with at most one ``*`` each."""
+
+    def __init__(self, names: str, *, fold: bool = False) -> None:
+        words = (names.lower() if fold else names).split()
+        self._fold = fold
+        self._exact = frozenset(word for word in words if "*" not in word)
+        self._parts = tuple(tuple(word.split("*")) for word in words if "*" in word)
+
+    def __contains__(self, name: str) -> bool:
+        if self._fold:
+            name = name.lower()
+        return name in self._exact or any(
+            len(name) >= len(start) + len(end) and name.startswith(start) and name.endswith(end)
+            for start, end in self._parts
+        )
+
+
+_ROWS = tuple((row, _Names(row.names, fold=row.access != "open")) for row in NAMES)
+_GIT = _Names(_GIT_FILES)
+_SHUT = Judgement("read", RUNS, "shut")
+_FREE = Judgement("open", OPEN, "free")
+
+
+def judge(mode: Mode, name: str) -> Judgement:
+    """What code inside may do with the entry ``name`` of a folder that is judged by ``mode``."""
+    if mode == "free":
+        return _FREE
+    if mode == "shut":
+        return _SHUT
+    if mode.startswith("git"):
+        return _judge_git(mode, name)
+    if mode == "home" and name.startswith("."):  # what lies there is every program's own
+        return Judgement("none", SECRET, "shut")
+    for row, names in _ROWS:
+        if name in names:
+            return Judgement(row.access, row.kind, "git" if name == ".git" else _inner(row.access))
+    return Judgement("open", OPEN)
+
+
+def _inner(access: Access) -> Mode:
+    return "plain" if access == "open" else "shut"
+
+
+def _judge_git(mode: Mode, name: str) -> Judgement:
+    if mode == "git modules":
+        return Judgement("read", RUNS, "git")  # a repository of its own; "modules/a/b" is judged by the look at it
+    if mode == "git info":
+        return _FREE if name in ("exclude", "exclude.lock") else _SHUT
+    if mode == "git lfs":
+        return _FREE if name in ("objects", "tmp", "incomplete") else _SHUT
+    if name in _GIT_FOLDERS:
+        inner = _GIT_FOLDERS[name]
+        return _FREE if inner == "free" else Judgement("read", RUNS, inner)
+    return _FREE if name.removesuffix(".lock") in _GIT else _SHUT
+
+
+Wish = Literal["read", "write", "make", "remove"]
+
+_WHY = {
+    SECRET: "it holds passwords or keys, and what the notebook can read it can send wherever it may connect",
+    RUNS: "programs outside run it, or obey it, by themselves",
+    UNKNOWN: "its name begins with a dot, and what reads it outside is not known here",
+}
+
+
+class No(NamedTuple):
+    """``reason``: for people; None where no notice is wanted, since a plain program would be refused the same."""
+
+    reason: str | None
+
+
+def decide_entry(access: Access, kind: str, wish: Wish) -> No | None:
+    """Of what is to be done with an entry, None for yes. ``kind`` is a class, or a reason of its own."""
+    if access == "open" or (access == "read" and wish == "read"):
+        return None
+    return No(_WHY.get(kind, kind) or None)
+
+
+def may_be_granted(kind: str, wish: Wish) -> bool:
+    """Whether a notice may say how to open it: what programs outside run by themselves is changed outside."""
+    return kind == UNKNOWN or (kind == SECRET and wish == "read")
+
+
+class Closed(Record):
+    """A path that must stay closed whatever its name: the policy, the Python that runs this kernel, keys ...
+
+    Real, and beneath the guarded folder; it need not exist. ``what`` completes "... is".
+    """
+
+    path: str
+    access: Access  # never "open"
+    what: str
+
+
+class Guard(Record):
+    """A folder that the sandbox works in although not all of it is open. Paths are real and beneath ``root``.
+
+    ``native``: folders and programs that Landlock opens for reading and writing; nothing in them is closed.
+    ``readable``: for reading alone. ``closed``: see ``Closed``. ``found``: what was found closed by its name,
+    ``not_seen``: folders that were not looked through in time, so that all of it goes through the broker.
+    ``devices``: the file systems beneath ``root``, as in st_dev. ``pool``: a folder with empty folders that Landlock
+    opens, or empty.
+    """
+
+    root: str
+    named: str  # as the user's programs name it; links may be on the way
+    mode: Mode
+    writable: bool
+    native: tuple[str, ...]
+    readable: tuple[str, ...]
+    closed: tuple[Closed, ...]
+    found: tuple[str, ...]
+    not_seen: tuple[str, ...]
+    devices: frozenset[int]
+    pool: str = ""
+
+    @property
+    def pooled(self) -> tuple[str, ...]:
+        return tuple(f"{self.pool}/{number}" for number in range(POOL_SIZE)) if self.pool else ()
+
+
+POOL_SIZE = 32
+
+
+def is_beneath(path: str, folder: str) -> bool:
+    """Whether ``path`` lies beneath ``folder``, and is not the folder itself."""
+    return path.startswith(folder.rstrip("/") + "/")
+
+
+def ancestors(path: str, root: str) -> Iterable[str]:
+    """The folders from the parent of ``path`` up to ``root``, which ``path`` lies beneath."""
+    while path != root:
+        path = path.rpartition("/")[0] or "/"
+        yield path
+
+
+_SHOWN = 6
+
+
+def sentence(guard: Guard) -> str:
+    """For the first cell: what is closed in the notebook's folder."""
+    names = dict.fromkeys(path[len(guard.root.rstrip("/")) + 1 :] for path in guard.found)
+    shown = ", ".join(list(names)[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    parts = []
+    if guard.mode == "home":
+        parts.append("this notebook lies in your home folder: its entries whose names begin with a dot are closed.")
+        names = {name: None for name in names if not name.startswith(".")}
+        shown = ", ".join(list(names)[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    if names:
+        parts.append(f"closed in this folder, or read only: {shown}.")
+    if guard.not_seen:
+        parts.append(
+            f"{len(guard.not_seen)} folders were not looked through in time; files in them open more slowly, and"
+            " programs in them do not run."
+        )
+    return " ".join(parts)

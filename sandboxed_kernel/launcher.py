@@ -31,9 +31,9 @@ from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.describe import describe
-from sandboxed_kernel.policy.guarded import is_beneath
+from sandboxed_kernel.policy.guarded import POOL_PREFIX, is_beneath
 from sandboxed_kernel.policy.model import Limits, Policy
-from sandboxed_kernel.private_folder import PrivateFolder
+from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import Settings, load_settings
@@ -137,6 +137,7 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Poli
     around = look_around(policy, workspace=launch.workspace, private=private, argv=argv, kept=kept)
     features = find_features()
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
+    remove_left_pools(around.workspace, POOL_PREFIX)
     return policy, make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
 
 

@@ -27,7 +27,6 @@ from sandboxed_kernel.policy.guarded import (
     judge,
 )
 from sandboxed_kernel.policy.model import Policy
-from sandboxed_kernel.private_folder import remove_left_pools
 from sandboxed_kernel.records import replace
 
 _TIME = 0.3  # seconds: a home folder of 12,000 folders takes some seconds when it is looked through whole
@@ -43,7 +42,6 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
     Raises PolicyError where it can be nobody's workspace, HostError where it cannot be listed.
     """
     root = around.workspace
-    remove_left_pools(root, POOL_PREFIX)
     named = {around.real_paths.get(grant.path, ""): grant.writable for grant in policy.grants}
     writable = named.get(root, not any(grant.writable for grant in policy.grants))
     closed = closed_in_workspace(around, writable=writable)

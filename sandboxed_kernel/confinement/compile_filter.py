@@ -15,8 +15,7 @@ import itertools
 import os
 import struct
 
-from sandboxed_kernel.confinement.filters import file_name
-from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, X32_BIT
+from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, X32_BIT, file_name
 from sandboxed_kernel.confinement.syscalls import ALLOW, DEFAULT, KILL, LOW32, NOTIFY, Action, Condition, Row, rows_of
 from sandboxed_kernel.errors import HostError
 

@@ -109,3 +109,8 @@ AUDIT_ARCH: Mapping[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # asm/unistd.h: x32 calls carry the AUDIT_ARCH of x86_64 and this bit in their number.
 X32_BIT = 0x40000000
+
+
+def file_name(machine: str, *, guarded: bool) -> str:
+    """Of the kept filter program, in the folder ``filters``."""
+    return f"{machine}-guarded.bpf" if guarded else f"{machine}.bpf"

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 
-
-def file_name(machine: str, *, guarded: bool) -> str:
-    return f"{machine}-guarded.bpf" if guarded else f"{machine}.bpf"
+from sandboxed_kernel.confinement.numbers import file_name
 
 
 def load_program(machine: str, *, guarded: bool = False) -> bytes:

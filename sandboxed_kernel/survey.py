@@ -92,6 +92,7 @@ def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable
         readable=tuple(readable[:_RULES]),
         closed=tuple(look.closed.values()),
         found=tuple(look.found[:_MOST_FOUND]),
+        holders=frozenset(look.holders),
         not_seen=tuple(look.not_seen),
         devices=frozenset(look.devices),
     )

@@ -121,7 +121,11 @@ class Files:
 
     def _of_holders(self, place: Place | Native) -> No | None:
         held = self._folder.holds_closed(place.path)
-        return None if held is None else No(f"it is on the way to {held}, which must stay where it is")
+        if held is not None:
+            return No(f"it is on the way to {held}, which must stay where it is")
+        if isinstance(place, Place) and place.is_folder() and self._folder.must_stay(place.path):
+            return No("it holds something that is closed, or that was not looked at, and must stay where it is")
+        return None
 
     # --- open --------------------------------------------------------------------------------------------------------
 

@@ -126,6 +126,13 @@ class GuardedFolder:
         """What must stay at its place beneath ``path``, so that no folder on the way may be moved or made anew."""
         return next((each.path for each in self.guard.closed if is_beneath(each.path, path)), None)
 
+    def must_stay(self, path: str) -> bool:
+        """Whether a folder was there at the start with something closed in it, or with what nobody has looked at: moved
+        away, another one could be made in its place.
+        """
+        guard = self.guard
+        return path in guard.holders or any(path == each or is_beneath(path, each) for each in guard.not_seen)
+
     def closed_file(self, status: os.stat_result) -> str | None:
         """The closed path whose very file this is, under whatever name."""
         return self._closed_files.get((status.st_dev, status.st_ino))

@@ -40,6 +40,7 @@ class NameRow(Record):
 
 
 OPEN, RUNS, SECRET, UNKNOWN = "open", "run by themselves outside", "secret", "unknown name with a dot"
+HOME = "home folder: another program's"
 
 # The first row that holds a name counts. Names in rows that are not open count in any case: on a file system that folds
 # case, ``.GIT`` is ``.git``.
@@ -120,7 +121,7 @@ def judge(mode: Mode, name: str) -> Judgement:
     if mode.startswith("git"):
         return _judge_git(mode, name)
     if mode == "home" and name.startswith("."):  # what lies there is every program's own
-        return Judgement("none", SECRET, "shut")
+        return Judgement("none", HOME, "shut")
     for row, names in _ROWS:
         if name in names:
             return Judgement(row.access, row.kind, "git" if name == ".git" else _inner(row.access))
@@ -149,6 +150,7 @@ Wish = Literal["read", "write", "make", "remove"]
 _WHY = {
     SECRET: "it holds passwords or keys, and what the notebook can read it can send wherever it may connect",
     RUNS: "programs outside run it, or obey it, by themselves",
+    HOME: "what begins with a dot in a home folder holds other programs' keys and settings",
     UNKNOWN: "its name begins with a dot, and what reads it outside is not known here",
 }
 
@@ -168,7 +170,7 @@ def decide_entry(access: Access, kind: str, wish: Wish) -> No | None:
 
 def may_be_granted(kind: str, wish: Wish) -> bool:
     """Whether a notice may say how to open it: what programs outside run by themselves is changed outside."""
-    return kind == UNKNOWN or (kind == SECRET and wish == "read")
+    return kind == UNKNOWN or (kind in (SECRET, HOME) and wish == "read")
 
 
 class Closed(Record):
@@ -187,7 +189,8 @@ class Guard(Record):
 
     ``native``: folders and programs that Landlock opens for reading and writing; nothing in them is closed.
     ``readable``: for reading alone. ``closed``: see ``Closed``. ``found``: what was found closed by its name,
-    ``not_seen``: folders that were not looked through in time, so that all of it goes through the broker.
+    ``holders``: folders that hold something closed, at any depth, which must stay where they are. ``not_seen``: folders
+    that were not looked through in time, so that all of it goes through the broker.
     ``devices``: the file systems beneath ``root``, as in st_dev. ``pool``: a folder with empty folders that Landlock
     opens, or empty.
     """
@@ -200,6 +203,7 @@ class Guard(Record):
     readable: tuple[str, ...]
     closed: tuple[Closed, ...]
     found: tuple[str, ...]
+    holders: frozenset[str]
     not_seen: tuple[str, ...]
     devices: frozenset[int]
     pool: str = ""

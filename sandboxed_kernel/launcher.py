@@ -175,7 +175,7 @@ class _Launched:
         for folder in plan.folders:
             os.mkdir(folder, 0o700)
         if plan.guard is not None and plan.guard.pool:
-            private.add_pool(plan.guard.pool, plan.guard.pooled)
+            private.add_pool(plan.guard.pool, plan.guard.pooled_folders, plan.guard.pooled_files)
         program = load_program(plan.machine, guarded=plan.guard is not None)
         self._limits = plan.limits
         self._group: Group | None = None

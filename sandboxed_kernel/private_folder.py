@@ -34,8 +34,8 @@ class PrivateFolder:
         """What whoever removes the folder keeps open."""
         return (self.descriptor, *(descriptor for _path, descriptor in self._pools))
 
-    def add_pool(self, path: str, folders: tuple[str, ...]) -> None:
-        """Make ``path`` with the empty ``folders`` in it; it goes with the private one. Raises OSError."""
+    def add_pool(self, path: str, folders: tuple[str, ...], files: tuple[str, ...]) -> None:
+        """Make ``path`` with empty ``folders`` and ``files`` in it; it goes with the private one. Raises OSError."""
         os.mkdir(path, 0o700)
         descriptor = os.open(path, OPEN_FOLDER)
         self._pools.append((path, descriptor))
@@ -43,6 +43,13 @@ class PrivateFolder:
             flock(descriptor, LOCK_EX | LOCK_NB)
         for folder in folders:
             os.mkdir(folder, 0o700)
+        for file in (f"{path}/.gitignore", *files):
+            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                if file.endswith("/.gitignore"):
+                    os.write(made, b"*\n")
+            finally:
+                os.close(made)
 
     def remove(self) -> None:
         """For the broker and the warden, where the launcher may be gone. Never raises."""

@@ -67,7 +67,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
         sockets=sockets,
         connecting=connecting,
         datagrams=datagrams,
-        metadata=Metadata(Writable(orders.writable, guarded)),
+        metadata=Metadata(Writable(orders.writable, guarded), None if files is None else files.become_program),
         # Where the sandbox may not list a folder it may make no links either.
         links=Links(Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded)),
         files=files,

@@ -34,6 +34,7 @@ _OPENING = os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW  # a FIFO in the file's p
 _CREATING = _OPENING | os.O_CREAT | os.O_EXCL
 _AT_REMOVEDIR, _AT_SYMLINK_FOLLOW, _AT_EMPTY_PATH = 0x200, 0x400, 0x1000
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_MOST_COPIED = 256 << 20  # bytes of a program
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _NATIVE = ToLandlock()
 
@@ -53,11 +54,12 @@ At = tuple[int | None, int]  # the arguments with the folder (none: the working 
 
 
 class Opened(NamedTuple):
-    """What the call gets; ``made``: by this very call, at ``place``."""
+    """What the call gets; ``made``: by this very call, at ``place``. ``program``: it may be run once nobody writes it."""
 
     file: Descriptor
     close_on_exec: bool
     made: bool
+    program: bool
     place: Place
 
 
@@ -65,8 +67,9 @@ class Files:
     def __init__(self, folder: GuardedFolder, listener: Listener, umask: int) -> None:
         """``umask``: this process's."""
         self._folder, self._listener, self._umask = folder, listener, umask
-        self._spare = list(folder.guard.pooled)
-        self._spare_lock = threading.Lock()  # of the list alone
+        self._spare = list(folder.guard.pooled_folders)
+        self._spare_files = list(folder.guard.pooled_files)
+        self._spare_lock = threading.Lock()  # of the lists alone
         self.by_name: dict[str, Callable[[Call], ToLandlock | None]] = {
             "mkdir": lambda call: self._make_folder(call, (None, 0), call.args[1]),
             "mkdirat": lambda call: self._make_folder(call, (0, 1), call.args[2]),
@@ -83,7 +86,10 @@ class Files:
 
     # --- look --------------------------------------------------------------------------------------------------------
 
-    def _find(self, call: Call, at: At, *, follow: bool, whole: bool = False) -> Place | Native | None:
+    def _find(
+        self, call: Call, at: At, *, follow: bool, whole: bool = False, making: bool = False
+    ) -> Place | Native | None:
+        """``making``: a file, which no path with a slash at its end can name."""
         path = process.read_string(call.tid, call.args[at[1]])
         base = b""
         if not path.startswith(b"/"):
@@ -93,8 +99,11 @@ class Files:
             if not base:
                 return None
         found = self._folder.find(base, path, follow=follow, whole=whole)
-        if isinstance(found, Place) and path.endswith(b"/") and found.status is not None and not found.is_folder():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if isinstance(found, Place) and path.endswith(b"/"):
+            if making:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if found.status is not None and not found.is_folder():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if found is not None and not self._listener.is_valid(call.id):
             raise Malformed(errno.EINTR, "the caller is gone")
         return found
@@ -137,7 +146,8 @@ class Files:
             return _NATIVE  # it gives no right to the file; Landlock judges what is opened by way of it
         creating = bool(flags & os.O_CREAT)
         exclusive = creating and bool(flags & os.O_EXCL)
-        place = self._find(call, (at.folder, at.path), follow=not exclusive and not flags & os.O_NOFOLLOW)
+        follow = not exclusive and not flags & os.O_NOFOLLOW
+        place = self._find(call, (at.folder, at.path), follow=follow, making=creating)
         if place is None:
             return _NATIVE
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
@@ -163,11 +173,16 @@ class Files:
             made, file = False, self._open_existing(place, wanted, truncate=bool(flags & os.O_TRUNC))
         if not flags & os.O_NONBLOCK:
             fcntl.fcntl(file.fileno(), fcntl.F_SETFL, fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & ~os.O_NONBLOCK)
-        return Opened(file, bool(flags & os.O_CLOEXEC), made, place)
+        program = writing and bool(os.fstat(file.fileno()).st_mode & 0o111)
+        return Opened(file, bool(flags & os.O_CLOEXEC), made, program, place)
 
     def _create(self, call: Call, place: Place, wanted: int, mode: int) -> Descriptor | None:
         """None where somebody else has made it just now."""
         mask = process.umask(call.tid)
+        if mode & ~mask & 0o111 and place.mode in ("plain", "home"):
+            program = self._take_program(place, wanted, mode & 0o777 & ~mask)
+            if program is not None:
+                return program
         try:
             file = open_entry(
                 place.folder,
@@ -180,6 +195,50 @@ class Files:
         if mask != self._umask:
             os.fchmod(file.fileno(), mode & 0o777 & ~mask)
         return file
+
+    def _take_program(self, place: Place, wanted: int, mode: int) -> Descriptor | None:
+        """Move an empty file there that Landlock lets be run. None: there is none, or something is there by now."""
+        pool, spare = self._folder.pool, self._next_program()
+        if pool is None or spare is None:
+            return None
+        try:
+            with open_entry(pool, spare, os.O_WRONLY | _OPENING) as file:
+                os.fchmod(file.fileno(), mode | 0o200)
+                rename_entry(pool, spare, place.folder, place.leaf, _RENAME_NOREPLACE)
+                opened = open_entry(place.folder, place.leaf, wanted | _OPENING)
+                os.fchmod(file.fileno(), mode)
+                return opened
+        except OSError:
+            return None  # another file system, a full disk: then it is made as any other
+
+    def _next_program(self) -> bytes | None:
+        with self._spare_lock:
+            return os.fsencode(os.path.basename(self._spare_files.pop())) if self._spare_files else None
+
+    def become_program(self, path: bytes, file: Descriptor) -> Descriptor | None:
+        """``file``, at the real ``path``, is to be one that may be run: a copy of it that Landlock has a rule for is in
+        its place then. None where it needs none, or none is to be had.
+        """
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or self._folder.is_native(status) or status.st_size > _MOST_COPIED:
+            return None
+        place = self._folder.find(b"/", path, follow=False)
+        if not isinstance(place, Place) or place.mode not in ("plain", "home") or place.status is None:
+            return None
+        pool, spare = self._folder.pool, self._next_program()
+        if pool is None or spare is None or not os.path.samestat(place.status, status):
+            return None
+        with (
+            open_entry(pool, spare, os.O_WRONLY | _OPENING) as copy,
+            open_entry(place.folder, place.leaf, os.O_RDONLY | _OPENING) as original,
+        ):
+            if not os.path.samestat(os.fstat(original.fileno()), status):
+                return None
+            while os.sendfile(copy.fileno(), original.fileno(), None, 1 << 24):
+                pass
+            os.fchmod(copy.fileno(), status.st_mode & 0o777)
+            rename_entry(pool, spare, place.folder, place.leaf)
+            return Descriptor(os.open(copy.path, os.O_PATH | os.O_CLOEXEC))
 
     def _open_existing(self, place: Place, wanted: int, *, truncate: bool) -> Descriptor:
         file = open_entry(place.folder, place.leaf, wanted | _OPENING)
@@ -278,7 +337,7 @@ class Files:
             return False
         with self._spare_lock:
             taken = set(self._spare)
-            free = next((path for path in self._folder.guard.pooled if path not in taken), None)
+            free = next((path for path in self._folder.guard.pooled_folders if path not in taken), None)
         if free is None:
             return False
         name = os.fsencode(os.path.basename(free))

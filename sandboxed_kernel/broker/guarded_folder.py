@@ -55,6 +55,7 @@ class _Step(Record):
     folder: Descriptor
     path: str
     mode: Mode
+    native: bool = False  # it lies in a folder that Landlock has a rule for
 
 
 class GuardedFolder:
@@ -75,7 +76,7 @@ class GuardedFolder:
         for path in guard.readable:
             if not path.endswith("/.git"):  # not all of it is read only
                 self._hold(path, "read")
-        for path in (*guard.native, *guard.pooled):
+        for path in (*guard.native, *guard.pooled_folders, *guard.pooled_files):
             self._hold(path, "open")
         for each in guard.closed:
             with suppress(OSError):
@@ -164,14 +165,16 @@ class GuardedFolder:
             path = f"{step.path.rstrip('/')}/{os.fsdecode(name)}"
             status = _status(step.folder, name)
             native = None if status is None else self._natives.get((status.st_dev, status.st_ino))
-            if native == "open" and not whole:
+            if native == "open" and not whole and b".." not in parts:
                 return Native(native, path, not parts, "")
             judged = self._judge(step, name, path, status)
-            if native == "read" and not whole:
+            if native == "read" and not whole and b".." not in parts:
                 return Native(native, path, not parts, judged.kind)
             if native == "open":
                 judged = Judgement("open", "", "free")
             is_link = status is not None and stat.S_ISLNK(status.st_mode)
+            if step.native and not parts and not whole:
+                return Native("open", path, False, "")
             if (not parts and not (is_link and follow)) or judged.access == "none":
                 return Place(step.folder, name, judged.access, judged.kind, status, path, step.mode)
             if status is None:
@@ -183,19 +186,19 @@ class GuardedFolder:
                     return b"/".join((target, *parts))
                 parts.extendleft(reversed(_split(target)))
                 continue
-            steps.append(self._enter(step, name, path, judged.inner))
+            steps.append(self._enter(step, name, path, judged.inner, native=step.native or native == "open"))
         last = steps[-1]
         access: Access = "read" if last.mode == "shut" else "open"
         return Place(last.folder, b".", access, "", os.fstat(last.folder.fileno()), last.path, last.mode)
 
-    def _enter(self, step: _Step, name: bytes, path: str, mode: Mode) -> _Step:
+    def _enter(self, step: _Step, name: bytes, path: str, mode: Mode, *, native: bool) -> _Step:
         folder = open_entry(step.folder, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         status = os.fstat(folder.fileno())
         if status.st_dev not in self._devices:  # mounted since
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if self.closed_file(status) is not None or (mode in ("plain", "home") and _is_environment(folder)):
             mode = "shut"
-        return _Step(folder, path, mode)
+        return _Step(folder, path, mode, native)
 
     def _judge(self, step: _Step, name: bytes, path: str, status: os.stat_result | None) -> Judgement:
         closed = self._closed.get(path)

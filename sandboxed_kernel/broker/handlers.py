@@ -265,9 +265,16 @@ class Handlers:
 
     def _hand_over(self, call: Call, files: Files, opened: Opened) -> None:
         """Without the lock. Raises Gone, OSError."""
+        listener, number = self._parts.listener, opened.file.fileno()
         with opened.file:
             try:
-                self._parts.listener.add_descriptor(call.id, opened.file.fileno(), close_on_exec=opened.close_on_exec)
+                if not opened.program:
+                    listener.add_descriptor(call.id, number, close_on_exec=opened.close_on_exec)
+                    return
+                # What is still open here for writing cannot be run there (execve(2), ETXTBSY).
+                given = listener.place_descriptor(call.id, number, close_on_exec=opened.close_on_exec)
+                opened.file.close()
+                listener.answer(call.id, given)
             except BaseException:
                 files.undo(opened)
                 raise

@@ -39,12 +39,14 @@ class _Target(Record):
     follow: bool = True
 
 
+Program = Callable[[bytes, Descriptor], Descriptor | None]
 Act = Callable[[int, Arguments, Descriptor], None]
 
 
 class Metadata:
-    def __init__(self, writable: Writable) -> None:
-        self._writable = writable
+    def __init__(self, writable: Writable, become_program: Program | None = None) -> None:
+        """``become_program``: ``Files.become_program``, where the notebook's folder is guarded."""
+        self._writable, self._become_program = writable, become_program
 
     def carry_out(self, name: str, tid: int, arguments: Arguments) -> None:
         """Do it. Raises OSError or Malformed with the errno for the caller; Refused where no grant covers the file."""
@@ -55,7 +57,15 @@ class Metadata:
             verdict = decisions.decide_metadata(inside=inside, anothers=not inside and _is_anothers(found))
             if verdict is not None:
                 raise Refused(Refusal(verdict, "metadata", path.decode(errors="replace"), protocol=name))
-            act(tid, arguments, found)
+            program = self._program(name, arguments, path, found)
+            act(tid, arguments, found if program is None else program)
+
+    def _program(self, name: str, arguments: Arguments, path: bytes, found: Descriptor) -> Descriptor | None:
+        """What a linker, or ``chmod +x``, makes executable by its path."""
+        mode_at = {"chmod": 1, "fchmodat": 2, "fchmodat2": 2}.get(name)
+        if self._become_program is None or mode_at is None or not arguments[mode_at] & 0o111:
+            return None
+        return self._become_program(path, found)
 
     @staticmethod
     def _open(target: _Target, tid: int, arguments: Arguments) -> Descriptor:

@@ -258,7 +258,10 @@ def _workspace_rules(
         return [_rule(grant, surroundings, protected)]
     access = WRITE if guard.writable else READ_EXECUTE
     return [
-        *(PathRule(path, access, grant.place, follow=False) for path in (*guard.native, *guard.pooled)),
+        *(
+            PathRule(path, access, grant.place, follow=False)
+            for path in (*guard.native, *guard.pooled_folders, *guard.pooled_files)
+        ),
         *(PathRule(path, READ_EXECUTE, grant.place, follow=False) for path in guard.readable),
     ]
 

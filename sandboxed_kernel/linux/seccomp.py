@@ -135,6 +135,15 @@ class Listener:
         flags = os.O_CLOEXEC if close_on_exec else 0
         return self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
 
+    def place_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> int:
+        """Give the caller a copy of ``descriptor`` while its call still waits; the number there, to be answered.
+
+        Where the caller is interrupted before the answer it keeps a descriptor that it does not know of.
+        Raises Gone, OSError.
+        """
+        flags = os.O_CLOEXEC if close_on_exec else 0
+        return self._ioctl(_ADD, _ADDFD.pack(ident, 0, descriptor, 0, flags))
+
     def knows_add_descriptor(self) -> bool:
         """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""
         try:

@@ -136,7 +136,7 @@ def _judge_git(mode: Mode, name: str) -> Judgement:
     if mode == "git modules":
         return Judgement("read", RUNS, "git")  # a repository of its own; "modules/a/b" is judged by the look at it
     if mode == "git info":
-        return _FREE if name in ("exclude", "exclude.lock") else _SHUT
+        return _FREE if name in ("exclude", "exclude.lock", "refs") or name.startswith("refs_") else _SHUT
     if mode == "git lfs":
         return _FREE if name in ("objects", "tmp", "incomplete") else _SHUT
     if name in _GIT_FOLDERS:
@@ -209,11 +209,16 @@ class Guard(Record):
     pool: str = ""
 
     @property
-    def pooled(self) -> tuple[str, ...]:
-        return tuple(f"{self.pool}/{number}" for number in range(POOL_SIZE)) if self.pool else ()
+    def pooled_folders(self) -> tuple[str, ...]:
+        return tuple(f"{self.pool}/{number}" for number in range(_POOLED_FOLDERS)) if self.pool else ()
+
+    @property
+    def pooled_files(self) -> tuple[str, ...]:
+        """For programs: one that has no rule cannot be run."""
+        return tuple(f"{self.pool}/f{number}" for number in range(_POOLED_FILES)) if self.pool else ()
 
 
-POOL_SIZE = 32
+_POOLED_FOLDERS, _POOLED_FILES = 32, 64
 
 
 def is_beneath(path: str, folder: str) -> bool:

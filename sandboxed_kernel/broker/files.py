@@ -54,7 +54,7 @@ At = tuple[int | None, int]  # the arguments with the folder (none: the working 
 
 
 class Opened(NamedTuple):
-    """What the call gets; ``made``: by this very call, at ``place``. ``program``: it may be run once nobody writes it."""
+    """What the call gets. ``made``: by this very call, at ``place``; ``program``: to be run once nobody writes it."""
 
     file: Descriptor
     close_on_exec: bool

@@ -30,7 +30,7 @@ from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
-from sandboxed_kernel.policy.describe import describe
+from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.private_folder import PrivateFolder
 from sandboxed_kernel.records import Record, replace
@@ -83,7 +83,10 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
             with late_imports():
                 from sandboxed_kernel.relay.loop import Relay, RelayOptions
             options = RelayOptions(
-                active_content=policy.active_content, on_event=refusals.add, not_enforced=_not_enforced(plan)
+                active_content=policy.active_content,
+                on_event=refusals.add,
+                not_enforced=_not_enforced(plan),
+                remarks=_remarks(plan),
             )
             gc.enable()
             return Relay(front, back, broker, lifeline, options=options).run()
@@ -115,6 +118,8 @@ def run_command(
         )
         launch = _Launch(workspace, settings)
         policy, plan = _prepare(launch, private.path, tuple(argv))
+        for remark in _remarks(plan):
+            sys.stderr.write(f"[sandbox] {remark}\n")
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
             return PlainRelay(broker, lifeline).run()
@@ -142,7 +147,7 @@ def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file:
         PathRule(connection_file, READ, "the kernel's own connection file", optional=False),
         PathRule(refusals_file, READ, "the last refusals, for %sandbox", optional=False),
     )
-    text = describe(policy, effective_grants(policy, plan.cwd), plan.missing)
+    text = describe(policy, effective_grants(policy, plan.cwd), plan.missing, plan.absent)
     environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
 
@@ -150,6 +155,11 @@ def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file:
 def _not_enforced(plan: Plan) -> tuple[str, ...]:
     """A sentence per feature that this host lacks and the policy does without."""
     return tuple(describe_missing(name, plan.abi) for name in plan.missing)
+
+
+def _remarks(plan: Plan) -> tuple[str, ...]:
+    """What else the user should know of this start: sentences."""
+    return tuple(filter(None, (describe_absent(plan.absent),)))
 
 
 class _Launched:

@@ -22,7 +22,7 @@ from sandboxed_kernel.confinement.filesystem import (
     handled_net,
     scoped,
 )
-from sandboxed_kernel.errors import HostError, PolicyError
+from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.policy.baseline import (
     CERTIFICATE_VARIABLES,
     HOME_FOLDERS,
@@ -82,6 +82,7 @@ class Plan(Record):
     rlimits: tuple[tuple[int, int, int], ...]  # (resource.RLIMIT_*, soft, hard)
     limits: Limits  # what no rlimit can do is watched by the broker: memory, processes
     missing: tuple[str, ...]  # names out of BEST_EFFORT_NAMES
+    absent: tuple[PathGrant, ...]  # what the policy grants and this host has not: no rule stands for it
     argv: tuple[str, ...]
     cwd: str
     umask: int
@@ -162,8 +163,13 @@ def effective_grants(policy: Policy, workspace: str) -> tuple[PathGrant, ...]:
 
 
 def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings) -> Plan:
-    """Raises HostError (the host cannot) and PolicyError (a grant would open what must stay closed)."""
+    """Raises HostError (the host cannot) and PolicyError: a grant would open what must stay closed, or what the policy
+    requires is not there.
+    """
     missing = require(features, policy.best_effort)
+    _check_required(policy, surroundings)
+    grants = effective_grants(policy, surroundings.workspace)
+    absent = tuple(grant for grant in grants if _real_path(grant, surroundings) is None)
     protected = protected_paths(
         home=surroundings.home,
         interpreters=(*surroundings.prefixes, *surroundings.import_paths),
@@ -186,7 +192,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         *baseline,
         *accelerator_rules(policy.accelerators),
         *_certificates(surroundings, protected),
-        *(_rule(grant, surroundings, protected) for grant in effective_grants(policy, surroundings.workspace)),
+        *(_rule(grant, surroundings, protected) for grant in grants if grant not in absent),
     )
     abi = features.landlock_abi
     return Plan(
@@ -206,6 +212,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         rlimits=_rlimits(policy.limits),
         limits=policy.limits,
         missing=missing,
+        absent=absent,
         argv=surroundings.argv,
         cwd=surroundings.workspace,
         umask=surroundings.umask,
@@ -218,10 +225,26 @@ _SHARED_MEMORY = "/dev/shm"
 _FOLDERS = (("home", "h"), ("tmp", "t"), ("run", "r"))
 
 
+def _real_path(grant: PathGrant, surroundings: Surroundings) -> str | None:
+    """Where ``grant`` leads; None where nothing is there.
+
+    Landlock's rules are for files that exist. For one that does not, a rule further up would be the only way, and open
+    more than was named; so there is none, and what is made there later is as closed as its surroundings.
+    """
+    return surroundings.workspace if grant.path == surroundings.workspace else surroundings.real_paths.get(grant.path)
+
+
+def _check_required(policy: Policy, surroundings: Surroundings) -> None:
+    for grant in policy.required:
+        if _real_path(grant, surroundings) is None:
+            found = f'"{grant.text}" does not exist ({grant.path})'
+            raise PolicyError(grant.place, found, "Create it or remove the line.")
+
+
 def _rule(grant: PathGrant, surroundings: Surroundings, protected: tuple[Protected, ...]) -> PathRule:
-    real = surroundings.workspace if grant.path == surroundings.workspace else surroundings.real_paths.get(grant.path)
+    real = _real_path(grant, surroundings)
     if real is None:
-        raise PolicyError(grant.place, f'"{grant.text}" does not exist ({grant.path})', "Create it or remove the line.")
+        raise Bug(f"a rule for what is not there: {grant.place}")
     conflict = _conflict(real, grant.writable, surroundings, protected)
     if conflict is not None:
         raise PolicyError(grant.place, conflict.found, conflict.write)

@@ -215,10 +215,27 @@ def test_a_link_to_a_protected_folder_is_refused() -> None:
     assert "/home/ana/.ssh" in error.found
 
 
-def test_a_grant_of_nothing_is_refused() -> None:
-    error = refusal(Policy(grants=(grant("/home/ana/typo", writable=False),)))
-    assert error.place == "policy.toml: filesystem.read[0]"
-    assert '"/home/ana/typo" does not exist' in error.found
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_grant_of_nothing_opens_nothing_and_widens_nothing(writable: bool) -> None:
+    gone, there = grant("/home/ana/typo", writable=writable), grant("/home/ana/datasets", writable=False)
+    plan = make_plan(Policy(grants=(gone, there)), HOST, HERE)
+    assert plan.absent == (gone,)
+    without = make_plan(Policy(grants=(there,)), HOST, HERE)
+    assert [rule for rule in plan.path_rules if rule.path != HERE.workspace] == [
+        rule for rule in without.path_rules if rule.path != HERE.workspace
+    ]
+    # A line under "write" says that the notebook's folder is not writable, whether what it names is there or not.
+    assert rights(plan, HERE.workspace) == (READ_EXECUTE if writable else WRITE)
+
+
+def test_what_the_policy_requires_and_is_not_there_is_refused() -> None:
+    required = PathGrant("/home/ana/typo", False, "~/typo", "policy.toml: filesystem.require[0]")
+    error = refusal(Policy(required=(required,)))
+    assert error.place == "policy.toml: filesystem.require[0]"
+    assert '"~/typo" does not exist (/home/ana/typo)' in error.found
+    there = PathGrant("/home/ana/datasets", False, "~/datasets", "policy.toml: filesystem.require[0]")
+    plan = make_plan(Policy(required=(there,)), HOST, HERE)
+    assert "/mnt/big/datasets" not in {rule.path for rule in plan.path_rules}  # it opens nothing
 
 
 @pytest.mark.parametrize("prefix", ["/home/ana/.local", "/home/ana", "/", "/home"])

@@ -30,6 +30,7 @@ from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
 from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.private_folder import PrivateFolder
@@ -179,6 +180,7 @@ class _Launched:
     ) -> None:
         for folder in plan.folders:
             os.mkdir(folder, 0o700)
+        _put_links(plan)
         program = load_program(plan.machine)
         self._limits = plan.limits
         self._group: Group | None = None
@@ -253,6 +255,16 @@ class _Launched:
     def _remove_group(self) -> None:
         if self._group is not None:
             self._group.remove(time.monotonic() + _PATIENCE)
+
+
+def _put_links(plan: Plan) -> None:
+    """Before anything untrusted runs. What stands in the way of a link stays: the home may be one that was used."""
+    home = os.open(plan.home, OPEN_FOLDER)
+    try:
+        for path, target in plan.home_links:
+            link_beneath(home, path, target)
+    finally:
+        os.close(home)
 
 
 def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket, group: Group | None) -> None:

@@ -92,6 +92,7 @@ def look_around(
         environment=dict(os.environ),
         argv=argv,
         umask=_own_umask(),
+        home_as_named=os.path.normpath(home_folder()),
     )
 
 

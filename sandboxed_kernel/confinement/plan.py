@@ -32,6 +32,7 @@ from sandboxed_kernel.policy.baseline import (
     dot_folder_conflict,
     environment,
     file_rules,
+    home_links,
     is_within,
     protected_conflict,
     protected_paths,
@@ -66,6 +67,7 @@ class Surroundings(Record):
     environment: Mapping[str, str]  # the launcher's
     umask: int  # the launcher's: files in the workspace are the user's
     argv: tuple[str, ...]  # what to run
+    home_as_named: str = ""  # the user's home as $HOME spells it, links not followed
 
 
 class Plan(Record):
@@ -78,6 +80,8 @@ class Plan(Record):
     machine: str  # whose filter program to load
     abi: int
     folders: tuple[str, ...]  # to make first, mode 0700, and to remove afterwards
+    home: str  # the private one, among ``folders``
+    home_links: tuple[tuple[str, str], ...]  # to make in it: (path in it, what the link says)
     environment: Mapping[str, str]
     rlimits: tuple[tuple[int, int, int], ...]  # (resource.RLIMIT_*, soft, hard)
     limits: Limits  # what no rlimit can do is watched by the broker: memory, processes
@@ -203,6 +207,8 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         machine=features.machine,
         abi=abi,
         folders=(*roots.values(), *(join(roots["home"], name) for name in HOME_FOLDERS)),
+        home=roots["home"],
+        home_links=_home_links(grants, surroundings),
         environment=environment(
             _reachable_programs(surroundings, path_rules),
             passed=policy.environment_pass,
@@ -252,6 +258,19 @@ def _rule(grant: PathGrant, surroundings: Surroundings, protected: tuple[Protect
     if real.startswith("/dev/"):
         access |= Fs.IOCTL_DEV  # of no use otherwise; which devices may be named is in the table of protected paths
     return PathRule(real, access, grant.place, optional=False)
+
+
+def _home_links(grants: tuple[PathGrant, ...], surroundings: Surroundings) -> tuple[tuple[str, str], ...]:
+    """``~/datasets`` means the same inside as in the policy, where the policy opens it. Landlock judges where a link
+    leads, so a link opens nothing."""
+    found = []
+    for grant in grants:
+        real = _real_path(grant, surroundings)
+        for home in (surroundings.home_as_named, surroundings.home):
+            if real is not None and home not in ("", "/") and is_within(grant.path, home):
+                found.append((grant.path[len(home) :].strip("/"), real))
+                break
+    return home_links(found)
 
 
 def _conflict(

@@ -204,6 +204,28 @@ SET: tuple[SetRow, ...] = (
 HOME_FOLDERS = (".config", ".cache", ".local", ".local/share", ".local/state")
 
 
+# What else variables above name there: programs write in these, so nothing of the user's is put in or over them.
+_OF_PROGRAMS = tuple(
+    row.value.removeprefix("{home}/")
+    for row in SET
+    if row.value.startswith("{home}/") and row.value.removeprefix("{home}/") not in HOME_FOLDERS
+)
+
+
+def home_links(grants: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What of the user's home stands in the private one, at the same place: (path in the home, where it leads).
+
+    ``grants`` are such pairs of everything that is granted there. What lies beneath another one is reached through it.
+    """
+    found: dict[str, str] = {}
+    for path, target in sorted(grants):
+        in_the_way = any(is_within(own, path) for own in (*HOME_FOLDERS, *_OF_PROGRAMS))
+        taken = any(is_within(path, own) for own in (*_OF_PROGRAMS, *found))
+        if path and not in_the_way and not taken:
+            found[path] = target
+    return tuple(found.items())
+
+
 def _looks_secret(name: str) -> bool:
     return any(word in name.upper() for word in _SECRET_WORDS)
 

@@ -17,6 +17,7 @@ from sandboxed_kernel.policy.baseline import (
     enters,
     environment,
     file_rules,
+    home_links,
     is_within,
     protected_conflict,
     protected_paths,
@@ -230,3 +231,24 @@ def test_only_whole_components_count() -> None:
     assert protected_conflict("/a/bc", writable=True, protected=rows) is None
     assert protected_conflict("/a/b/c", writable=True, protected=rows)
     assert protected_conflict("/a", writable=True, protected=rows)
+
+
+def test_what_is_granted_in_the_home_stands_at_its_place_in_the_private_one() -> None:
+    granted = [("a/b/c", "/h/a/b/c"), ("data", "/mnt/data"), ("a/b", "/h/a/b"), ("a/x", "/h/a/x"), ("a b", "/h/a b")]
+    assert dict(home_links(granted)) == {"data": "/mnt/data", "a/b": "/h/a/b", "a/x": "/h/a/x", "a b": "/h/a b"}
+    assert dict(home_links([("data", "/h/data"), ("data2", "/h/data2")])) == {"data": "/h/data", "data2": "/h/data2"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", ".cache", ".config", ".local", ".local/share", ".ipython", ".ipython/x", ".jupyter", ".packages/lib",
+     ".config/matplotlib", ".local/share/jupyter/kernels"],
+)  # fmt: skip
+def test_nothing_is_put_in_the_place_of_the_private_homes_own_folders(path: str) -> None:
+    assert home_links([(path, "/h/x")]) == ()
+
+
+def test_a_folder_beside_the_private_homes_own_is_put() -> None:
+    assert home_links([(".cache/huggingface", "/h/.cache/huggingface")]) == (
+        (".cache/huggingface", "/h/.cache/huggingface"),
+    )

@@ -25,7 +25,7 @@ from sandboxed_kernel.confinement.filesystem import READ, Fs, PathRule
 from sandboxed_kernel.confinement.filters import load_program
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.numbers import NUMBERS
-from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan
+from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan, put_first
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
@@ -150,6 +150,8 @@ def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file:
     )
     text = describe(policy, effective_grants(policy, plan.cwd), plan.missing, plan.absent)
     environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
+    if sys.prefix != "/usr" and "PATH" not in dict(policy.environment_set):
+        environment["PATH"] = put_first(environment["PATH"], os.path.join(sys.prefix, "bin"))
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
 
 

@@ -329,6 +329,11 @@ def _reachable_programs(surroundings: Surroundings, rules: tuple[PathRule, ...])
     return {**outside, "PATH": ":".join(entries)} if entries else outside
 
 
+def put_first(path: str, folder: str) -> str:
+    """A PATH that begins with ``folder``: with an environment's own, `!python` is its Python, activated or not."""
+    return ":".join([folder, *(entry for entry in path.split(":") if entry != folder)])
+
+
 def _proxy_variables(policy: Policy) -> list[tuple[str, str]]:
     if policy.proxy is None:
         return []

@@ -54,6 +54,11 @@ FILES: tuple[FileRow, ...] = (
             "/etc/java " + " ".join(f"/etc/java-{version}-openjdk" for version in (8, 11, 17, 21, 25, 29))),
     FileRow(READ, "settings of IPython for all users", "/etc/ipython"),
     FileRow(READ, "fonts and their index", "/etc/fonts /var/cache/fontconfig"),
+    FileRow(READ, "what is installed, as dpkg and rpm list it; where from may hold passwords (/etc/apt)", """
+        /etc/dpkg /var/lib/dpkg /etc/rpm /var/lib/rpm /etc/alternatives"""),
+    FileRow(READ, "catalogues and settings of programs for text, documents and networks; no secrets", """
+        /etc/xml /etc/sgml /etc/papersize /etc/ghostscript /etc/libreoffice /etc/groff /etc/vim /etc/nanorc
+        /etc/bash_completion /etc/bash_completion.d /etc/iproute2 /etc/ethertypes"""),
     FileRow(READ, "kinds of files by name and content", "/etc/mime.types /etc/magic /etc/magic.mime /etc/mailcap"),
     FileRow(READ, "shells and terminals", """
         /etc/bash.bashrc /etc/bashrc /etc/profile /etc/profile.d /etc/inputrc /etc/terminfo /etc/shells
@@ -74,6 +79,7 @@ FILES: tuple[FileRow, ...] = (
         /sys/devices/system /sys/fs/cgroup /sys/kernel/mm/transparent_hugepage /sys/kernel/mm/hugepages"""),
     FileRow(READ, "psutil lists interfaces and batteries by them; they hold names, what these mean lies elsewhere",
             "/sys/class/net /sys/class/power_supply"),
+    FileRow(READ, "which PCI devices there are: links, whose names are numbers of places", "/sys/bus/pci/devices"),
     # Not /dev/pts: with it the input of another terminal was read. Own terminals come from ioctl(TIOCGPTPEER).
     FileRow(DEVICE, "empty, zero and random data", "/dev/null /dev/zero /dev/full /dev/random /dev/urandom"),
     FileRow(DEVICE, "its own terminal, and new ones (pexpect, pty.spawn)", "/dev/tty /dev/ptmx"),

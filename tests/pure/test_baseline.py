@@ -61,7 +61,8 @@ def test_what_is_writable_without_a_grant() -> None:
 
 @pytest.mark.parametrize("path", words("""
     / /etc /etc/shadow /etc/gshadow /etc/ssh /etc/ssh/ssh_host_ed25519_key /etc/ssl/private /etc/ssl/private/x.key
-    /etc/pki/tls/private /etc/sudoers /etc/jupyter /etc/pip.conf /etc/environment /etc/machine-id /home /home/ana /root
+    /etc/pki/tls/private /etc/sudoers /etc/jupyter /etc/pip.conf /etc/environment /etc/machine-id /etc/apt
+    /home /home/ana /root
     /run /run/secrets /run/user/1000 /run/docker.sock /var/run/secrets/kubernetes.io/serviceaccount/token /var /var/lib
     /tmp /var/tmp /dev /dev/pts /dev/pts/0 /dev/mem /dev/sda /dev/kvm /dev/input /sys /sys/kernel/security
     /sys/firmware /boot /mnt /srv /opt"""))  # fmt: skip

@@ -17,6 +17,7 @@ from sandboxed_kernel.confinement.plan import (
     effective_grants,
     make_plan,
     missing_features,
+    put_first,
     second_fences,
 )
 from sandboxed_kernel.errors import HostError, PolicyError
@@ -298,6 +299,11 @@ def test_only_folders_whose_programs_can_be_run_stay_in_path() -> None:
     here = replace(HERE, environment={"PATH": search}, real_paths=real)
     kept = make_plan(Policy(), HOST, here).environment["PATH"]
     assert kept == "/opt/tools:/home/ana/.venvs/py/bin:/usr/local/bin:/bin"
+
+
+def test_the_environments_own_programs_come_first() -> None:
+    assert put_first("/usr/bin:/bin", "/env/bin") == "/env/bin:/usr/bin:/bin"
+    assert put_first("/usr/bin:/env/bin:/bin", "/env/bin") == "/env/bin:/usr/bin:/bin"
 
 
 def test_a_path_of_which_nothing_is_left_is_the_systems() -> None:

@@ -28,11 +28,12 @@ if sys.path[0] in ("", os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
 
 import importlib.util
 import json
+import shlex
 from contextlib import suppress
 from typing import Any
 
 from sandboxed_kernel.inside.imports import late_imports
-from sandboxed_kernel.inside.packages import lay_over
+from sandboxed_kernel.inside.packages import lay_over, note
 from sandboxed_kernel.late import when_imported
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
@@ -106,6 +107,8 @@ class SandboxedKernel(IPythonKernel):
         super().__init__(**kwargs)
         self.shell.register_magic_function(_sandbox, "line", "sandbox")
         self.shell.register_magic_function(_connect_info, "line", "connect_info")
+        self.shell.register_magic_function(_pip, "line", "pip")
+        self.shell.register_magic_function(_uv, "line", "uv")
         _give_hints(self.shell)
 
     def start(self) -> None:
@@ -199,6 +202,32 @@ def _sandbox(line: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.sandbox(line, os.path.dirname(kernelapp.IPKernelApp.instance().abs_connection_file))
+
+
+def _pip(line: str) -> None:
+    """Run the pip package manager within the current kernel.
+
+    Usage:
+      %pip install [pkgs]
+    """
+    _install("pip", line, line)
+
+
+def _uv(line: str) -> None:
+    """Run the uv package manager within the current kernel.
+
+    Usage:
+      %uv pip install [pkgs]
+    """
+    _install("uv", line, line.strip().removeprefix("pip "))
+
+
+def _install(module: str, line: str, command: str) -> None:
+    """As IPython's magics (IPython.core.magics.packaging), with a note that is true here."""
+    shell = kernelapp.IPKernelApp.instance().shell
+    shell.system(f"{shlex.quote(sys.executable)} -m {module} {line}")
+    if said := note(command, shell.user_ns.get("_exit_code", 0)):
+        print(said)  # noqa: T201
 
 
 def _give_hints(shell: Any) -> None:

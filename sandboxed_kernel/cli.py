@@ -257,6 +257,7 @@ def _is_path(target: str) -> bool:
 
 
 def _explain_path(policy: Policy, target: str, workspace: str) -> int:
+    from sandboxed_kernel.policy.describe import describe_absent
     from sandboxed_kernel.policy.explain import explain_path, implied_grants
     from sandboxed_kernel.records import replace
 
@@ -267,9 +268,13 @@ def _explain_path(policy: Policy, target: str, workspace: str) -> int:
         return tuple(replace(grant, path=os.path.realpath(grant.path)) for grant in grants)
 
     implied = real(implied_grants(policy, workspace, (sys.prefix, sys.base_prefix)))
-    policy = replace(policy, grants=real(policy.grants))
-    read = _tell(explain_path(policy, path, "read", baseline=implied))
-    _tell(explain_path(policy, path, "write", baseline=implied))
+    there = tuple(grant for grant in policy.grants if os.path.exists(grant.path))
+    absent = tuple(grant for grant in policy.grants if grant not in there)
+    policy = replace(policy, grants=real(there))
+    read = _tell(explain_path(policy, path, "read", baseline=implied, absent=real(absent)))
+    _tell(explain_path(policy, path, "write", baseline=implied, absent=real(absent)))
+    if absent:
+        print(f"note: {describe_absent(absent)}")
     return read
 
 

@@ -25,12 +25,20 @@ from sandboxed_kernel.confinement.filesystem import READ, Fs, PathRule
 from sandboxed_kernel.confinement.filters import load_program
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.numbers import NUMBERS
-from sandboxed_kernel.confinement.plan import Plan, describe_missing, effective_grants, make_plan, require
+from sandboxed_kernel.confinement.plan import (
+    Plan,
+    describe_missing,
+    effective_grants,
+    make_plan,
+    put_first,
+    require,
+)
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
-from sandboxed_kernel.policy.describe import describe
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
+from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, is_beneath
 from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
@@ -85,7 +93,10 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
             with late_imports():
                 from sandboxed_kernel.relay.loop import Relay, RelayOptions
             options = RelayOptions(
-                active_content=policy.active_content, on_event=refusals.add, not_enforced=_not_enforced(plan)
+                active_content=policy.active_content,
+                on_event=refusals.add,
+                not_enforced=_not_enforced(plan),
+                remarks=_remarks(plan),
             )
             gc.enable()
             return Relay(front, back, broker, lifeline, options=options).run()
@@ -117,6 +128,8 @@ def run_command(
         )
         launch = _Launch(workspace, settings)
         policy, plan = _prepare(launch, private.path, tuple(argv))
+        for remark in _remarks(plan):
+            sys.stderr.write(f"[sandbox] {remark}\n")
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
             return PlainRelay(broker, lifeline).run()
@@ -147,14 +160,22 @@ def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file:
         PathRule(connection_file, READ, "the kernel's own connection file", optional=False),
         PathRule(refusals_file, READ, "the last refusals, for %sandbox", optional=False),
     )
-    text = describe(policy, effective_grants(policy, plan.cwd), plan.missing)
+    text = describe(policy, effective_grants(policy, plan.cwd), plan.missing, plan.absent, plan.guard)
     environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
+    if sys.prefix != "/usr" and "PATH" not in dict(policy.environment_set):
+        environment["PATH"] = put_first(environment["PATH"], os.path.join(sys.prefix, "bin"))
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
 
 
 def _not_enforced(plan: Plan) -> tuple[str, ...]:
     """A sentence per feature that this host lacks and the policy does without."""
     return tuple(describe_missing(name, plan.abi) for name in plan.missing)
+
+
+def _remarks(plan: Plan) -> tuple[str, ...]:
+    """What else the user should know of this start: sentences."""
+    closed = "" if plan.guard is None else sentence(plan.guard)
+    return tuple(filter(None, (describe_absent(plan.absent), closed)))
 
 
 class _Launched:
@@ -174,6 +195,7 @@ class _Launched:
     ) -> None:
         for folder in plan.folders:
             os.mkdir(folder, 0o700)
+        _put_links(plan)
         if plan.guard is not None and plan.guard.pool:
             private.add_pool(plan.guard.pool, plan.guard.pooled_folders, plan.guard.pooled_files)
         program = load_program(plan.machine, guarded=plan.guard is not None)
@@ -252,6 +274,16 @@ class _Launched:
     def _remove_group(self) -> None:
         if self._group is not None:
             self._group.remove(time.monotonic() + _PATIENCE)
+
+
+def _put_links(plan: Plan) -> None:
+    """Before anything untrusted runs. What stands in the way of a link stays: the home may be one that was used."""
+    home = os.open(plan.home, OPEN_FOLDER)
+    try:
+        for path, target in plan.home_links:
+            link_beneath(home, path, target)
+    finally:
+        os.close(home)
 
 
 def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket, group: Group | None) -> None:

@@ -75,7 +75,7 @@ def look_around(
 ) -> Surroundings:
     """Every path that the plan needs, with symbolic links resolved."""
     prefixes = _distinct(map(_real, (sys.prefix, sys.base_prefix, sys.exec_prefix)))
-    paths = [grant.path for grant in policy.grants]
+    paths = [grant.path for grant in (*policy.grants, *policy.required)]
     paths += [os.environ[name] for name in CERTIFICATE_VARIABLES if name in os.environ]
     paths += os.environ.get("PATH", "").split(os.pathsep)
     return Surroundings(
@@ -92,6 +92,7 @@ def look_around(
         environment=dict(os.environ),
         argv=argv,
         umask=_own_umask(),
+        home_as_named=os.path.normpath(home_folder()),
     )
 
 

@@ -95,6 +95,7 @@ def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable
         holders=frozenset(look.holders),
         not_seen=tuple(look.not_seen),
         devices=frozenset(look.devices),
+        visible=tuple(look.visible[:_RULES]),
     )
 
 
@@ -104,6 +105,7 @@ class _Look:
         self.holders: set[str] = set()  # folders that hold something closed, at any depth
         self.found: list[str] = []
         self.not_seen: list[str] = []
+        self.visible: list[str] = []
         self.devices = {os.stat(root).st_dev}
         self._modes: dict[str, Mode] = {root: mode}
         self._seen: set[str] = set()
@@ -159,6 +161,8 @@ class _Look:
                 self.found.append(entry.path)
                 continue
             judged = judge(mode, entry.name)
+            if mode == "home" and judged.access == "open":
+                self.visible.append(entry.path)
             if judged.access != "open":
                 self._close(entry.path, judged.inner)
                 if entry.is_symlink():

@@ -22,7 +22,7 @@ from sandboxed_kernel.confinement.filesystem import (
     handled_net,
     scoped,
 )
-from sandboxed_kernel.errors import HostError, PolicyError
+from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.policy.baseline import (
     CERTIFICATE_VARIABLES,
     HOME_FOLDERS,
@@ -32,6 +32,7 @@ from sandboxed_kernel.policy.baseline import (
     dot_folder_conflict,
     environment,
     file_rules,
+    home_links,
     is_within,
     protected_conflict,
     protected_paths,
@@ -67,6 +68,7 @@ class Surroundings(Record):
     environment: Mapping[str, str]  # the launcher's
     umask: int  # the launcher's: files in the workspace are the user's
     argv: tuple[str, ...]  # what to run
+    home_as_named: str = ""  # the user's home as $HOME spells it, links not followed
 
 
 class Plan(Record):
@@ -79,10 +81,13 @@ class Plan(Record):
     machine: str  # whose filter program to load
     abi: int
     folders: tuple[str, ...]  # to make first, mode 0700, and to remove afterwards
+    home: str  # the private one, among ``folders``
+    home_links: tuple[tuple[str, str], ...]  # to make in it: (path in it, what the link says)
     environment: Mapping[str, str]
     rlimits: tuple[tuple[int, int, int], ...]  # (resource.RLIMIT_*, soft, hard)
     limits: Limits  # what no rlimit can do is watched by the broker: memory, processes
     missing: tuple[str, ...]  # names out of BEST_EFFORT_NAMES
+    absent: tuple[PathGrant, ...]  # what the policy grants and this host has not: no rule stands for it
     argv: tuple[str, ...]
     cwd: str
     umask: int
@@ -198,10 +203,13 @@ def _that_stop(protected: tuple[Protected, ...], surroundings: Surroundings) -> 
 
 
 def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings, guard: Guard | None = None) -> Plan:
-    """``guard``: of the notebook's folder. Raises HostError (the host cannot) and PolicyError (a grant would open what
-    must stay closed).
+    """``guard``: of the notebook's folder. Raises HostError (the host cannot) and PolicyError: a grant would open what
+    must stay closed, or what the policy requires is not there.
     """
     missing = require(features, policy.best_effort)
+    _check_required(policy, surroundings)
+    grants = effective_grants(policy, surroundings.workspace)
+    absent = tuple(grant for grant in grants if _real_path(grant, surroundings) is None)
     protected = protected_here(surroundings)
     _check_interpreters(surroundings, protected)
     _check_shared_memory(surroundings)
@@ -217,8 +225,12 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         *baseline,
         *accelerator_rules(policy.accelerators),
         *_certificates(surroundings, protected),
-        *_workspace_rules(effective_grants(policy, surroundings.workspace)[0], surroundings, protected, guard),
-        *(_rule(grant, surroundings, protected) for grant in policy.grants if not _is_guarded(grant, guard)),
+        *_workspace_rules(grants[0], surroundings, protected, guard),
+        *(
+            _rule(grant, surroundings, protected)
+            for grant in grants[1:]
+            if grant not in absent and not _is_guarded(grant, guard)
+        ),
     )
     abi = features.landlock_abi
     return Plan(
@@ -229,6 +241,8 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         machine=features.machine,
         abi=abi,
         folders=(*roots.values(), *(join(roots["home"], name) for name in HOME_FOLDERS)),
+        home=roots["home"],
+        home_links=_home_links(grants, surroundings, () if guard is None else guard.visible),
         environment=environment(
             _reachable_programs(surroundings, path_rules),
             passed=policy.environment_pass,
@@ -238,6 +252,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         rlimits=_rlimits(policy.limits),
         limits=policy.limits,
         missing=missing,
+        absent=absent,
         argv=surroundings.argv,
         cwd=surroundings.workspace,
         umask=surroundings.umask,
@@ -272,10 +287,26 @@ _SHARED_MEMORY = "/dev/shm"
 _FOLDERS = (("home", "h"), ("tmp", "t"), ("run", "r"))
 
 
+def _real_path(grant: PathGrant, surroundings: Surroundings) -> str | None:
+    """Where ``grant`` leads; None where nothing is there.
+
+    Landlock's rules are for files that exist. For one that does not, a rule further up would be the only way, and open
+    more than was named; so there is none, and what is made there later is as closed as its surroundings.
+    """
+    return surroundings.workspace if grant.path == surroundings.workspace else surroundings.real_paths.get(grant.path)
+
+
+def _check_required(policy: Policy, surroundings: Surroundings) -> None:
+    for grant in policy.required:
+        if _real_path(grant, surroundings) is None:
+            found = f'"{grant.text}" does not exist ({grant.path})'
+            raise PolicyError(grant.place, found, "Create it or remove the line.")
+
+
 def _rule(grant: PathGrant, surroundings: Surroundings, protected: tuple[Protected, ...]) -> PathRule:
-    real = surroundings.workspace if grant.path == surroundings.workspace else surroundings.real_paths.get(grant.path)
+    real = _real_path(grant, surroundings)
     if real is None:
-        raise PolicyError(grant.place, f'"{grant.text}" does not exist ({grant.path})', "Create it or remove the line.")
+        raise Bug(f"a rule for what is not there: {grant.place}")
     conflict = _conflict(real, grant.writable, surroundings, protected)
     if conflict is not None:
         raise PolicyError(grant.place, conflict.found, conflict.write)
@@ -283,6 +314,22 @@ def _rule(grant: PathGrant, surroundings: Surroundings, protected: tuple[Protect
     if real.startswith("/dev/"):
         access |= Fs.IOCTL_DEV  # of no use otherwise; which devices may be named is in the table of protected paths
     return PathRule(real, access, grant.place, optional=False)
+
+
+def _home_links(
+    grants: tuple[PathGrant, ...], surroundings: Surroundings, visible: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """``~/datasets`` means the same inside as in the policy, where the policy opens it. Landlock judges where a link
+    leads, so a link opens nothing. ``visible``: in a notebook in the home folder, what it shows of it.
+    """
+    found = [(path[len(surroundings.home) :].strip("/"), path) for path in visible]
+    for grant in grants:
+        real = _real_path(grant, surroundings)
+        for home in (surroundings.home_as_named, surroundings.home):
+            if real is not None and home not in ("", "/") and is_beneath(grant.path, home):
+                found.append((grant.path[len(home) :].strip("/"), real))
+                break
+    return home_links(found)
 
 
 def _conflict(
@@ -339,6 +386,11 @@ def _reachable_programs(surroundings: Surroundings, rules: tuple[PathRule, ...])
         if any(is_within(surroundings.real_paths.get(entry, entry), folder) for folder in folders)
     ]
     return {**outside, "PATH": ":".join(entries)} if entries else outside
+
+
+def put_first(path: str, folder: str) -> str:
+    """A PATH that begins with ``folder``: with an environment's own, `!python` is its Python, activated or not."""
+    return ":".join([folder, *(entry for entry in path.split(":") if entry != folder)])
 
 
 def _proxy_variables(policy: Policy) -> list[tuple[str, str]]:

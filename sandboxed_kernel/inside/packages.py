@@ -61,3 +61,31 @@ def _write_script(path: str, text: str) -> None:
 
 def _put_first(variable: str, path: str) -> None:
     os.environ[variable] = os.pathsep.join(filter(None, (path, os.environ.get(variable))))
+
+
+_OUTSIDE = "Note: you may need to restart the kernel to use updated packages."  # IPython's words, for all but these
+_INSTALLED = (
+    "Note: installed for this kernel only; gone after a restart. To keep it, run pip install in a terminal outside the"
+    " sandbox. What this notebook has imported already stays as it was: install before the first import."
+)
+_EDITABLE = (
+    "Note: this kernel does not see an editable install, since Python reads the file that it leaves only at its start."
+    " Write %pip install without -e, or put the project's folder on sys.path. A folder that is not open here needs a"
+    " line in the policy first: [filesystem] read."
+)
+
+
+def note(line: str, exit_code: int) -> str:
+    """What `%pip` and `%uv pip` say at their end, in place of IPython's advice to restart, with which the package would
+    be lost. ``line`` is what follows `%pip`, ``exit_code`` the installer's. Empty where there is nothing to say.
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        words = line.split()
+    command = next((word for word in words if not word.startswith("-")), "")
+    if command != "install":
+        return _OUTSIDE
+    if any(word in ("-e", "--editable") or word.startswith(("-e.", "-e/", "--editable=")) for word in words):
+        return _EDITABLE
+    return _INSTALLED if exit_code == 0 else ""

@@ -28,10 +28,12 @@ if sys.path[0] in ("", os.getcwd(), os.path.dirname(os.path.abspath(__file__))):
 
 import importlib.util
 import json
+import shlex
+from contextlib import suppress
 from typing import Any
 
 from sandboxed_kernel.inside.imports import late_imports
-from sandboxed_kernel.inside.packages import lay_over
+from sandboxed_kernel.inside.packages import lay_over, note
 from sandboxed_kernel.late import when_imported
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
@@ -105,6 +107,9 @@ class SandboxedKernel(IPythonKernel):
         super().__init__(**kwargs)
         self.shell.register_magic_function(_sandbox, "line", "sandbox")
         self.shell.register_magic_function(_connect_info, "line", "connect_info")
+        self.shell.register_magic_function(_pip, "line", "pip")
+        self.shell.register_magic_function(_uv, "line", "uv")
+        _give_hints(self.shell)
 
     def start(self) -> None:
         """ipykernel makes the subshells' manager in the thread that first asks for it, and it must be this one; and it
@@ -197,6 +202,56 @@ def _sandbox(line: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.sandbox(line, os.path.dirname(kernelapp.IPKernelApp.instance().abs_connection_file))
+
+
+def _pip(line: str) -> None:
+    """Run the pip package manager within the current kernel.
+
+    Usage:
+      %pip install [pkgs]
+    """
+    _install("pip", line, line)
+
+
+def _uv(line: str) -> None:
+    """Run the uv package manager within the current kernel.
+
+    Usage:
+      %uv pip install [pkgs]
+    """
+    _install("uv", line, line.strip().removeprefix("pip "))
+
+
+def _install(module: str, line: str, command: str) -> None:
+    """As IPython's magics (IPython.core.magics.packaging), with a note that is true here."""
+    shell = kernelapp.IPKernelApp.instance().shell
+    shell.system(f"{shlex.quote(sys.executable)} -m {module} {line}")
+    if said := note(command, shell.user_ns.get("_exit_code", 0)):
+        print(said)  # noqa: T201
+
+
+def _give_hints(shell: Any) -> None:
+    """Under a traceback, why the sandbox refused a file; at the end of a cell, that a file will be lost (``hints.py``).
+
+    Into the traceback, so that ``ename`` and ``evalue``, which nbval and doctest compare, are the exception's own.
+    """
+    from sandboxed_kernel.inside.hints import HomeWatch, of_error
+
+    show = shell._showtraceback
+    watch = HomeWatch()
+
+    def show_with_hint(etype: Any, evalue: Any, stb: Any) -> None:
+        hint = None
+        with suppress(Exception):  # a hint is worth no second error
+            hint = of_error(evalue) if isinstance(stb, list) else None
+        show(etype, evalue, stb if hint is None else [*stb, hint])
+
+    def look_at_home(*_result: Any) -> None:
+        if (hint := watch.of_new()) is not None:
+            print(hint, file=sys.stderr)  # noqa: T201
+
+    shell._showtraceback = show_with_hint
+    shell.events.register("post_run_cell", look_at_home)
 
 
 def _connect_info(_line: str) -> None:

@@ -1,4 +1,4 @@
-"""Removing a folder tree that hostile code filled: no link is followed, no depth is too deep, no mode too narrow."""
+"""Working in a folder tree that hostile code filled: no link is followed, no depth is too deep, no mode too narrow."""
 
 from __future__ import annotations
 
@@ -66,3 +66,30 @@ def _remove_files(folder: int) -> list[str]:
         else:
             os.unlink(name, dir_fd=folder)
     return folders
+
+
+def link_beneath(root: int, path: str, target: str) -> bool:
+    """A symbolic link ``path`` beneath the open folder ``root`` that says ``target``; missing folders on the way are
+    made, mode 0700. ``path`` is relative and has no ``..``.
+
+    No link on the way is followed and nothing that is there is replaced: False where something stands in the way, or
+    this user may not make it. A link that says the same already is one.
+    """
+    *above, leaf = path.split("/")
+    folder = os.dup(root)
+    try:
+        for name in above:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+            inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        try:
+            os.symlink(target, leaf, dir_fd=folder)
+        except FileExistsError:
+            return os.readlink(leaf, dir_fd=folder) == target
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+    return True

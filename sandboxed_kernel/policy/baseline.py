@@ -54,6 +54,11 @@ FILES: tuple[FileRow, ...] = (
             "/etc/java " + " ".join(f"/etc/java-{version}-openjdk" for version in (8, 11, 17, 21, 25, 29))),
     FileRow(READ, "settings of IPython for all users", "/etc/ipython"),
     FileRow(READ, "fonts and their index", "/etc/fonts /var/cache/fontconfig"),
+    FileRow(READ, "what is installed, as dpkg and rpm list it; where from may hold passwords (/etc/apt)", """
+        /etc/dpkg /var/lib/dpkg /etc/rpm /var/lib/rpm /etc/alternatives"""),
+    FileRow(READ, "catalogues and settings of programs for text, documents and networks; no secrets", """
+        /etc/xml /etc/sgml /etc/papersize /etc/ghostscript /etc/libreoffice /etc/groff /etc/vim /etc/nanorc
+        /etc/bash_completion /etc/bash_completion.d /etc/iproute2 /etc/ethertypes"""),
     FileRow(READ, "kinds of files by name and content", "/etc/mime.types /etc/magic /etc/magic.mime /etc/mailcap"),
     FileRow(READ, "shells and terminals", """
         /etc/bash.bashrc /etc/bashrc /etc/profile /etc/profile.d /etc/inputrc /etc/terminfo /etc/shells
@@ -74,6 +79,7 @@ FILES: tuple[FileRow, ...] = (
         /sys/devices/system /sys/fs/cgroup /sys/kernel/mm/transparent_hugepage /sys/kernel/mm/hugepages"""),
     FileRow(READ, "psutil lists interfaces and batteries by them; they hold names, what these mean lies elsewhere",
             "/sys/class/net /sys/class/power_supply"),
+    FileRow(READ, "which PCI devices there are: links, whose names are numbers of places", "/sys/bus/pci/devices"),
     # Not /dev/pts: with it the input of another terminal was read. Own terminals come from ioctl(TIOCGPTPEER).
     FileRow(DEVICE, "empty, zero and random data", "/dev/null /dev/zero /dev/full /dev/random /dev/urandom"),
     FileRow(DEVICE, "its own terminal, and new ones (pexpect, pty.spawn)", "/dev/tty /dev/ptmx"),
@@ -202,6 +208,28 @@ SET: tuple[SetRow, ...] = (
 
 # Folders of the private home that variables above name: programs warn, or go without, where one is missing.
 HOME_FOLDERS = (".config", ".cache", ".local", ".local/share", ".local/state")
+
+
+# What else variables above name there: programs write in these, so nothing of the user's is put in or over them.
+_OF_PROGRAMS = tuple(
+    row.value.removeprefix("{home}/")
+    for row in SET
+    if row.value.startswith("{home}/") and row.value.removeprefix("{home}/") not in HOME_FOLDERS
+)
+
+
+def home_links(grants: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What of the user's home stands in the private one, at the same place: (path in the home, where it leads).
+
+    ``grants`` are such pairs of everything that is granted there. What lies beneath another one is reached through it.
+    """
+    found: dict[str, str] = {}
+    for path, target in sorted(grants):
+        in_the_way = any(is_within(own, path) for own in (*HOME_FOLDERS, *_OF_PROGRAMS))
+        taken = any(is_within(path, own) for own in (*_OF_PROGRAMS, *found))
+        if path and not in_the_way and not taken:
+            found[path] = target
+    return tuple(found.items())
 
 
 def _looks_secret(name: str) -> bool:

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sandboxed_kernel.policy.guarded import Guard
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
+from sandboxed_kernel.policy.words import shown
 
 
-def describe(policy: Policy, grants: Iterable[PathGrant], missing: Iterable[str] = ()) -> str:
+def describe(
+    policy: Policy,
+    grants: Iterable[PathGrant],
+    missing: Iterable[str] = (),
+    absent: Iterable[PathGrant] = (),
+    guard: Guard | None = None,
+) -> str:
     """Some lines of text: what may be reached, read, written, and by which line of which file.
 
     ``grants`` are those in force (``confinement.plan.effective_grants``), ``missing`` what this host cannot enforce and
-    the policy does without.
+    the policy does without, ``absent`` those of the grants that have nothing to open, ``guard``: of the notebook's
+    folder, where not all of it is open.
     """
+    grants, gone = tuple(grants), set(absent)
     sections = (
         ("Network", [f"{rule.text:<40} {rule.place}" for rule in policy.allow] or ["nothing"]),
         ("Unix sockets of services", [f"{grant.path:<40} {grant.place}" for grant in policy.unix]),
-        ("Folders", [f"{'write' if grant.writable else 'read '}  {grant.path:<33} {grant.place}" for grant in grants]),
+        ("Folders", [_folder(grant) for grant in grants if grant not in gone]),
+        ("Folders that do not exist, left out", [_folder(grant) for grant in grants if grant in gone]),
+        (
+            "Closed in the notebook's folder, or read only",
+            [] if guard is None else [shown(path) for path in guard.found],
+        ),
+        ("Not looked through in time, so slower", [] if guard is None else [shown(path) for path in guard.not_seen]),
         ("Accelerators", sorted(policy.accelerators)),
         ("Environment", [f"passed: {name}" for name in policy.environment_pass]),
         ("Environment, set", [f"{name}={value}" for name, value in policy.environment_set]),
@@ -27,6 +43,22 @@ def describe(policy: Policy, grants: Iterable[PathGrant], missing: Iterable[str]
     written = [f"{title}:\n" + "\n".join(f"    {line}" for line in lines) for title, lines in sections if lines]
     head = f"Policy: {', '.join(policy.sources)}" if policy.sources else "Policy: the default (no file was given)"
     return "\n".join([head, *written])
+
+
+def _folder(grant: PathGrant) -> str:
+    return f"{'write' if grant.writable else 'read '}  {grant.path:<33} {grant.place}"
+
+
+def describe_absent(grants: Iterable[PathGrant]) -> str:
+    """One sentence about what the policy grants and is not there; empty where there is no such grant."""
+    named = list(dict.fromkeys(f"{shown(grant.text)} ({grant.place})" for grant in grants))
+    if not named:
+        return ""
+    them, it = ("does", "it is") if len(named) == 1 else ("do", "they are")
+    return (
+        f"{', '.join(named)} {them} not exist, so {it} left out; what is made there now is opened by the next start of"
+        " the kernel."
+    )
 
 
 def _limits(limits: Limits) -> list[str]:

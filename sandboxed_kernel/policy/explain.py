@@ -119,14 +119,27 @@ def _port(port: int, transport: Transport) -> str:
     return f"port {port}" if transport == "tcp" else f"{transport.upper()} port {port}"
 
 
-def explain_path(policy: Policy, path: str, access: Access, *, baseline: Iterable[PathGrant] = ()) -> Explanation:
+def explain_path(
+    policy: Policy,
+    path: str,
+    access: Access,
+    *,
+    baseline: Iterable[PathGrant] = (),
+    absent: Iterable[PathGrant] = (),
+) -> Explanation:
     """Whether ``path`` (absolute, normalised, links followed) may be read or written.
 
     ``baseline`` is what holds without a line of the policy (``implied_grants``); the policy's lines are named first.
+    ``absent`` are lines of the policy, not among its grants, for what does not exist.
     """
+    baseline = tuple(baseline)
     for grant in (*policy.grants, *baseline):
         if (access == "read" or grant.writable) and _holds(grant.path, path):
             return Explanation(True, f"{path} may be {_DONE[access]}", _rule(grant))
+    for grant in absent:
+        if (access == "read" or grant.writable) and _holds(grant.path, path):
+            reason = f"{_rule(grant)} names what does not exist; once it does, the next start of the kernel opens it"
+            return Explanation(False, reason)
     reason = f"no line lets {path} be {_DONE[access]}"
     if access == "write" and any(_holds(grant.path, path) for grant in (*policy.grants, *baseline)):
         reason = f"{path} may be read only"

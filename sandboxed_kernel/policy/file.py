@@ -124,6 +124,7 @@ class _Draft(Record, frozen=False):
     allow: list[Destination] = made(default_factory=list)
     unix: list[PathGrant] = made(default_factory=list)
     grants: list[PathGrant] = made(default_factory=list)
+    required: list[PathGrant] = made(default_factory=list)
     passed: list[str] = made(default_factory=list)
     set: dict[str, str] = made(default_factory=dict)
     limits: dict[str, int] = made(default_factory=dict)
@@ -138,6 +139,7 @@ class _Draft(Record, frozen=False):
             proxy=None if self.proxy is None else (_host(self.proxy), self.proxy.ports[0].first),
             unix=tuple(self.unix),
             grants=tuple(self.grants),
+            required=tuple(self.required),
             accelerators=frozenset(self.accelerators),
             environment_pass=tuple(dict.fromkeys(self.passed)),
             environment_set=tuple(self.set.items()),
@@ -167,9 +169,7 @@ class _Draft(Record, frozen=False):
         self.single["pins"] = _choice(value, ("session", "ttl"), place)
 
     def read_unix(self, value: object, place: str) -> None:
-        for index, text in enumerate(_strings(value, place)):
-            path = absolute(text, self.workspace, self.home, f"{place}[{index}]")
-            self.unix.append(PathGrant(path, False, text, f"{place}[{index}]"))
+        self.unix += self._paths(value, place, writable=False)
 
     def read_active_content(self, value: object, place: str) -> None:
         self.single["active_content"] = _choice(value, ("strip", "allow"), place)
@@ -183,15 +183,17 @@ class _Draft(Record, frozen=False):
             self.accelerators.append(_choice(entry, ACCELERATOR_NAMES, f"{place}[{index}]"))
 
     def read_read(self, value: object, place: str) -> None:
-        self._grant(value, place, writable=False)
+        self.grants += self._paths(value, place, writable=False)
 
     def read_write(self, value: object, place: str) -> None:
-        self._grant(value, place, writable=True)
+        self.grants += self._paths(value, place, writable=True)
 
-    def _grant(self, value: object, place: str, *, writable: bool) -> None:
-        for index, text in enumerate(_strings(value, place)):
-            path = absolute(text, self.workspace, self.home, f"{place}[{index}]")
-            self.grants.append(PathGrant(path, writable, text, f"{place}[{index}]"))
+    def read_require(self, value: object, place: str) -> None:
+        self.required += self._paths(value, place, writable=False)
+
+    def _paths(self, value: object, place: str, *, writable: bool) -> list[PathGrant]:
+        places = [(text, f"{place}[{index}]") for index, text in enumerate(_strings(value, place))]
+        return [PathGrant(absolute(text, self.workspace, self.home, at), writable, text, at) for text, at in places]
 
     def read_pass(self, value: object, place: str) -> None:
         for index, name in enumerate(_strings(value, place)):
@@ -235,7 +237,7 @@ _KEYS: Keys = {
         "pins": _Draft.read_pins,
         "unix": _Draft.read_unix,
     },
-    "filesystem": {"read": _Draft.read_read, "write": _Draft.read_write},
+    "filesystem": {"read": _Draft.read_read, "write": _Draft.read_write, "require": _Draft.read_require},
     "accelerators": {"allow": _Draft.read_accelerators},
     "environment": {"pass": _Draft.read_pass, "set": _Draft.read_set},
     "limits": {

@@ -206,6 +206,7 @@ class Guard(Record):
     holders: frozenset[str]
     not_seen: tuple[str, ...]
     devices: frozenset[int]
+    visible: tuple[str, ...]  # of a home folder: what does not begin with a dot, at its top
     pool: str = ""
 
     @property

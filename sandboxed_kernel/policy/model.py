@@ -105,6 +105,7 @@ class Policy(Record):
     pins: Literal["session", "ttl"] = "session"
     unix: tuple[PathGrant, ...] = ()  # sockets of services outside that may be connected to; none is writable
     grants: tuple[PathGrant, ...] = ()
+    required: tuple[PathGrant, ...] = ()  # must be there at the start; opens nothing, so none is writable
     accelerators: frozenset[str] = frozenset()  # of ACCELERATOR_NAMES
     environment_pass: tuple[str, ...] = ()
     environment_set: tuple[tuple[str, str], ...] = ()

@@ -52,6 +52,7 @@ class RelayOptions(Record):
     """``versions``: None when the interpreter inside is this one. ``parent_pid``: its end ends the kernel.
     ``on_event`` is called with every event before its notice is sent; it must not wait, nor raise.
     ``not_enforced``: a sentence for each thing that this host cannot enforce and the policy does without.
+    ``remarks``: sentences about this start that the first cell says.
     """
 
     active_content: Literal["strip", "allow"] = "strip"
@@ -59,6 +60,7 @@ class RelayOptions(Record):
     parent_pid: int | None = made(default_factory=parent_pid)
     on_event: Callable[[Event], None] = lambda _event: None
     not_enforced: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class Relay:
@@ -90,7 +92,8 @@ class Relay:
         self._cells = Cells()
         self._requests = Requests()
         self._drops: tuple[str, int] = ("", 0)  # of the cell that lost an output last: how many
-        self._unsaid = self._options.not_enforced
+        weaker = (f"NOT ENFORCED, as the policy's best_effort says: {what}" for what in self._options.not_enforced)
+        self._unsaid = (*weaker, *self._options.remarks)
         self._board = NoticeBoard(lambda: os.urandom(16).hex())
         self._cleaner = Cleaner(self._options.active_content)
         self._captures = Captures()
@@ -234,14 +237,13 @@ class Relay:
         cell = self._cells.running_visible()
         if cell is not None:
             self._tell_broker(words.CellBegan(cell.msg_id))
-            self._say_what_is_not_enforced(cell)
+            self._say_what_the_start_was_like(cell)
             self._say(self._board.cell_began(cell.header))
 
-    def _say_what_is_not_enforced(self, cell: Cell) -> None:
+    def _say_what_the_start_was_like(self, cell: Cell) -> None:
         """In the first cell: few people see a kernel's banner."""
         for sentence in self._unsaid:
-            text = f"[sandbox] NOT ENFORCED, as the policy's best_effort says: {sentence}\n"
-            self._say([IopubMessage("stream", {"name": "stderr", "text": text}, cell.header)])
+            self._say([IopubMessage("stream", {"name": "stderr", "text": f"[sandbox] {sentence}\n"}, cell.header)])
         self._unsaid = ()
 
     # --- kernel to front ---------------------------------------------------------------------------------------------

@@ -294,7 +294,11 @@ def test_user_code_sees_a_plain_kernel(short_path: Path) -> None:
 
 def test_what_this_host_does_not_enforce_is_said_in_the_first_cell_and_in_the_banner(short_path: Path) -> None:
     sentence = "this host has Landlock ABI 4; signals cannot be kept inside before ABI 6 (Linux 6.12)."
-    with kernels.running([*kernels.FAKE, "--not-enforced", sentence], short_path) as kernel:
+    command = [*kernels.FAKE, "--not-enforced", sentence, "--remark", "A remark about this start."]
+    with kernels.running(command, short_path) as kernel:
         assert sentence in kernel.request("shell", "kernel_info_request", {})["content"]["banner"]
-        assert kernel.run("1").text == f"[sandbox] NOT ENFORCED, as the policy's best_effort says: {sentence}\n"
+        assert kernel.run("1").text == (
+            f"[sandbox] NOT ENFORCED, as the policy's best_effort says: {sentence}\n"
+            "[sandbox] A remark about this start.\n"
+        )
         assert kernel.run("2").text == ""

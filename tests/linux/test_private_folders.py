@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxed_kernel import private_folder
-from sandboxed_kernel.linux.folders import OPEN_FOLDER, remove_tree
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath, remove_tree
 from sandboxed_kernel.private_folder import PrivateFolder
 
 
@@ -117,3 +117,46 @@ def test_a_file_system_without_locks_has_private_folders_too(own_tmpdir: Path, m
     monkeypatch.setattr(private_folder, "flock", no_locks)
     PrivateFolder().end()
     assert os.listdir(own_tmpdir) == []
+
+
+PLANTED = ("a", "a/b", "datasets")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file", "folder", "fifo"])
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_link_is_made_beneath_whatever_was_planted(planted: str, kind: str, tmp_path: Path) -> None:
+    home, outside = tmp_path / "h", tmp_path / "outside"
+    outside.mkdir()
+    place = home / planted
+    place.parent.mkdir(parents=True)
+    if kind == "link":
+        place.symlink_to(outside)
+    elif kind == "dangling link":
+        place.symlink_to(outside / "made")
+    elif kind == "file":
+        place.write_text("theirs")
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    before = place.lstat()
+    root = os.open(home, OPEN_FOLDER)
+    try:
+        made = [link_beneath(root, path, "/target") for path in ("a/b/c", "datasets")]
+    finally:
+        os.close(root)
+    assert os.listdir(outside) == []  # the receiver
+    assert place.lstat().st_ino == before.st_ino  # nothing was replaced
+    assert stat.S_IFMT(place.lstat().st_mode) == stat.S_IFMT(before.st_mode)
+    in_the_way = [planted in ("a", "a/b") and kind != "folder", planted == "datasets"]
+    assert made == [not blocked for blocked in in_the_way]
+
+
+def test_a_link_that_says_the_same_is_one(tmp_path: Path) -> None:
+    root = os.open(tmp_path, OPEN_FOLDER)
+    try:
+        assert [link_beneath(root, "x/y", target) for target in ("/a", "/a", "/b")] == [True, True, False]
+    finally:
+        os.close(root)
+    assert os.readlink(tmp_path / "x" / "y") == "/a"
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o700

@@ -17,6 +17,7 @@ from sandboxed_kernel.policy.baseline import (
     enters,
     environment,
     file_rules,
+    home_links,
     is_within,
     protected_conflict,
     protected_paths,
@@ -60,7 +61,8 @@ def test_what_is_writable_without_a_grant() -> None:
 
 @pytest.mark.parametrize("path", words("""
     / /etc /etc/shadow /etc/gshadow /etc/ssh /etc/ssh/ssh_host_ed25519_key /etc/ssl/private /etc/ssl/private/x.key
-    /etc/pki/tls/private /etc/sudoers /etc/jupyter /etc/pip.conf /etc/environment /etc/machine-id /home /home/ana /root
+    /etc/pki/tls/private /etc/sudoers /etc/jupyter /etc/pip.conf /etc/environment /etc/machine-id /etc/apt
+    /home /home/ana /root
     /run /run/secrets /run/user/1000 /run/docker.sock /var/run/secrets/kubernetes.io/serviceaccount/token /var /var/lib
     /tmp /var/tmp /dev /dev/pts /dev/pts/0 /dev/mem /dev/sda /dev/kvm /dev/input /sys /sys/kernel/security
     /sys/firmware /boot /mnt /srv /opt"""))  # fmt: skip
@@ -230,3 +232,24 @@ def test_only_whole_components_count() -> None:
     assert protected_conflict("/a/bc", writable=True, protected=rows) is None
     assert protected_conflict("/a/b/c", writable=True, protected=rows)
     assert protected_conflict("/a", writable=True, protected=rows)
+
+
+def test_what_is_granted_in_the_home_stands_at_its_place_in_the_private_one() -> None:
+    granted = [("a/b/c", "/h/a/b/c"), ("data", "/mnt/data"), ("a/b", "/h/a/b"), ("a/x", "/h/a/x"), ("a b", "/h/a b")]
+    assert dict(home_links(granted)) == {"data": "/mnt/data", "a/b": "/h/a/b", "a/x": "/h/a/x", "a b": "/h/a b"}
+    assert dict(home_links([("data", "/h/data"), ("data2", "/h/data2")])) == {"data": "/h/data", "data2": "/h/data2"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", ".cache", ".config", ".local", ".local/share", ".ipython", ".ipython/x", ".jupyter", ".packages/lib",
+     ".config/matplotlib", ".local/share/jupyter/kernels"],
+)  # fmt: skip
+def test_nothing_is_put_in_the_place_of_the_private_homes_own_folders(path: str) -> None:
+    assert home_links([(path, "/h/x")]) == ()
+
+
+def test_a_folder_beside_the_private_homes_own_is_put() -> None:
+    assert home_links([(".cache/huggingface", "/h/.cache/huggingface")]) == (
+        (".cache/huggingface", "/h/.cache/huggingface"),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandboxed_kernel.policy.describe import describe
+from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.file import parse
 from sandboxed_kernel.policy.model import PathGrant, Policy
 
@@ -57,3 +57,21 @@ def test_every_part_of_a_policy_is_named_with_its_line() -> None:
         "NOT ENFORCED on this host (best_effort):\n    signals",
     ):
         assert part in text
+
+
+def test_what_is_granted_and_not_there_is_one_sentence() -> None:
+    data = PathGrant("/h/data", False, "~/data", "policy.toml: filesystem.read[0]")
+    out = PathGrant("/w/out", True, "./out", "policy.toml: filesystem.write[0]")
+    assert describe_absent([]) == ""
+    assert describe_absent([data]) == (
+        '"~/data" (policy.toml: filesystem.read[0]) does not exist, so it is left out; what is made there now is opened'
+        " by the next start of the kernel."
+    )
+    both = describe_absent([data, out, data])
+    assert both.count("\n") == 0
+    assert both.startswith(
+        '"~/data" (policy.toml: filesystem.read[0]), "./out" (policy.toml: filesystem.write[0]) do not exist, so they'
+    )
+    text = describe(Policy(), [data, out], absent=[data])
+    assert "Folders:\n    write  /w/out " in text
+    assert "Folders that do not exist, left out:\n    read   /h/data " in text

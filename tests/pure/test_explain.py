@@ -278,3 +278,13 @@ def test_a_card_is_explained_by_its_line() -> None:
 def test_a_card_that_is_none_is_an_error(text: str, said: str) -> None:
     with pytest.raises(PolicyError, match=said):
         read(text)
+
+
+def test_a_line_for_what_does_not_exist_opens_nothing_yet() -> None:
+    data = PathGrant("/home/u/data", False, "~/data", "policy.toml: filesystem.read[0]")
+    answer = explain_path(Policy(), "/home/u/data/a.csv", "read", absent=[data])
+    assert not answer.allowed
+    assert answer.line is None
+    assert answer.reason.startswith('policy.toml: filesystem.read[0] = "~/data" names what does not exist')
+    assert explain_path(Policy(), "/home/u/data/a.csv", "write", absent=[data]).line == '"/home/u/data/a.csv"'
+    assert explain_path(Policy(), "/home/u/other", "read", absent=[data]).line == '"/home/u/other"'

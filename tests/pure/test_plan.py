@@ -17,6 +17,7 @@ from sandboxed_kernel.confinement.plan import (
     effective_grants,
     make_plan,
     missing_features,
+    put_first,
     second_fences,
 )
 from sandboxed_kernel.errors import HostError, PolicyError
@@ -215,10 +216,27 @@ def test_a_link_to_a_protected_folder_is_refused() -> None:
     assert "/home/ana/.ssh" in error.found
 
 
-def test_a_grant_of_nothing_is_refused() -> None:
-    error = refusal(Policy(grants=(grant("/home/ana/typo", writable=False),)))
-    assert error.place == "policy.toml: filesystem.read[0]"
-    assert '"/home/ana/typo" does not exist' in error.found
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_grant_of_nothing_opens_nothing_and_widens_nothing(writable: bool) -> None:
+    gone, there = grant("/home/ana/typo", writable=writable), grant("/home/ana/datasets", writable=False)
+    plan = make_plan(Policy(grants=(gone, there)), HOST, HERE)
+    assert plan.absent == (gone,)
+    without = make_plan(Policy(grants=(there,)), HOST, HERE)
+    assert [rule for rule in plan.path_rules if rule.path != HERE.workspace] == [
+        rule for rule in without.path_rules if rule.path != HERE.workspace
+    ]
+    # A line under "write" says that the notebook's folder is not writable, whether what it names is there or not.
+    assert rights(plan, HERE.workspace) == (READ_EXECUTE if writable else WRITE)
+
+
+def test_what_the_policy_requires_and_is_not_there_is_refused() -> None:
+    required = PathGrant("/home/ana/typo", False, "~/typo", "policy.toml: filesystem.require[0]")
+    error = refusal(Policy(required=(required,)))
+    assert error.place == "policy.toml: filesystem.require[0]"
+    assert '"~/typo" does not exist (/home/ana/typo)' in error.found
+    there = PathGrant("/home/ana/datasets", False, "~/datasets", "policy.toml: filesystem.require[0]")
+    plan = make_plan(Policy(required=(there,)), HOST, HERE)
+    assert "/mnt/big/datasets" not in {rule.path for rule in plan.path_rules}  # it opens nothing
 
 
 @pytest.mark.parametrize("prefix", ["/home/ana/.local", "/home/ana", "/", "/home"])
@@ -281,6 +299,11 @@ def test_only_folders_whose_programs_can_be_run_stay_in_path() -> None:
     here = replace(HERE, environment={"PATH": search}, real_paths=real)
     kept = make_plan(Policy(), HOST, here).environment["PATH"]
     assert kept == "/opt/tools:/home/ana/.venvs/py/bin:/usr/local/bin:/bin"
+
+
+def test_the_environments_own_programs_come_first() -> None:
+    assert put_first("/usr/bin:/bin", "/env/bin") == "/env/bin:/usr/bin:/bin"
+    assert put_first("/usr/bin:/env/bin:/bin", "/env/bin") == "/env/bin:/usr/bin:/bin"
 
 
 def test_a_path_of_which_nothing_is_left_is_the_systems() -> None:

@@ -51,6 +51,7 @@ def test_every_key() -> None:
         [filesystem]
         read = ["~/data"]
         write = ["out"]
+        require = ["~/data"]
         [environment]
         pass = ["OPENAI_BASE_URL", "LANG", "LANG"]
         set = { TZ = "UTC", LD_PRELOAD = "/x.so", EMPTY = "" }
@@ -72,6 +73,7 @@ def test_every_key() -> None:
         PathGrant("/home/u/data", False, "~/data", "policy.toml: filesystem.read[0]"),
         PathGrant("/home/u/book/out", True, "out", "policy.toml: filesystem.write[0]"),
     )
+    assert policy.required == (PathGrant("/home/u/data", False, "~/data", "policy.toml: filesystem.require[0]"),)
     assert policy.environment_pass == ("OPENAI_BASE_URL", "LANG")
     assert policy.environment_set == (("TZ", "UTC"), ("LD_PRELOAD", "/x.so"), ("EMPTY", ""))
     assert policy.limits == Limits(4 * GiB, 200, 1024, 3600, 4096)
@@ -401,7 +403,7 @@ _KEYS = [
     "proxy",
     "pins",
 ]
-_KEYS += ["read", "write", "pass", "set", "memory", "processes", "active_content", "host", "port", "x"]
+_KEYS += ["read", "write", "require", "pass", "set", "memory", "processes", "active_content", "host", "port", "x"]
 _texts = st.one_of(
     st.text(max_size=12),
     st.sampled_from(["pypi", "a.example:1", "http://a:1", "~/x", "4 GiB", "ttl", *BEST_EFFORT_NAMES]),

@@ -104,6 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("-f", "--f", required=True)
     parser.add_argument("--not-enforced", action="append", default=[])
+    parser.add_argument("--remark", action="append", default=[])
     parser.add_argument("--active-content", default="strip", choices=("strip", "allow"))
     args = parser.parse_args()
     private = tempfile.mkdtemp(prefix="sbk-")
@@ -133,7 +134,9 @@ def main() -> int:
             back,
             ours,
             Lifeline(orders[1], done[0]),
-            options=RelayOptions(active_content=args.active_content, not_enforced=tuple(args.not_enforced)),
+            options=RelayOptions(
+                active_content=args.active_content, not_enforced=tuple(args.not_enforced), remarks=tuple(args.remark)
+            ),
         ).run()
     except SandboxError as error:
         print(error, file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -106,3 +107,14 @@ def test_how_to_connect_is_said_in_words_that_are_true_outside(both: Both) -> No
     assert "console --existing" in told
     assert "sbk-" not in told
     assert '"key"' not in told
+
+
+def test_programs_of_the_kernels_environment_come_first(both: Both) -> None:
+    code = "!python -c 'import sys; print(sys.prefix)'"
+    assert text_of(both.inside.run(code)).strip() == sys.prefix
+
+
+def test_dpkg_says_what_is_installed(both: Both) -> None:
+    code = "import shutil, subprocess\n"
+    code += "print(shutil.which('dpkg') and subprocess.getstatusoutput(['dpkg -l libc-bin | tail -1']))"
+    assert both.say(code)

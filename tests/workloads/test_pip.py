@@ -111,3 +111,14 @@ differs, executable, packages = subprocess.check_output([python, "-I", "-c", ask
 print(differs, executable == python, packages in sys.path, os.path.islink(python), os.access(packages, os.W_OK))
 """
     assert tell(both, "import sys" + code) == "True True True False True"
+
+
+def test_the_note_says_how_long_it_lasts(both: Both) -> None:
+    index = "--quiet --index-url {HTTPS}/simple"
+    said = text_of(both.inside.run(f"%pip install {index} --no-deps greeter==1.0"))
+    assert "installed for this kernel only; gone after a restart" in said
+    assert "you may need to restart" not in said
+    assert "installed" not in text_of(both.inside.run(f"%pip install {index} nothing-of-this-name")).splitlines()[-1]
+    assert "does not see an editable install" in text_of(both.inside.run("%pip install --quiet -e ."))
+    both.inside.run("%pip uninstall --yes --quiet greeter")
+    assert text_of(both.inside.run("%pip --version")) == text_of(both.plain.run("%pip --version"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +17,31 @@ from tests.support.lab import DEADLINE, environment, install_kernels
 
 CALL = "import socket; socket.getaddrinfo('collector.example.com', 443)"
 
+# The console's configuration file. The console itself asks before its subscription to iopub has arrived at the kernel,
+# and then waits for the outputs that it missed, for ever. A person reads the prompt first; this prompt comes after the
+# kernel's first word on iopub, its welcome to the subscription (JEP 65) at the latest.
+SUBSCRIBED = f"""
+from jupyter_console.ptshell import ZMQTerminalInteractiveShell as Shell
+
+show_prompt = Shell.mainloop
+
+def mainloop(self):
+    self.client.get_iopub_msg(timeout={DEADLINE})
+    show_prompt(self)
+
+Shell.mainloop = mainloop
+"""
+
 
 @contextmanager
 def console(folder: Path, env: dict[str, str], *arguments: str) -> Iterator[Any]:
+    (Path(env["JUPYTER_CONFIG_DIR"]) / "jupyter_console_config.py").write_text(SUBSCRIBED)
     command = ["-m", "jupyter_console", *arguments, "--simple-prompt"]
     child = pexpect.spawn(
         sys.executable, command, env=env | {"TERM": "dumb"}, cwd=str(folder), timeout=DEADLINE, encoding="utf-8"
     )
     try:
         child.expect(r"In \[\d+\]:")
-        # The console does not wait until its subscription to iopub has arrived, and then for the output of a cell for
-        # ever. A person reads the prompt first.
-        time.sleep(1)
         yield child
         child.sendline("exit(keep_kernel=True)")  # one that the console has started it ends itself
         child.expect(pexpect.EOF)

@@ -32,10 +32,11 @@ from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Limits, Policy
+from sandboxed_kernel.policy.place import DEFAULT_KERNEL
 from sandboxed_kernel.private_folder import PrivateFolder
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
-from sandboxed_kernel.settings import Settings, load_settings
+from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
 from sandboxed_kernel.surroundings import home_folder, look_around, ports_of_jupyter, search_domains
 
 if TYPE_CHECKING:
@@ -52,11 +53,16 @@ class _Launch(Record):
 
     workspace: str
     settings: Settings
+    policy_file: PolicyFile
     connection_file: str | None = None
 
 
-def run_kernel(policy_file: str | None, connection_file: str, settings_inside: Sequence[str] = ()) -> int:
+def run_kernel(
+    policy_file: str | None, connection_file: str, settings_inside: Sequence[str] = (), kernel: str = DEFAULT_KERNEL
+) -> int:
     """Run one Jupyter kernel until it ends; its exit code. The notebook's folder is the working directory.
+
+    ``kernel`` is its name, whose policy is read where neither ``policy_file`` nor the settings name one.
 
     ``settings_inside`` are further arguments for ipykernel ("--Class.trait=value").
 
@@ -71,11 +77,12 @@ def run_kernel(policy_file: str | None, connection_file: str, settings_inside: S
     private = PrivateFolder()
     try:
         settings = load_settings(os.getcwd())
-        launch = _Launch(os.getcwd(), replace(settings, policy_file=policy_file or settings.policy_file), front.file)
+        file = choose_policy(policy_file or settings.policy_file, kernel)
+        launch = _Launch(os.getcwd(), settings, file, front.file)
         back = create_back(private.path)
         policy, plan = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
         refusals = Refusals(private.path)
-        plan = _for_kernel(plan, policy, back.file, refusals.path)
+        plan = _for_kernel(plan, policy, file, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as (broker, lifeline):
             from sandboxed_kernel.relay.imports import late_imports
@@ -101,6 +108,7 @@ def run_command(
     *,
     policy_file: str | None,
     workspace: str,
+    kernel: str = DEFAULT_KERNEL,
     audit_file: str | None = None,
     resolv_conf: str | None = None,
 ) -> int:
@@ -110,10 +118,8 @@ def run_command(
     private = PrivateFolder()
     try:
         found = load_settings(workspace)
-        settings = Settings(
-            audit_file or found.audit_file, resolv_conf or found.resolv_conf, policy_file or found.policy_file
-        )
-        launch = _Launch(workspace, settings)
+        settings = Settings(audit_file or found.audit_file, resolv_conf or found.resolv_conf, found.policy_file)
+        launch = _Launch(workspace, settings, choose_policy(policy_file or found.policy_file, kernel))
         policy, plan = _prepare(launch, private.path, tuple(argv))
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
@@ -124,11 +130,7 @@ def run_command(
 
 def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Policy, Plan]:
     """Everything that can be wrong is found here, before anything is started. Raises PolicyError and HostError."""
-    policy = Policy()
-    if launch.settings.policy_file is not None:
-        from sandboxed_kernel.policy.read import load
-
-        policy = load(launch.settings.policy_file, workspace=launch.workspace, home=home_folder())
+    policy = _read_policy(launch.policy_file, launch.workspace)
     kept = [(launch.settings.audit_file, "the audit log")]
     if launch.connection_file is not None:
         kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
@@ -136,13 +138,24 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Poli
     return policy, make_plan(policy, find_features(), around)
 
 
-def _for_kernel(plan: Plan, policy: Policy, connection_file: str, refusals_file: str) -> Plan:
+def _read_policy(file: PolicyFile, workspace: str) -> Policy:
+    """Raises PolicyError. Where it says nothing, 20 ms of imports are saved."""
+    if not file.exists:
+        return Policy()
+    if file.says_nothing:
+        return Policy(sources=(file.path,))
+    from sandboxed_kernel.policy.read import load
+
+    return load(file.path, workspace=workspace, home=home_folder())
+
+
+def _for_kernel(plan: Plan, policy: Policy, file: PolicyFile, connection_file: str, refusals_file: str) -> Plan:
     """What ipykernel needs beyond a command's plan: its connection file, and the texts that ``%sandbox`` shows."""
     own_files = (
         PathRule(connection_file, READ, "the kernel's own connection file", optional=False),
         PathRule(refusals_file, READ, "the last refusals, for %sandbox", optional=False),
     )
-    text = describe(policy, effective_grants(policy, plan.cwd), plan.missing)
+    text = describe(policy, effective_grants(policy, plan.cwd), plan.missing, file=file.path)
     environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
 
 
-def describe(policy: Policy, grants: Iterable[PathGrant], missing: Iterable[str] = ()) -> str:
+def describe(policy: Policy, grants: Iterable[PathGrant], missing: Iterable[str] = (), *, file: str) -> str:
     """Some lines of text: what may be reached, read, written, and by which line of which file.
 
     ``grants`` are those in force (``confinement.plan.effective_grants``), ``missing`` what this host cannot enforce and
-    the policy does without.
+    the policy does without. ``file`` is where the policy stands, or would stand.
     """
     sections = (
         ("Network", [f"{rule.text:<40} {rule.place}" for rule in policy.allow] or ["nothing"]),
@@ -25,7 +25,7 @@ def describe(policy: Policy, grants: Iterable[PathGrant], missing: Iterable[str]
         ("NOT ENFORCED on this host (best_effort)", list(missing)),
     )
     written = [f"{title}:\n" + "\n".join(f"    {line}" for line in lines) for title, lines in sections if lines]
-    head = f"Policy: {', '.join(policy.sources)}" if policy.sources else "Policy: the default (no file was given)"
+    head = f"Policy: {', '.join(policy.sources)}" if policy.sources else f"Policy: the default ({file} does not exist)"
     return "\n".join([head, *written])
 
 

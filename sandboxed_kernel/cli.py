@@ -143,6 +143,9 @@ def _parser() -> ArgumentParser:
     )
     explain.add_argument("target", metavar="HOST:PORT|PATH", help='"pypi.org:443", "udp://10.0.0.5:8125", "~/data"')
     policy_commands.add_policy_options(explain)
+    text = "let the policy allow HOST:PORT, a path or a preset; without arguments: choose from the last refusals"
+    policy_commands.add_change_options(add("allow", policy_commands.allow, text))
+    policy_commands.add_change_options(add("forget", policy_commands.forget, "take such lines out of the policy"))
     run = add("run", _run, "run any command in the same sandbox", usage=f"{PROGRAM} run [OPTIONS] -- COMMAND ...")
     policy_commands.add_policy_options(run)
     run.add_argument("--audit", metavar="FILE", help="append one JSON line per refusal and new destination to FILE")

@@ -6,7 +6,7 @@ policy names it in ``best_effort``; then it is in ``Plan.missing`` and shown to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from posixpath import isabs, join
 from resource import RLIMIT_CORE, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE
 
@@ -164,14 +164,7 @@ def effective_grants(policy: Policy, workspace: str) -> tuple[PathGrant, ...]:
 def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings) -> Plan:
     """Raises HostError (the host cannot) and PolicyError (a grant would open what must stay closed)."""
     missing = require(features, policy.best_effort)
-    protected = protected_paths(
-        home=surroundings.home,
-        interpreters=(*surroundings.prefixes, *surroundings.import_paths),
-        jupyter=surroundings.jupyter,
-        policies=surroundings.policy_files,
-        kept=surroundings.kept,
-        further=surroundings.further,
-    )
+    protected = _protected(surroundings)
     _check_interpreters(surroundings, protected)
     _check_shared_memory(surroundings)
     roots = {name: join(surroundings.private, short) for name, short in _FOLDERS}
@@ -209,6 +202,24 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         argv=surroundings.argv,
         cwd=surroundings.workspace,
         umask=surroundings.umask,
+    )
+
+
+def check_grants(grants: Iterable[PathGrant], surroundings: Surroundings) -> None:
+    """Raises PolicyError for one with which no kernel would start here: it does not exist, or would open too much."""
+    protected = _protected(surroundings)
+    for grant in grants:
+        _rule(grant, surroundings, protected)
+
+
+def _protected(surroundings: Surroundings) -> tuple[Protected, ...]:
+    return protected_paths(
+        home=surroundings.home,
+        interpreters=(*surroundings.prefixes, *surroundings.import_paths),
+        jupyter=surroundings.jupyter,
+        policies=surroundings.policy_files,
+        kept=surroundings.kept,
+        further=surroundings.further,
     )
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sandboxed_kernel.errors import PolicyError, SandboxError
+from sandboxed_kernel.policy.place import DEFAULT_KERNEL
 from sandboxed_kernel.records import Record
 from sandboxed_kernel.startup import pin_imports
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-
-    from sandboxed_kernel.policy.explain import Explanation
-    from sandboxed_kernel.policy.model import PathGrant, Policy
 
 PROGRAM = "sandboxed-kernel"
 _FOR_PEOPLE = ("-h", "--help", "--version")
@@ -51,14 +49,16 @@ class KernelArguments(Record):
     connection_file: str
     policy_file: str | None = None
     settings: tuple[str, ...] = ()  # of ipykernel, for the kernel inside: "--HistoryManager.hist_file=:memory:"
+    kernel: str = DEFAULT_KERNEL  # the kernelspec's name, whose policy is read where no other is named
 
 
 # jupyter_client keeps "-f FILE"; VS Code writes "--f=FILE" for what it takes to be ipykernel.
-_KERNEL_OPTIONS = {"-f": "connection_file", "--f": "connection_file", "--policy": "policy_file"}
+_KERNEL_OPTIONS = {"-f": "connection_file", "--f": "connection_file", "--policy": "policy_file", "--kernel": "kernel"}
 
 
 def kernel_arguments(words: Sequence[str]) -> KernelArguments:
-    """``-f FILE``, ``-f=FILE``, ``--f FILE`` or ``--f=FILE``, and the same of ``--policy``. Raises PolicyError.
+    """``-f FILE``, ``-f=FILE``, ``--f FILE`` or ``--f=FILE``, and the same of ``--policy`` and ``--kernel``.
+    Raises PolicyError.
 
     ``--Class.trait=VALUE`` is ipykernel's and passed on to it: nbclient adds one to every kernel named python3. So are
     names that follow the connection file: `jupyter run` appends those of its scripts, of which ipykernel makes nothing.
@@ -79,7 +79,8 @@ def kernel_arguments(words: Sequence[str]) -> KernelArguments:
             raise PolicyError("the command line", f"{option} for the second time", "Write it once")
         found[name] = value if equals else next(rest, "")
         if not found[name]:
-            raise PolicyError("the command line", f"{option} without a file", f"Write {option} FILE")
+            what = "NAME" if name == "kernel" else "FILE"
+            raise PolicyError("the command line", f"{option} without a {what.lower()}", f"Write {option} {what}")
     if "connection_file" not in found:
         raise PolicyError("the command line", "no connection file", "Write -f CONNECTION_FILE; Jupyter fills it in")
     return KernelArguments(**found, settings=tuple(settings))
@@ -100,7 +101,7 @@ def _run_kernel(words: Sequence[str]) -> int:
     arguments = kernel_arguments(words)
     from sandboxed_kernel import launcher
 
-    return launcher.run_kernel(arguments.policy_file, arguments.connection_file, arguments.settings)
+    return launcher.run_kernel(arguments.policy_file, arguments.connection_file, arguments.settings, arguments.kernel)
 
 
 # --- commands for people -----------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def _run_for_people(words: list[str]) -> int:
 def _parser() -> ArgumentParser:
     from argparse import ArgumentParser
 
-    from sandboxed_kernel import __version__
+    from sandboxed_kernel import __version__, policy_commands
 
     parser = ArgumentParser(PROGRAM, description="A Jupyter kernel that is safe to hand to code you did not write.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -137,11 +138,16 @@ def _parser() -> ArgumentParser:
     uninstall = add("uninstall", _uninstall, "remove a kernel that install wrote")
     uninstall.add_argument("--name", help="the kernel's name (default: sandboxed-python3)", default=None)
     add("check", _check, "try what this host can enforce, and say what holds")
-    explain = add("explain", _explain, "say whether HOST:PORT or PATH would be allowed, and by which line")
+    explain = add(
+        "explain", policy_commands.explain, "say whether HOST:PORT or PATH would be allowed, and by which line"
+    )
     explain.add_argument("target", metavar="HOST:PORT|PATH", help='"pypi.org:443", "udp://10.0.0.5:8125", "~/data"')
-    _add_policy_options(explain)
+    policy_commands.add_policy_options(explain)
+    text = "let the policy allow HOST:PORT, a path or a preset; without arguments: choose from the last refusals"
+    policy_commands.add_change_options(add("allow", policy_commands.allow, text))
+    policy_commands.add_change_options(add("forget", policy_commands.forget, "take such lines out of the policy"))
     run = add("run", _run, "run any command in the same sandbox", usage=f"{PROGRAM} run [OPTIONS] -- COMMAND ...")
-    _add_policy_options(run)
+    policy_commands.add_policy_options(run)
     run.add_argument("--audit", metavar="FILE", help="append one JSON line per refusal and new destination to FILE")
     run.add_argument("--resolv-conf", metavar="FILE", help="name servers to ask (default: /etc/resolv.conf)")
     add("demo", _demo, "run a notebook that shows what is allowed, refused and explained")
@@ -155,27 +161,32 @@ def _add_install_options(parser: ArgumentParser) -> None:
     where.add_argument("--prefix", help="under PREFIX/share/jupyter/kernels")
     parser.add_argument("--name", help="the kernel's name (default: sandboxed-python3)", default=None)
     parser.add_argument("--display-name", help='what people see (default: "Python 3 (sandboxed)")', default=None)
-    parser.add_argument("--policy", metavar="FILE", help="the policy of every notebook that uses this kernel")
-
-
-def _add_policy_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--policy", metavar="FILE", help="default: the workspace writable, no network")
-    parser.add_argument("--workspace", metavar="DIR", default=".", help="the notebook's folder (default: this folder)")
+    which = parser.add_mutually_exclusive_group()
+    text = (
+        "the policy of every notebook that uses this kernel (default: that of the last install, else each user's own)"
+    )
+    which.add_argument("--policy", metavar="FILE", help=text)
+    which.add_argument("--no-policy", action="store_true", help="name no policy: each user's own file is read")
 
 
 def _install(options: Namespace) -> int:
-    from sandboxed_kernel import kernelspec
+    from sandboxed_kernel import kernelspec, policy_commands
 
-    if options.policy is not None:
-        _policy(options.policy, os.getcwd())  # an error now, not at the first start
+    name = options.name or kernelspec.NAME
     prefix = sys.prefix if options.sys_prefix else options.prefix
+    policy = options.policy
+    if policy is not None:
+        policy_commands.read_named(policy, os.getcwd())  # an error now, not at the first start
+    elif not options.no_policy:
+        policy = kernelspec.kept_policy(name, prefix)
     folder = kernelspec.install(
-        name=options.name or kernelspec.NAME,
+        name=name,
         display_name=options.display_name or kernelspec.DISPLAY_NAME,
-        policy_file=options.policy,
+        policy_file=policy,
         prefix=prefix,
     )
     print(f"Installed {folder}")
+    policy_commands.tell_installed(options, name, policy)
     return 0
 
 
@@ -207,12 +218,13 @@ def _check(_: Namespace) -> int:
 def _run(options: Namespace) -> int:
     if not options.command:
         raise PolicyError("the command line", "no command", f"Write {PROGRAM} run [--policy FILE] -- COMMAND ...")
-    from sandboxed_kernel import launcher
+    from sandboxed_kernel import launcher, policy_commands
 
     return launcher.run_command(
         options.command,
-        policy_file=options.policy,
-        workspace=_workspace(options),
+        policy_file=policy_commands.named_policy(options),
+        kernel=policy_commands.kernel_of(options),
+        workspace=policy_commands.workspace_of(options),
         audit_file=options.audit,
         resolv_conf=options.resolv_conf,
     )
@@ -222,66 +234,3 @@ def _demo(_: Namespace) -> int:
     from sandboxed_kernel import demo
 
     return demo.main()
-
-
-def _workspace(options: Namespace) -> str:
-    folder: str = os.path.abspath(options.workspace)
-    if not os.path.isdir(folder):
-        raise PolicyError("--workspace", f'"{options.workspace}" is not a folder', "Name an existing folder")
-    return folder
-
-
-def _policy(file: str | None, workspace: str) -> Policy:
-    from sandboxed_kernel.policy import read
-    from sandboxed_kernel.policy.model import Policy
-
-    return Policy() if file is None else read.load(file, workspace=workspace, home=os.path.expanduser("~"))
-
-
-# --- explain -----------------------------------------------------------------------------------------------------
-
-
-def _explain(options: Namespace) -> int:
-    """Exit code 0 if allowed (a path: if it may be read), 1 if not."""
-    workspace = _workspace(options)
-    policy = _policy(options.policy, workspace)
-    if _is_path(options.target):
-        return _explain_path(policy, options.target, workspace)
-    from sandboxed_kernel.policy.explain import endpoint, explain_endpoint
-
-    return _tell(explain_endpoint(policy, *endpoint(options.target, "the command line")))
-
-
-def _is_path(target: str) -> bool:
-    return target.startswith(("/", "~", ".")) or (":" not in target and os.path.lexists(target)) or target.endswith("/")
-
-
-def _explain_path(policy: Policy, target: str, workspace: str) -> int:
-    from sandboxed_kernel.policy.describe import describe_absent
-    from sandboxed_kernel.policy.explain import explain_path, implied_grants
-    from sandboxed_kernel.records import replace
-
-    # Landlock grants what a path leads to, so both sides are compared by where they lead.
-    path = os.path.realpath(os.path.join(workspace, os.path.expanduser(target)))
-
-    def real(grants: Iterable[PathGrant]) -> tuple[PathGrant, ...]:
-        return tuple(replace(grant, path=os.path.realpath(grant.path)) for grant in grants)
-
-    implied = real(implied_grants(policy, workspace, (sys.prefix, sys.base_prefix)))
-    there = tuple(grant for grant in policy.grants if os.path.exists(grant.path))
-    absent = tuple(grant for grant in policy.grants if grant not in there)
-    policy = replace(policy, grants=real(there))
-    read = _tell(explain_path(policy, path, "read", baseline=implied, absent=real(absent)))
-    _tell(explain_path(policy, path, "write", baseline=implied, absent=real(absent)))
-    if absent:
-        print(f"note: {describe_absent(absent)}")
-    return read
-
-
-def _tell(explanation: Explanation) -> int:
-    print(f"{'allowed' if explanation.allowed else 'refused'}: {explanation.reason}.")
-    if explanation.rule is not None:
-        print(f"  by {explanation.rule}")
-    if explanation.line is not None:
-        print(f"  to allow it, add this under {explanation.key}:\n    {explanation.line}")
-    return 0 if explanation.allowed else 1

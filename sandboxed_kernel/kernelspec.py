@@ -12,13 +12,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sandboxed_kernel.errors import HostError, PolicyError
+from sandboxed_kernel.policy.place import DEFAULT_KERNEL, file_name
+from sandboxed_kernel.records import Record
 
-NAME = "sandboxed-python3"
+NAME = DEFAULT_KERNEL
 DISPLAY_NAME = "Python 3 (sandboxed)"
 _MODULE = "sandboxed_kernel"
 _TEMPLATE = "kernel.json"
@@ -32,8 +34,10 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
     """Write the kernelspec for this interpreter and return its folder.
 
     It goes under ``prefix/share/jupyter/kernels``, or with ``prefix`` None where the user's own kernels lie. Raises
-    PolicyError for an unusable name or place, HostError if the kernel could not start.
+    PolicyError for an unusable name or place, HostError if the kernel could not start. With ``policy_file`` None the
+    kernel reads the file of its name (policy/place.py).
     """
+    file_name(name, "--name")
     _see_that_it_starts()
     # Not at the top: jupyter_client takes a tenth of a second to import.
     from jupyter_client.kernelspec import KernelSpecManager
@@ -43,13 +47,10 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
         os.mkdir(folder)
         _copy_template(folder)
         with open(os.path.join(folder, _TEMPLATE), "w", encoding="utf-8") as file:
-            json.dump(_spec(display_name, policy_file), file, indent=1)
+            json.dump(_spec(name, display_name, policy_file), file, indent=1)
         try:
             manager = KernelSpecManager()
             return manager.install_kernel_spec(folder, name, user=prefix is None, prefix=prefix)
-        except ValueError:
-            write = "Write ASCII letters, digits, and the separators - . _"
-            raise PolicyError("--name", f"{name!r} is no name for a kernel", write) from None
         except OSError as error:
             write = "Choose another place: --user, --sys-prefix or --prefix PREFIX"
             raise PolicyError("install", f"{error.filename} cannot be written ({error.strerror})", write) from None
@@ -85,11 +86,68 @@ def uninstall(name: str = NAME) -> str:
     return str(spec.resource_dir)
 
 
-def _spec(display_name: str, policy_file: str | None) -> dict[str, Any]:
+def kept_policy(name: str, prefix: str | None) -> str | None:
+    """The policy that the kernelspec names which ``install`` would replace; None where it names none, or there is none.
+
+    Raises PolicyError for an unusable name.
+    """
+    from jupyter_core.paths import jupyter_data_dir
+
+    file_name(name, "--name")
+    data = jupyter_data_dir() if prefix is None else os.path.join(prefix, "share", "jupyter")
+    try:
+        found = find(name, [os.path.join(data, "kernels")])
+    except PolicyError:  # another program's, or broken: install replaces it
+        return None
+    return found.policy_file if found else None
+
+
+class Installed(Record):
+    """What a kernelspec of ours says: the policy that its command line names, if it names one."""
+
+    folder: str
+    policy_file: str | None
+
+
+def find(name: str, folders: Sequence[str] | None = None) -> Installed | None:
+    """The kernelspec ``name`` that Jupyter would take, the first one on its path, or None where there is none.
+
+    ``folders`` are those that hold kernelspecs (default: Jupyter's path). Raises PolicyError for one that is not ours.
+    """
+    if folders is None:
+        from jupyter_core.paths import jupyter_path  # 30 ms, and jupyter_client's own search three times that
+
+        folders = jupyter_path("kernels")
+    for path in (os.path.join(folder, name.lower()) for folder in folders):
+        try:
+            with open(os.path.join(path, _TEMPLATE), encoding="utf-8") as file:
+                argv = json.load(file)["argv"]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            raise PolicyError(path, f"its {_TEMPLATE} cannot be read", f"Install the kernel {name!r} again") from None
+        if _MODULE not in argv:
+            raise PolicyError("--kernel", f"the kernel {name!r} is not sandboxed", "Name a kernel that install wrote")
+        return Installed(path, _value_of("--policy", argv))
+    return None
+
+
+def _value_of(option: str, argv: Sequence[str]) -> str | None:
+    """As cli.kernel_arguments reads it."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _spec(name: str, display_name: str, policy_file: str | None) -> dict[str, Any]:
     """The template with this interpreter, and the policy by its absolute path: kernels start beside notebooks."""
     with open(os.path.join(_template_folder(), _TEMPLATE), encoding="utf-8") as file:
         spec: dict[str, Any] = json.load(file)
-    policy = [] if policy_file is None else ["--policy", os.path.abspath(policy_file)]
+    policy = [] if file_name(name) == file_name(DEFAULT_KERNEL) else ["--kernel", name.lower()]
+    policy += [] if policy_file is None else ["--policy", os.path.abspath(policy_file)]
     # -I: without it a folder sandboxed_kernel/ beside the notebook would run in the launcher's place.
     spec["argv"] = [sys.executable, "-I", "-m", _MODULE, *policy, "-f", "{connection_file}"]
     spec["display_name"] = display_name

@@ -1,4 +1,5 @@
-"""Does: what is set beyond the policy, by traitlets, in ``sandboxed_kernel_config.py`` or ``.json``.
+"""Does: what is set beyond the policy, by traitlets, in ``sandboxed_kernel_config.py`` or ``.json``; and which file is
+the policy.
 
 The file is looked for on Jupyter's configuration path; one in a user's folder wins over the system's. Where there is
 none, which is the rule, traitlets is not even imported: it would cost a fifth of the launch.
@@ -7,12 +8,20 @@ none, which is the rule, traitlets is not even imported: it would cost a fifth o
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.baseline import is_within
+from sandboxed_kernel.policy.place import says_nothing
 from sandboxed_kernel.records import Record
-from sandboxed_kernel.surroundings import SETTINGS_ADVICE, default_audit_file, links_on_the_way, settings_folders
+from sandboxed_kernel.surroundings import (
+    SETTINGS_ADVICE,
+    default_audit_file,
+    links_on_the_way,
+    policy_file_of,
+    settings_folders,
+)
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -24,6 +33,48 @@ class Settings(Record):
     audit_file: str  # JSON lines are appended here
     resolv_conf: str = "/etc/resolv.conf"  # whose name servers the names of a policy are looked up at
     policy_file: str | None = None  # for kernels whose kernelspec names no policy
+
+
+class PolicyFile(Record):
+    """The file in which a kernel's policy stands, or would stand."""
+
+    path: str
+    exists: bool
+    says_nothing: bool = False  # only comments: it need not be parsed
+
+
+_LARGEST_BLANK = 1 << 16  # bytes that are looked through for anything but comments
+
+
+def choose_policy(given: str | None, kernel: str) -> PolicyFile:
+    """``given`` (by the command line, else by the settings), else the file of the kernel named ``kernel``.
+
+    One that does not exist is the default policy. Not so where a link leads nowhere: somebody meant a file, which may
+    allow less than the default. Raises PolicyError.
+    """
+    if given is not None:
+        return PolicyFile(given, exists=True)
+    path = policy_file_of(kernel)
+    for link in links_on_the_way(path):
+        if not os.path.exists(link):
+            found = f"{link} is a link to {os.path.realpath(link)}, which does not exist"
+            raise PolicyError(path, found, "Make that file or folder, or remove the link")
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return PolicyFile(path, exists=False)
+    except OSError as error:
+        raise PolicyError(path, f"cannot be read ({error.strerror})", "Make it a file that you may read") from None
+    return PolicyFile(path, exists=True, says_nothing=regular and _is_blank(path))
+
+
+def _is_blank(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_LARGEST_BLANK + 1)
+    except OSError:
+        return False  # whoever reads it will say why it cannot be read
+    return len(text) <= _LARGEST_BLANK and says_nothing(text)
 
 
 def load_settings(workspace: str) -> Settings:

@@ -22,6 +22,7 @@ from sandboxed_kernel.policy.baseline import (
     protected_link,
 )
 from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.place import DEFAULT_KERNEL, file_name, folder_in
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ def look_around(
         prefixes=prefixes,
         import_paths=_import_paths(prefixes),
         jupyter=_distinct(map(_real, _jupyter_folders())),
-        policy_files=tuple(_real(source) for source in policy.sources if os.path.exists(source)),
+        policy_files=_distinct(_policy_files(policy)),
         kept=tuple((_real(path), what) for path, what in kept),
         further=_distinct(_further(policy, kept)),
         real_paths={path: _real(path) for path in paths if os.path.exists(path)},
@@ -96,6 +97,24 @@ def look_around(
     )
 
 
+def _policy_files(policy: Policy) -> Iterator[str]:
+    """The policy in force with all that it extends; and what the next kernels of this user will read.
+
+    The folder too: where nothing is there yet, the code could make it.
+    """
+    yield from (_real(source) for source in policy.sources if os.path.exists(source))
+    yield from map(_real, _standing_policies())
+
+
+def _standing_policies() -> list[str]:
+    """The folder of the policies that are read where none is named, the default kernel's, and each that is there."""
+    place = policy_folder()
+    found = {file_name(DEFAULT_KERNEL)}
+    with suppress(OSError):
+        found |= {name for name in os.listdir(place) if name.endswith(".toml")}
+    return [place, *(os.path.join(place, name) for name in sorted(found))]
+
+
 def _further(policy: Policy, kept: Sequence[tuple[str, str]]) -> Iterator[Protected]:
     """What must stay closed beside the real places themselves. A name that does not exist yet can be made."""
     home = home_folder()
@@ -104,7 +123,10 @@ def _further(policy: Policy, kept: Sequence[tuple[str, str]]) -> Iterator[Protec
         yield from _links(path, python, ENVIRONMENT)
     for path in sys.path:  # absolute since startup.pin_imports
         yield Protected(_real(path), "a folder from which that Python imports", "write", "write", ENVIRONMENT)
-    for path in map(os.path.abspath, policy.sources):  # a preset's name is no path, and no link either
+    for path in (
+        *map(os.path.abspath, policy.sources),
+        *_standing_policies(),
+    ):  # a preset's name is no path, and no link either
         yield from _links(path, "the policy of this kernel", POLICY_ADVICE)
     for path in settings_folders():
         yield Protected(_real(path), "settings that are read outside the sandbox", "write", "write", SETTINGS_ADVICE)
@@ -153,6 +175,22 @@ def settings_folders() -> list[str]:
     named = os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
     system = ["/etc/jupyter", "/usr/local/etc/jupyter", os.path.join(sys.prefix, "etc", "jupyter")]
     return [*system, own, *(os.path.abspath(folder) for folder in reversed(named) if folder)]
+
+
+def configuration_folder() -> str:
+    """The user's XDG_CONFIG_HOME; a relative one counts as unset (XDG Base Directory Specification)."""
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    return os.path.normpath(named) if os.path.isabs(named) else os.path.join(home_folder(), ".config")
+
+
+def policy_folder() -> str:
+    """Where the policies lie that are read where none is named."""
+    return folder_in(configuration_folder())
+
+
+def policy_file_of(kernel: str) -> str:
+    """The file that is the policy of the kernel named ``kernel``, there or not. Raises PolicyError for no name."""
+    return os.path.join(policy_folder(), file_name(kernel))
 
 
 def _own_umask() -> int:

@@ -6,7 +6,7 @@ policy names it in ``best_effort``; then it is in ``Plan.missing`` and shown to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from posixpath import isabs, join
 from resource import RLIMIT_CORE, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE
 
@@ -279,6 +279,13 @@ def _workspace_rules(
         ),
         *(PathRule(path, READ_EXECUTE, grant.place, follow=False) for path in guard.readable),
     ]
+
+
+def check_grants(grants: Iterable[PathGrant], surroundings: Surroundings) -> None:
+    """Raises PolicyError for one with which no kernel would start here: it does not exist, or would open too much."""
+    protected = protected_here(surroundings)
+    for grant in grants:
+        _rule(grant, surroundings, protected)
 
 
 _SHARED_MEMORY = "/dev/shm"

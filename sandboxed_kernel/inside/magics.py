@@ -21,7 +21,7 @@ def sandbox(line: str, folder: str) -> None:
     if line.strip() != "policy":
         print("\nThe last refusals:\n")  # noqa: T201
         print(_read(os.path.join(folder, REFUSALS_FILE)) or "none")  # noqa: T201
-    print("\nTo allow something, add the line that the notice shows to the policy file, and restart the kernel.")  # noqa: T201
+    print("\nTo allow something, write in a terminal: sandboxed-kernel allow HOST:PORT. Then restart the kernel.")  # noqa: T201
 
 
 def _read(path: str) -> str:

@@ -15,12 +15,14 @@ def describe(
     missing: Iterable[str] = (),
     absent: Iterable[PathGrant] = (),
     guard: Guard | None = None,
+    *,
+    file: str,
 ) -> str:
     """Some lines of text: what may be reached, read, written, and by which line of which file.
 
     ``grants`` are those in force (``confinement.plan.effective_grants``), ``missing`` what this host cannot enforce and
     the policy does without, ``absent`` those of the grants that have nothing to open, ``guard``: of the notebook's
-    folder, where not all of it is open.
+    folder, where not all of it is open. ``file`` is where the policy stands, or would stand.
     """
     grants, gone = tuple(grants), set(absent)
     sections = (
@@ -41,7 +43,7 @@ def describe(
         ("NOT ENFORCED on this host (best_effort)", list(missing)),
     )
     written = [f"{title}:\n" + "\n".join(f"    {line}" for line in lines) for title, lines in sections if lines]
-    head = f"Policy: {', '.join(policy.sources)}" if policy.sources else "Policy: the default (no file was given)"
+    head = f"Policy: {', '.join(policy.sources)}" if policy.sources else f"Policy: the default ({file} does not exist)"
     return "\n".join([head, *written])
 
 

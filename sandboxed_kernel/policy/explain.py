@@ -14,6 +14,7 @@ from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.hostnames.addresses import Address, Kind, classify, find_range
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.policy.destination import NEVER, normal_name, parse_address, parse_destination
+from sandboxed_kernel.policy.guarded import Closed
 from sandboxed_kernel.policy.model import Destination, PathGrant, Policy, Transport
 from sandboxed_kernel.policy.words import shown
 from sandboxed_kernel.records import Record
@@ -126,20 +127,27 @@ def explain_path(
     *,
     baseline: Iterable[PathGrant] = (),
     absent: Iterable[PathGrant] = (),
+    closed: Closed | None = None,
 ) -> Explanation:
     """Whether ``path`` (absolute, normalised, links followed) may be read or written.
 
     ``baseline`` is what holds without a line of the policy (``implied_grants``); the policy's lines are named first.
-    ``absent`` are lines of the policy, not among its grants, for what does not exist.
+    ``absent`` are lines of the policy, not among its grants, for what does not exist. ``closed``: what of the
+    notebook's folder is closed on the way to ``path``, unless a line names it.
     """
     baseline = tuple(baseline)
+    shut = closed is not None and (access == "write" or closed.access == "none")
     for grant in (*policy.grants, *baseline):
+        if shut and closed is not None and not _holds(closed.path, grant.path):
+            continue
         if (access == "read" or grant.writable) and _holds(grant.path, path):
             return Explanation(True, f"{path} may be {_DONE[access]}", _rule(grant))
     for grant in absent:
         if (access == "read" or grant.writable) and _holds(grant.path, path):
             reason = f"{_rule(grant)} names what does not exist; once it does, the next start of the kernel opens it"
             return Explanation(False, reason)
+    if shut and closed is not None:
+        return Explanation(False, f"{closed.path} is closed in the notebook's folder: {closed.what}")
     reason = f"no line lets {path} be {_DONE[access]}"
     if access == "write" and any(_holds(grant.path, path) for grant in (*policy.grants, *baseline)):
         reason = f"{path} may be read only"

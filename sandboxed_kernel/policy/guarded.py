@@ -10,7 +10,7 @@ or text that only people, git and servers after a push read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from sandboxed_kernel.records import Record
@@ -171,6 +171,22 @@ def decide_entry(access: Access, kind: str, wish: Wish) -> No | None:
 def may_be_granted(kind: str, wish: Wish) -> bool:
     """Whether a notice may say how to open it: what programs outside run by themselves is changed outside."""
     return kind == UNKNOWN or (kind in (SECRET, HOME) and wish == "read")
+
+
+def closed_on_the_way(path: str, root: str, mode: Mode, is_environment: Callable[[str], bool]) -> Closed | None:
+    """What the broker would find closed on the way from ``root`` to ``path``, by its names. ``path`` is real."""
+    place = root
+    for name in path[len(root) :].split("/"):
+        if not name:
+            continue
+        place = f"{place.rstrip('/')}/{name}"
+        judged = judge(mode, name)
+        if judged.access == "open" and mode in ("plain", "home") and is_environment(place):
+            return Closed(place, "read", "it is an environment; programs outside run from there")
+        if judged.access != "open" and not judged.inner.startswith("git"):
+            return Closed(place, judged.access, _WHY.get(judged.kind, judged.kind))
+        mode = judged.inner
+    return None
 
 
 class Closed(Record):

@@ -15,10 +15,11 @@ MAX_BYTES = 1 << 20  # a policy is a page of text; more is a mistake, or somebod
 _PRESETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 
 
-def load(path: str, *, workspace: str, home: str) -> Policy:
+def load(path: str, *, workspace: str, home: str, text: str | None = None) -> Policy:
     """The Policy of the file at ``path`` and all that it extends. Raises PolicyError, nothing else.
 
-    ``workspace`` and ``home`` are absolute paths: what the policy's relative paths and ``~`` start from.
+    ``workspace`` and ``home`` are absolute paths: what the policy's relative paths and ``~`` start from. With ``text``
+    this is taken for the file's, which is to be written.
     """
 
     def open_extended(entry: str, by: Source, place: str) -> Source:
@@ -31,7 +32,7 @@ def load(path: str, *, workspace: str, home: str) -> Policy:
             raise PolicyError(place, "a preset extends a file", "Extend presets only")
         return _source(absolute(entry, by.folder, home, place), place)
 
-    return build(_source(path, path), workspace=workspace, home=home, open_extended=open_extended)
+    return build(_source(path, path, text), workspace=workspace, home=home, open_extended=open_extended)
 
 
 def presets() -> dict[str, str]:
@@ -40,9 +41,9 @@ def presets() -> dict[str, str]:
     return {name.removesuffix(".toml"): _text(os.path.join(_PRESETS, name), name) for name in names}
 
 
-def _source(path: str, place: str) -> Source:
+def _source(path: str, place: str, text: str | None = None) -> Source:
     """The policy at ``path``; ``place`` is where an error about the file itself is the reader's to mend."""
-    text = _text(path, place)
+    text = _text(path, place) if text is None else text.removeprefix("\ufeff")
     # Two spellings of one file are one file: a cycle is seen by where the links lead.
     return Source(path, text, os.path.dirname(os.path.abspath(path)), os.path.realpath(path))
 

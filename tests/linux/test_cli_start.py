@@ -17,7 +17,7 @@ from sandboxed_kernel.cli import main
 def test_nothing_that_only_people_wait_for_is_imported_to_start_a_kernel() -> None:
     code = (
         "import sys, types, sandboxed_kernel; from sandboxed_kernel.cli import main\n"
-        "sandboxed_kernel.launcher = types.SimpleNamespace(run_kernel=lambda policy, file, settings: 0)\n"
+        "sandboxed_kernel.launcher = types.SimpleNamespace(run_kernel=lambda policy, file, settings, kernel: 0)\n"
         "assert main(['--policy', 'p.toml', '-f', 'c.json']) == 0\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +17,20 @@ import sandboxed_kernel
 from sandboxed_kernel import check, kernelspec
 from sandboxed_kernel.cli import KernelArguments, kernel_arguments, main
 from sandboxed_kernel.errors import Bug, HostError, PolicyError
+from sandboxed_kernel.policy.file import parse
+from sandboxed_kernel.policy.read import presets
+from sandboxed_kernel.settings import PolicyFile, choose_policy
 
 Calls = list[tuple[Any, ...]]
+
+
+@pytest.fixture(autouse=True)
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a user of whom nothing is known yet."""
+    for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config" / "sandboxed-kernel"
 
 
 @pytest.fixture
@@ -24,8 +38,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What the launcher was asked to do; it answers 7, and 128 + 15 for a command."""
     calls: Calls = []
 
-    def run_kernel(policy_file: str | None, connection_file: str, settings: tuple[str, ...]) -> int:
-        calls.append(("kernel", policy_file, connection_file, settings))
+    def run_kernel(policy_file: str | None, connection_file: str, settings: tuple[str, ...], kernel: str) -> int:
+        calls.append(("kernel", policy_file, connection_file, settings, kernel))
         return 7
 
     def run_command(argv: list[str], **options: Any) -> int:
@@ -56,7 +70,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def test_the_kernels_form_in_every_spelling(words: list[str], policy: str | None, launched: Calls) -> None:
     assert kernel_arguments(words) == KernelArguments("c.json", policy)
     assert main(words) == 7
-    assert launched == [("kernel", policy, "c.json", ())]
+    assert launched == [("kernel", policy, "c.json", (), "sandboxed-python3")]
 
 
 def test_settings_of_ipykernel_are_passed_on_to_it() -> None:
@@ -81,6 +95,8 @@ def test_the_scripts_of_jupyter_run_are_passed_on() -> None:
         (["-f"], "-f without a file. Write -f FILE"),
         (["-f="], "-f without a file. Write -f FILE"),
         (["--policy"], "--policy without a file. Write --policy FILE"),
+        (["--kernel", "-f"], "no connection file. Write -f CONNECTION_FILE; Jupyter fills it in"),
+        (["--kernel="], "--kernel without a name. Write --kernel NAME"),
         (["-f", "a", "--f=b"], "--f for the second time. Write it once"),
         (
             ["-f", "a", "p.toml"],
@@ -112,13 +128,15 @@ def test_a_kernel_that_is_not_told_what_to_do_does_not_start(
 def test_run_hands_over_what_follows_the_dashes(launched: Calls, tmp_path: Path) -> None:
     words = ["run", "--policy", "p.toml", "--workspace", str(tmp_path), "--audit", "a", "--resolv-conf", "r"]
     assert main([*words, "--", "sh", "-c", "exit 3", "--", "--help"]) == 143
-    options = {"policy_file": "p.toml", "workspace": str(tmp_path), "audit_file": "a", "resolv_conf": "r"}
+    options = {"policy_file": "p.toml", "kernel": kernelspec.NAME, "workspace": str(tmp_path)}
+    options |= {"audit_file": "a", "resolv_conf": "r"}
     assert launched == [("command", ["sh", "-c", "exit 3", "--", "--help"], options)]
 
 
 def test_run_works_in_this_folder_and_with_the_default_policy(launched: Calls) -> None:
     assert main(["run", "--", "true"]) == 143
-    options = {"policy_file": None, "workspace": os.getcwd(), "audit_file": None, "resolv_conf": None}
+    options: dict[str, Any] = {"policy_file": None, "kernel": kernelspec.NAME, "workspace": os.getcwd()}
+    options |= {"audit_file": None, "resolv_conf": None}
     assert launched == [("command", ["true"], options)]
 
 
@@ -180,7 +198,7 @@ def test_help_is_not_taken_for_a_kernel(words: list[str], capsys: pytest.Capture
 def test_an_error_of_the_launcher_becomes_its_exit_code(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_kernel(policy_file: str | None, connection_file: str, settings: tuple[str, ...]) -> int:
+    def run_kernel(policy_file: str | None, connection_file: str, settings: tuple[str, ...], kernel: str) -> int:
         raise error
 
     monkeypatch.setattr(sandboxed_kernel, "launcher", SimpleNamespace(run_kernel=run_kernel), raising=False)
@@ -244,6 +262,7 @@ def test_explain_an_endpoint(policy: str, capsys: pytest.CaptureFixture[str]) ->
             "refused: evil.example is not on the allowlist; the name is not even resolved.\n"
             "  to allow it, add this under [network] allow:\n"
             '    "udp://evil.example:9"\n'
+            "policy: DIR/policy.toml\n"
         ),
     )
 
@@ -257,9 +276,58 @@ def test_explain_a_path_by_where_its_links_lead(policy: str, capsys: pytest.Capt
         "refused: DIR/data/x may be read only.",
         "  to allow it, add this under [filesystem] write:",
         '    "DIR/data/x"',
+        "policy: DIR/policy.toml",
     ]
     assert explain(policy, "./x", capsys)[0] == 0
     assert explain(policy, "/nowhere", capsys)[0] == 1
+
+
+def test_without_a_policy_the_one_of_the_kernel_is_meant(
+    tmp_path: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["explain", "pypi.org:443", "--workspace", str(tmp_path)]
+    assert main(words) == 1
+    missing = f"policy: {configuration}/policy.toml (does not exist: the default policy)"
+    assert capsys.readouterr().out.splitlines()[-1] == missing
+    configuration.mkdir(parents=True)
+    (configuration / "policy.toml").write_text('extends = ["pypi"]')
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"policy: {configuration}/policy.toml"
+
+
+@pytest.mark.usefixtures("starts")
+def test_the_kernel_says_which_policy(
+    tmp_path: Path,
+    configuration: Path,
+    policy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Another kernel's is never that of the default name, and the kernelspec's ``--policy`` goes before both."""
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
+    configuration.mkdir(parents=True)
+    (configuration / "policy.toml").write_text('extends = ["pypi"]')
+    words = ["explain", "pypi.org:443", "--kernel", "exam", "--workspace", str(tmp_path / "book")]
+    assert main(words) == 78
+    assert "no kernel 'exam' is installed" in capsys.readouterr().err
+    assert main(["install", "--prefix", str(tmp_path), "--name", "Exam"]) == 0
+    assert "each user's own, ~/.config/sandboxed-kernel/exam.policy.toml" in capsys.readouterr().out
+    assert main(words) == 1
+    assert f"policy: {configuration}/exam.policy.toml (does not exist" in capsys.readouterr().out
+    assert main(["install", "--prefix", str(tmp_path), "--name", "exam", "--policy", policy]) == 0
+    assert main(words) == 0
+    assert f"policy: {policy}\n" in capsys.readouterr().out
+
+
+def test_run_takes_the_policy_of_the_kernel_too(
+    tmp_path: Path, policy: str, launched: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernelspec, "_see_that_it_starts", lambda: None)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
+    kernelspec.install(name="exam", policy_file=policy, prefix=str(tmp_path))
+    assert main(["run", "--kernel", "exam", "--", "true"]) == 143
+    ((_, _, options),) = launched
+    assert (options["policy_file"], options["kernel"]) == (policy, "exam")
 
 
 # --- the kernelspec ----------------------------------------------------------------------------------------------
@@ -280,11 +348,11 @@ def test_install_and_uninstall(
     words = ["install", "--prefix", str(tmp_path), "--name", "strict", "--display-name", "Strict"]
     assert main([*words, "--policy", "policy.toml"]) == 0
     folder = tmp_path / "share" / "jupyter" / "kernels" / "strict"
-    assert capsys.readouterr().out == f"Installed {folder}\n"
+    assert capsys.readouterr().out.startswith(f"Installed {folder}\nPolicy:    {policy}\nNext:      ")
     assert sorted(os.listdir(folder)) == ["kernel.json", "logo-32x32.png", "logo-64x64.png", "logo-svg.svg"]
     module = [sys.executable, "-I", "-m", "sandboxed_kernel"]
     assert json.loads((folder / "kernel.json").read_text()) == {
-        "argv": [*module, "--policy", policy, "-f", "{connection_file}"],
+        "argv": [*module, "--kernel", "strict", "--policy", policy, "-f", "{connection_file}"],
         "display_name": "Strict",
         "language": "python",
         "interrupt_mode": "message",
@@ -300,7 +368,57 @@ def test_what_install_writes_is_what_the_command_line_reads(tmp_path: Path, laun
     folder = kernelspec.install(policy_file=None, prefix=str(tmp_path))
     argv = json.loads(Path(folder, "kernel.json").read_text())["argv"]
     assert main([word.replace("{connection_file}", "c.json") for word in argv[4:]]) == 7
-    assert launched == [("kernel", None, "c.json", ())]
+    assert launched == [("kernel", None, "c.json", (), "sandboxed-python3")]
+    folder = kernelspec.install(name="Exam", policy_file=None, prefix=str(tmp_path))
+    argv = json.loads(Path(folder, "kernel.json").read_text())["argv"]
+    assert main([word.replace("{connection_file}", "c.json") for word in argv[4:]]) == 7
+    assert launched[1] == ("kernel", None, "c.json", (), "exam")
+
+
+@pytest.mark.usefixtures("starts")
+def test_install_makes_a_policy_that_says_nothing(configuration: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["install", "--user"]) == 0
+    file = configuration / "policy.toml"
+    said = capsys.readouterr().out
+    assert f"Policy:    {file} (new; all of it comments" in said
+    assert 'choose "Python 3 (sandboxed)" (kernel sandboxed-python3)' in said
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert tomllib.loads(file.read_text()) == {}
+    assert choose_policy(None, kernelspec.NAME) == PolicyFile(str(file), exists=True, says_nothing=True)
+    # Its examples are right, too.
+    examples = [
+        line.removeprefix("# ") for line in file.read_text().splitlines() if re.match(r"# [\[a-z]+.*[=\]]", line)
+    ]
+    parse("\n".join(examples), place="p", workspace="/w", home="/h", presets=presets())
+    file.write_text('extends = ["pypi"]')
+    assert main(["install", "--user"]) == 0
+    assert file.read_text() == 'extends = ["pypi"]'
+    assert f"Policy:    {file}\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("starts")
+def test_install_does_not_follow_a_link_that_leads_nowhere(tmp_path: Path, configuration: Path) -> None:
+    configuration.mkdir(parents=True)
+    (configuration / "policy.toml").symlink_to(tmp_path / "nowhere.toml")
+    assert main(["install", "--user"]) == 0
+    assert not (tmp_path / "nowhere.toml").exists()
+    with pytest.raises(PolicyError, match=r"a link to .*nowhere.toml, which does not exist"):
+        choose_policy(None, kernelspec.NAME)
+
+
+@pytest.mark.usefixtures("starts")
+def test_install_keeps_the_policy_of_the_last_one(policy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["install", "--policy", policy]) == 0
+    assert main(["install", "--display-name", "New"]) == 0
+    assert f"Policy:    {policy} (kept from the last install; --no-policy takes it out)" in capsys.readouterr().out
+    installed = kernelspec.find(kernelspec.NAME)
+    assert installed is not None
+    assert installed.policy_file == policy
+    assert main(["install", "--no-policy"]) == 0
+    installed = kernelspec.find(kernelspec.NAME)
+    assert installed is not None
+    assert installed.policy_file is None
 
 
 @pytest.mark.usefixtures("starts")

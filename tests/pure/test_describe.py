@@ -8,9 +8,9 @@ from sandboxed_kernel.policy.model import PathGrant, Policy
 
 
 def test_the_default_allows_no_network_and_says_so() -> None:
-    text = describe(Policy(), [PathGrant("/w", True, ".", "the notebook's folder")])
+    text = describe(Policy(), [PathGrant("/w", True, ".", "the notebook's folder")], file="/c/policy.toml")
     assert text.splitlines() == [
-        "Policy: the default (no file was given)",
+        "Policy: the default (/c/policy.toml does not exist)",
         "Network:",
         "    nothing",
         "Folders:",
@@ -42,7 +42,7 @@ def test_every_part_of_a_policy_is_named_with_its_line() -> None:
         workspace="/w",
         home="/h",
     )
-    text = describe(policy, policy.grants, missing=("signals",))
+    text = describe(policy, policy.grants, missing=("signals",), file="policy.toml")
     for part in (
         "Policy: policy.toml",
         "pypi.org:443",
@@ -72,6 +72,6 @@ def test_what_is_granted_and_not_there_is_one_sentence() -> None:
     assert both.startswith(
         '"~/data" (policy.toml: filesystem.read[0]), "./out" (policy.toml: filesystem.write[0]) do not exist, so they'
     )
-    text = describe(Policy(), [data, out], absent=[data])
+    text = describe(Policy(), [data, out], absent=[data], file="p.toml")
     assert "Folders:\n    write  /w/out " in text
     assert "Folders that do not exist, left out:\n    read   /h/data " in text

@@ -1,0 +1,310 @@
+"""Does: words for people about policies: which file is whose, what it allows, what would allow more."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sandboxed_kernel import kernelspec
+from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.policy.change import Change, entry_for, entry_of, entry_text, still_allowed
+from sandboxed_kernel.policy.file import absolute
+from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.place import DEFAULT_KERNEL, FOLDER, file_name
+from sandboxed_kernel.settings import PolicyFile, choose_policy, load_settings
+from sandboxed_kernel.surroundings import home_folder, policy_file_of
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from sandboxed_kernel.notices.events import Event
+    from sandboxed_kernel.policy.change import Entry
+    from sandboxed_kernel.policy.explain import Explanation
+    from sandboxed_kernel.policy.guarded import Mode
+    from sandboxed_kernel.policy.model import PathGrant
+
+
+def add_policy_options(parser: ArgumentParser, *, workspace: bool = True) -> None:
+    """Which policy a command is about."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--policy", metavar="FILE", help="this policy (default: that of the kernel)")
+    which.add_argument("--kernel", metavar="NAME", help=f"the policy of this kernel (default: {DEFAULT_KERNEL})")
+    if workspace:
+        text = "the notebook's folder (default: this folder)"
+        parser.add_argument("--workspace", metavar="DIR", default=".", help=text)
+
+
+def workspace_of(options: Namespace) -> str:
+    """Raises PolicyError."""
+    folder: str = os.path.abspath(options.workspace)
+    if not os.path.isdir(folder):
+        raise PolicyError("--workspace", f'"{options.workspace}" is not a folder', "Name an existing folder")
+    return folder
+
+
+def kernel_of(options: Namespace) -> str:
+    """The name of the kernel that a command is about."""
+    return options.kernel or DEFAULT_KERNEL
+
+
+def named_policy(options: Namespace) -> str | None:
+    """The policy that --policy names, or else the kernelspec of the kernel. Raises PolicyError."""
+    if options.policy is not None:
+        return str(options.policy)
+    found = kernelspec.find(kernel_of(options))
+    if found is None and options.kernel is not None:
+        write = 'Write a name that "jupyter kernelspec list" shows'
+        raise PolicyError("--kernel", f"no kernel {options.kernel!r} is installed", write)
+    return found.policy_file if found else None
+
+
+def policy_file(options: Namespace, workspace: str) -> PolicyFile:
+    """What the kernel would read in that folder: launcher.run_kernel's order. Raises PolicyError."""
+    given = named_policy(options) or load_settings(workspace).policy_file
+    return choose_policy(given, kernel_of(options))
+
+
+def read_policy(file: PolicyFile, workspace: str) -> Policy:
+    """Raises PolicyError."""
+    return read_named(file.path, workspace) if file.exists else Policy()
+
+
+def read_named(path: str, workspace: str) -> Policy:
+    """Raises PolicyError."""
+    from sandboxed_kernel.policy.read import load
+
+    return load(path, workspace=workspace, home=home_folder())
+
+
+def named(file: PolicyFile) -> str:
+    """For people: the file, and what it means that it is not there."""
+    return file.path if file.exists else f"{file.path} (does not exist: the default policy)"
+
+
+def tell_installed(options: Namespace, name: str, policy: str | None) -> None:
+    """What ``install`` says of the policy, and makes for it. Raises PolicyError."""
+    what = options.display_name or kernelspec.DISPLAY_NAME
+    if policy is not None:
+        kept = "" if options.policy is not None else " (kept from the last install; --no-policy takes it out)"
+        print(f"Policy:    {os.path.abspath(policy)}{kept}")
+    elif options.prefix is not None:  # for others, who have homes of their own
+        print(f"Policy:    each user's own, ~/.config/{FOLDER}/{file_name(name)}; without it the default")
+    else:
+        file = policy_file_of(name)
+        from sandboxed_kernel.editing import write_first
+
+        made = write_first(file, name)
+        print(f"Policy:    {file}{' (new; all of it comments, which means the default)' if made else ''}")
+    print(f'Next:      choose "{what}" (kernel {name}) in Jupyter or VS Code. A kernel that runs already: shut it down')
+    print("           and start it again. After a change of the policy file a restart is enough.")
+
+
+# --- allow and forget --------------------------------------------------------------------------------------------
+
+
+def add_change_options(parser: ArgumentParser) -> None:
+    """Of ``allow`` and ``forget``."""
+    parser.add_argument("targets", metavar="HOST:PORT", nargs="*", help='"pypi.org:443", "*.example.org:80,443"')
+    parser.add_argument("--read", metavar="PATH", action="append", default=[], help="a file or folder, for reading")
+    parser.add_argument("--write", metavar="PATH", action="append", default=[], help="likewise, also for writing")
+    parser.add_argument("--preset", metavar="NAME", action="append", default=[], help="all that a preset allows")
+    parser.add_argument("--private", action="store_true", help="the names may mean addresses of a private network")
+    add_policy_options(parser, workspace=False)
+
+
+def allow(options: Namespace) -> int:
+    """Exit code 0 if the policy now allows it."""
+    if _is_inside():
+        return _not_here(options, "allow")
+    change = _change(options, remove=False)
+    if change == Change():
+        return _allow_refused(options)
+    return _edit(options, change)
+
+
+def forget(options: Namespace) -> int:
+    """Exit code 0 if something was taken out, 1 if nothing was there."""
+    if _is_inside():
+        return _not_here(options, "forget")
+    change = _change(options, remove=True)
+    if change == Change(remove=True):
+        raise PolicyError("the command line", "nothing to forget", "Write HOST:PORT, --read, --write or --preset")
+    return _edit(options, change)
+
+
+def _is_inside() -> bool:
+    """Every sandbox sets it (policy/baseline.py)."""
+    return "SANDBOXED_KERNEL_PACKAGES" in os.environ
+
+
+def _not_here(options: Namespace, command: str) -> int:
+    import shlex
+
+    from sandboxed_kernel.notices.render import shown
+
+    words = [
+        f"--{name} {shlex.quote(value)}" for name in ("read", "write", "preset") for value in getattr(options, name)
+    ]
+    line = " ".join(["sandboxed-kernel", command, *map(shlex.quote, options.targets), *words])
+    print(f"Run this in a terminal, not in the notebook: {shown(line)}", file=sys.stderr)
+    return 2
+
+
+def _change(options: Namespace, *, remove: bool) -> Change:
+    """Raises PolicyError. Paths are written absolute: the policy holds for notebooks in every folder."""
+
+    def paths(texts: list[str]) -> tuple[str, ...]:
+        return tuple(absolute(text, os.getcwd(), home_folder(), "the command line") for text in texts)
+
+    return Change(
+        allow=tuple(entry_for(text, private=options.private) for text in options.targets),
+        read=paths(options.read),
+        write=paths(options.write),
+        presets=tuple(options.preset),
+        remove=remove,
+    )
+
+
+def _edit(options: Namespace, change: Change) -> int:
+    from difflib import unified_diff
+
+    from sandboxed_kernel.editing import edit
+    from sandboxed_kernel.notices.render import shown
+
+    file = policy_file(options, _NOWHERE)
+    edited = edit(file.path, change, kernel_of(options))
+    if edited.before == edited.after:
+        print(f"Nothing to {'forget: no such line is' if change.remove else 'change: the lines are'} in {edited.path}")
+    else:
+        lines = (edited.before.splitlines(), edited.after.splitlines())
+        for line in unified_diff(*lines, edited.path, edited.path, "before", "after", n=1, lineterm=""):
+            print(shown(line))
+        print("Restart the kernel, and it holds." if not change.remove else "Restart the kernel, and it is gone.")
+    for entry in change.allow if change.remove else ():
+        place = still_allowed(edited.policy, entry)
+        if place is not None:
+            print(f"Still allowed by {place}")
+    return 1 if change.remove and edited.before == edited.after else 0
+
+
+_NOWHERE = "/dev/shm"  # in the place of a notebook's folder: settings may not lie there in any case
+_LOOKED_AT = 1 << 20  # bytes at the end of the audit log
+_LISTED = 20
+
+
+def _allow_refused(options: Namespace) -> int:
+    """Without arguments: what was refused last, for choosing. Nothing that the sandbox wrote goes through a shell."""
+    from sandboxed_kernel.notices.render import shown, where
+
+    log = load_settings(_NOWHERE).audit_file
+    found = _last_refusals(log)
+    if not found:
+        print(f"No refusal that a line could allow is in {log}.")
+        print("Write: sandboxed-kernel allow HOST:PORT ..., --read PATH, --write PATH or --preset NAME")
+        return 1
+    print(f"The last refusals, of all notebooks (from {log}):")
+    for number, (event, entry) in enumerate(found, 1):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(event.when))
+        print(f"  {number:2}  {when}  {shown(where(event))}  ({shown(event.process)}): {entry_text(entry)}")
+    try:
+        answer = input("Which of them do you allow? Numbers, or nothing: ")
+    except EOFError:
+        answer = ""
+    chosen = [word for word in answer.replace(",", " ").split() if word]
+    wrong = [word for word in chosen if not word.isascii() or not word.isdigit() or not 1 <= int(word) <= len(found)]
+    if wrong:
+        raise PolicyError("the answer", f"{wrong[0]!r} is none of the numbers", f"Write numbers from 1 to {len(found)}")
+    if not chosen:
+        print("Nothing was changed.")
+        return 1
+    return _edit(options, Change(allow=tuple(found[int(word) - 1][1] for word in chosen)))
+
+
+def _last_refusals(log: str) -> list[tuple[Event, Entry]]:
+    """The youngest first, each destination once, with the entry that would allow it."""
+    import json
+
+    from sandboxed_kernel.notices.events import Event
+
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOOKED_AT))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    found: dict[str, tuple[Event, Entry]] = {}
+    for line in reversed(lines):
+        try:
+            event = Event.from_json(json.loads(line))
+            entry = entry_of(event.host, event.address, event.port, event.protocol, event.allow_line)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue  # the first line may be half of one
+        if event.verdict == "refused" and entry is not None and entry_text(entry) not in found:
+            found[entry_text(entry)] = (event, entry)
+            if len(found) == _LISTED:
+                break
+    return list(found.values())
+
+
+# --- explain -----------------------------------------------------------------------------------------------------
+
+
+def explain(options: Namespace) -> int:
+    """Exit code 0 if allowed (a path: if it may be read), 1 if not."""
+    workspace = workspace_of(options)
+    file = policy_file(options, workspace)
+    policy = read_policy(file, workspace)
+    if _is_path(options.target):
+        code = _explain_path(policy, options.target, workspace)
+    else:
+        from sandboxed_kernel.policy.explain import endpoint, explain_endpoint
+
+        code = _tell(explain_endpoint(policy, *endpoint(options.target, "the command line")))
+    print(f"policy: {named(file)}")
+    return code
+
+
+def _is_path(target: str) -> bool:
+    return target.startswith(("/", "~", ".")) or (":" not in target and os.path.lexists(target)) or target.endswith("/")
+
+
+def _explain_path(policy: Policy, target: str, workspace: str) -> int:
+    from sandboxed_kernel.policy.describe import describe_absent
+    from sandboxed_kernel.policy.explain import explain_path, implied_grants
+    from sandboxed_kernel.policy.guarded import ENVIRONMENT_MARKERS, closed_on_the_way, is_beneath
+    from sandboxed_kernel.records import replace
+
+    # Landlock grants what a path leads to, so both sides are compared by where they lead.
+    path = os.path.realpath(os.path.join(workspace, os.path.expanduser(target)))
+
+    def real(grants: Iterable[PathGrant]) -> tuple[PathGrant, ...]:
+        return tuple(replace(grant, path=os.path.realpath(grant.path)) for grant in grants)
+
+    implied = real(implied_grants(policy, workspace, (sys.prefix, sys.base_prefix)))
+    there = tuple(grant for grant in policy.grants if os.path.exists(grant.path))
+    absent = tuple(grant for grant in policy.grants if grant not in there)
+    gone = real(absent)
+    policy = replace(policy, grants=real(there))
+    root, closed = os.path.realpath(workspace), None
+    if is_beneath(path, root):
+        mode: Mode = "home" if root == os.path.realpath(os.path.expanduser("~")) else "plain"
+        closed = closed_on_the_way(
+            path, root, mode, lambda folder: any(os.path.exists(f"{folder}/{name}") for name in ENVIRONMENT_MARKERS)
+        )
+    read = _tell(explain_path(policy, path, "read", baseline=implied, absent=gone, closed=closed))
+    _tell(explain_path(policy, path, "write", baseline=implied, absent=gone, closed=closed))
+    if absent:
+        print(f"note: {describe_absent(absent)}")
+    return read
+
+
+def _tell(explanation: Explanation) -> int:
+    print(f"{'allowed' if explanation.allowed else 'refused'}: {explanation.reason}.")
+    if explanation.rule is not None:
+        print(f"  by {explanation.rule}")
+    if explanation.line is not None:
+        print(f"  to allow it, add this under {explanation.key}:\n    {explanation.line}")
+    return 0 if explanation.allowed else 1

@@ -78,7 +78,7 @@ def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable
 
     ``closed``: further paths beneath ``root``. Raises OSError where ``root`` cannot be listed.
     """
-    look = _Look(root, "home" if root == home else "plain", {each.path: each for each in closed})
+    look = _Look(root, "home" if root == home else "plain", {each.path: each for each in sorted(closed, key=_strict)})
     look.go()
     if look.mode != "home" and not look.holders:
         return None
@@ -97,6 +97,10 @@ def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable
         devices=frozenset(look.devices),
         visible=tuple(look.visible[:_RULES]),
     )
+
+
+def _strict(closed: Closed) -> bool:
+    return closed.access == "none"
 
 
 class _Look:

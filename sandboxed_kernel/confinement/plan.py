@@ -26,6 +26,7 @@ from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.policy.baseline import (
     CERTIFICATE_VARIABLES,
     HOME_FOLDERS,
+    SYSTEM_PATHS,
     Conflict,
     Protected,
     accelerator_rules,
@@ -197,9 +198,11 @@ def closed_in_workspace(surroundings: Surroundings, *, writable: bool) -> list[C
 
 
 def _that_stop(protected: tuple[Protected, ...], surroundings: Surroundings) -> tuple[Protected, ...]:
-    """Those that no guard can keep closed in the workspace: they are the workspace, or hold it."""
+    """Those that no guard can keep closed in the workspace: they are the workspace or hold it, or are the system's."""
     workspace, home = surroundings.workspace, surroundings.home
-    return tuple(row for row in protected if not is_beneath(row.path, workspace) and row.path != home)
+    return tuple(
+        row for row in protected if row in SYSTEM_PATHS or (not is_beneath(row.path, workspace) and row.path != home)
+    )
 
 
 def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings, guard: Guard | None = None) -> Plan:

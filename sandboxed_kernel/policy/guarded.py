@@ -240,7 +240,7 @@ _POOLED_FOLDERS, _POOLED_FILES = 32, 64
 
 def is_beneath(path: str, folder: str) -> bool:
     """Whether ``path`` lies beneath ``folder``, and is not the folder itself."""
-    return path.startswith(folder.rstrip("/") + "/")
+    return path != folder and path.startswith(folder.rstrip("/") + "/")
 
 
 def ancestors(path: str, root: str) -> Iterable[str]:

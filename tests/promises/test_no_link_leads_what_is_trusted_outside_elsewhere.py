@@ -1,11 +1,12 @@
 """No symbolic link on the way to what is run, read or trusted outside can be exchanged by the code inside.
 
-And nothing trusted is looked for in a folder that the code may write. Where that cannot be had, nothing starts.
+And nothing trusted is looked for where the code may write. Where that cannot be had, nothing starts.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,12 @@ def refusal(result: Result, *words: str) -> None:
         assert word in result.stderr
 
 
+def closed(result: Result, what: str) -> None:
+    """The code ran, and was told what stays closed in its folder."""
+    assert "PermissionError" in result.stderr, result
+    assert f"access to {what} refused" in result.stderr, result
+
+
 def exchanges(workspace: Path, link: str, command: list[str], env: dict[str, str] | None = None) -> Result:
     """The attack outside works; then it is tried inside, by ``command`` up to its ``--``."""
     before = os.readlink(workspace / link)
@@ -49,6 +56,7 @@ def exchanges(workspace: Path, link: str, command: list[str], env: dict[str, str
         timeout=60,
     )
     assert os.readlink(workspace / link) == before, "the link was exchanged"
+    (workspace / "new").unlink(missing_ok=True)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -60,12 +68,7 @@ def test_an_environment_that_is_a_link_in_the_notebooks_folder(workspace: Path, 
     os.symlink(sys.prefix, workspace / ".venv")
     python = f"{workspace}/.venv/bin/python"
     audit = ("--audit", f"{tmp_path}/audit.jsonl")
-    refusal(
-        exchanges(workspace, ".venv", run(*audit, program=python)),
-        f"{workspace} contains {workspace}/.venv, a symbolic link to the Python",
-        "[filesystem] write",
-    )
-    # What the message advises, literally: then the link can stay where it is.
+    closed(exchanges(workspace, ".venv", run(*audit, program=python)), f"{workspace}/.venv")
     (workspace / "output").mkdir()
     policy = tmp_path / "policy.toml"
     policy.write_text('[filesystem]\nwrite = ["./output"]\n')
@@ -78,7 +81,7 @@ def test_a_chain_of_links(workspace: Path, tmp_path: Path) -> None:
     os.symlink(sys.prefix, workspace / "inner")
     os.symlink(workspace / "inner", tmp_path / "outer")
     command = run("--audit", f"{tmp_path}/audit.jsonl", program=f"{tmp_path}/outer/bin/python")
-    refusal(exchanges(workspace, "inner", command), f"{workspace}/inner")
+    closed(exchanges(workspace, "inner", command), f"{workspace}/inner")
 
 
 def test_a_policy_that_is_a_link_in_the_notebooks_folder(workspace: Path, tmp_path: Path) -> None:
@@ -86,7 +89,9 @@ def test_a_policy_that_is_a_link_in_the_notebooks_folder(workspace: Path, tmp_pa
     real.write_text("")
     os.symlink(real, workspace / "policy.toml")
     command = run("--policy", "policy.toml", "--audit", f"{tmp_path}/audit.jsonl")
-    refusal(exchanges(workspace, "policy.toml", command), "policy.toml", "a symbolic link to the policy")
+    done = exchanges(workspace, "policy.toml", command)
+    closed(done, f"{workspace}/policy.toml")
+    assert "a symbolic link to the policy of this kernel" in done.stderr
 
 
 def test_a_policy_where_everybodys_shared_memory_lies(workspace: Path, tmp_path: Path) -> None:
@@ -111,7 +116,8 @@ print("planted", flush=True)
 @pytest.mark.parametrize("name", ["JUPYTER_CONFIG_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_PATH", "IPYTHONDIR"])
 def test_folders_that_variables_name(name: str, workspace: Path, tmp_path: Path) -> None:
     """They need not exist yet: the code would make them."""
-    file, mark = f"{workspace}/conf/sandboxed_kernel_config.py", f"{tmp_path}/ran"
+    planted = "kernels/evil/kernel.json" if name == "JUPYTER_PATH" else "sandboxed_kernel_config.py"
+    file, mark = f"{workspace}/conf/{planted}", f"{tmp_path}/ran"
     code = PLANTED.format(file=file, mark=mark)
     env = {name: f"{workspace}/conf"}
     run_outside(code, workspace=workspace, env=env).check()
@@ -119,9 +125,9 @@ def test_folders_that_variables_name(name: str, workspace: Path, tmp_path: Path)
     if "CONFIG" in name:  # planted already, by code that ran without the variable: it is not read either
         refusal(run_inside("print('ran')", workspace=workspace, env=env), file, "code inside may write")
         assert not os.path.exists(mark)
-    os.unlink(file)
-    os.rmdir(os.path.dirname(file))
-    refusal(run_inside(code, workspace=workspace, env=env), f"{workspace}/conf")
+    shutil.rmtree(workspace / "conf")
+    refused = os.path.dirname(os.path.dirname(file)) if name == "JUPYTER_PATH" else f"{workspace}/conf"
+    closed(run_inside(code, workspace=workspace, env=env), refused)
     assert not os.path.exists(file)
 
 
@@ -140,7 +146,11 @@ def test_a_secret_folder_that_is_a_link_into_the_notebooks_folder(name: str, wor
     code = f"print(open({str(real / 'key')!r}).read())"
     env = {"HOME": str(home)}
     assert "s3cret" in run_outside(code, workspace=workspace, env=env).stdout
-    refusal(run_inside(code, workspace=workspace, env=env), str(real), str(home / name))
+    inside = run_inside(code, workspace=workspace, env=env)
+    assert "s3cret" not in inside.stdout
+    closed(inside, str(real))
+    run_inside(f"import os; os.rename({str(real)!r}, 'moved')", workspace=workspace, env=env)
+    assert (real / "key").exists()
 
 
 LATE = """

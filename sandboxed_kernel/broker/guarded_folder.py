@@ -65,7 +65,10 @@ class GuardedFolder:
         """Raises OSError where the folder is gone."""
         self.guard = guard
         self._root = os.fsencode(guard.root)
-        self._roots = tuple(dict.fromkeys((self._root, os.fsencode(guard.named))))
+        # What paths begin with that mean the folder, or something in it, and what of it they mean.
+        self._roots = {self._root: b"", os.fsencode(guard.named): b""} | {
+            os.fsencode(where): os.fsencode(path)[len(self._root) :] for where, path in guard.aliases
+        }
         self._closed = {each.path: each for each in guard.closed}
         self._opened = open_real(guard.root)
         self.pool = open_real(guard.pool) if guard.pool else None
@@ -144,9 +147,9 @@ class GuardedFolder:
     # --- the walk ----------------------------------------------------------------------------------------------------
 
     def _beneath(self, path: bytes) -> bytes | None:
-        for root in self._roots:
+        for root, within in self._roots.items():
             if path.startswith(root) and (len(path) == len(root) or path[len(root)] == 0x2F or root == b"/"):
-                return path[len(root) :]
+                return within + path[len(root) :]
         return None
 
     def _walk(self, rest: bytes, *, follow: bool, whole: bool) -> Place | Native | bytes | None:

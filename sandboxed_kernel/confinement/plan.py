@@ -40,7 +40,7 @@ from sandboxed_kernel.policy.baseline import (
 )
 from sandboxed_kernel.policy.guarded import Closed, Guard, is_beneath
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
-from sandboxed_kernel.records import Record
+from sandboxed_kernel.records import Record, replace
 
 
 class HostFeatures(Record):
@@ -235,6 +235,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
             if grant not in absent and not _is_guarded(grant, guard)
         ),
     )
+    links = _home_links(grants, surroundings, () if guard is None else guard.visible)
     abi = features.landlock_abi
     return Plan(
         path_rules=path_rules,
@@ -245,7 +246,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         abi=abi,
         folders=(*roots.values(), *(join(roots["home"], name) for name in HOME_FOLDERS)),
         home=roots["home"],
-        home_links=_home_links(grants, surroundings, () if guard is None else guard.visible),
+        home_links=links,
         environment=environment(
             _reachable_programs(surroundings, path_rules),
             passed=policy.environment_pass,
@@ -259,8 +260,13 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         argv=surroundings.argv,
         cwd=surroundings.workspace,
         umask=surroundings.umask,
-        guard=guard,
+        guard=None if guard is None else replace(guard, aliases=_aliases(links, roots["home"], guard)),
     )
+
+
+def _aliases(links: tuple[tuple[str, str], ...], home: str, guard: Guard) -> tuple[tuple[str, str], ...]:
+    """The links of the private home that lead into the guarded folder, which the broker follows by itself."""
+    return tuple((join(home, path), real) for path, real in links if is_within(real, guard.root))
 
 
 def _is_guarded(grant: PathGrant, guard: Guard | None) -> bool:

@@ -224,6 +224,7 @@ class Guard(Record):
     devices: frozenset[int]
     visible: tuple[str, ...]  # of a home folder: what does not begin with a dot, at its top
     pool: str = ""
+    aliases: tuple[tuple[str, str], ...] = ()  # links in the private home: (where, to what in the folder)
 
     @property
     def pooled_folders(self) -> tuple[str, ...]:
@@ -255,15 +256,14 @@ _SHOWN = 6
 
 def sentence(guard: Guard) -> str:
     """For the first cell: what is closed in the notebook's folder."""
-    names = dict.fromkeys(path[len(guard.root.rstrip("/")) + 1 :] for path in guard.found)
-    shown = ", ".join(list(names)[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    names = list(dict.fromkeys(path[len(guard.root.rstrip("/")) + 1 :] for path in guard.found))
     parts = []
     if guard.mode == "home":
         parts.append("this notebook lies in your home folder: its entries whose names begin with a dot are closed.")
-        names = {name: None for name in names if not name.startswith(".")}
-        shown = ", ".join(list(names)[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        names = [name for name in names if not name.startswith(".")]
     if names:
-        parts.append(f"closed in this folder, or read only: {shown}.")
+        more = f" and {len(names) - _SHOWN} more (%sandbox policy has all)" if len(names) > _SHOWN else ""
+        parts.append(f"closed in this folder, or read only: {', '.join(names[:_SHOWN])}{more}.")
     if guard.not_seen:
         parts.append(
             f"{len(guard.not_seen)} folders were not looked through in time; files in them open more slowly, and"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -140,7 +141,10 @@ def test_the_sentence_of_the_first_cell() -> None:
         found=tuple(f"/h/p/{name}" for name in (".git", ".env", *"abcdefg")), holders=frozenset({"/h/p"}),
         not_seen=(), devices=frozenset(), visible=(),
     )  # fmt: skip
-    assert sentence(guard) == "closed in this folder, or read only: .git, .env, a, b, c, d and 3 more."
+    assert (
+        sentence(guard)
+        == "closed in this folder, or read only: .git, .env, a, b, c, d and 3 more (%sandbox policy has all)."
+    )
 
 
 @pytest.mark.parametrize("machine", sorted(NUMBERS))
@@ -153,3 +157,13 @@ def test_the_filter_asks_the_broker_of_what_landlock_cannot_say(machine: str) ->
         plain = decide(machine, AUDIT_ARCH[machine], NUMBERS[machine][name], (0,) * 6)
         assert asked == NOTIFY
         assert plain != NOTIFY
+
+
+INSIDE = {"open": "read, write, make", "read": "read only", "none": "nothing"}
+
+
+def test_the_documents_show_the_table() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "policy.md").read_text()
+    for row in NAMES:
+        names = " ".join(f"`{name}`" for name in row.names.split())
+        assert f"| {row.kind} | {names} | {row.reason} | {INSIDE[row.access]} |" in text

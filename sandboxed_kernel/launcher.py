@@ -30,6 +30,7 @@ from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
+from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe
 from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
@@ -81,7 +82,8 @@ def run_kernel(
         launch = _Launch(os.getcwd(), settings, file, front.file)
         back = create_back(private.path)
         policy, plan = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
-        refusals = Refusals(private.path)
+        place = _place(file, policy_file, kernel)
+        refusals = Refusals(private.path, place)
         plan = _for_kernel(plan, policy, file, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as (broker, lifeline):
@@ -90,7 +92,10 @@ def run_kernel(
             with late_imports():
                 from sandboxed_kernel.relay.loop import Relay, RelayOptions
             options = RelayOptions(
-                active_content=policy.active_content, on_event=refusals.add, not_enforced=_not_enforced(plan)
+                active_content=policy.active_content,
+                on_event=refusals.add,
+                not_enforced=_not_enforced(plan),
+                policy_place=place,
             )
             gc.enable()
             return Relay(front, back, broker, lifeline, options=options).run()
@@ -123,7 +128,7 @@ def run_command(
         policy, plan = _prepare(launch, private.path, tuple(argv))
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
-            return PlainRelay(broker, lifeline).run()
+            return PlainRelay(broker, lifeline, _place(launch.policy_file, policy_file, kernel)).run()
     finally:
         private.end()
 
@@ -136,6 +141,16 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Poli
         kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
     around = look_around(policy, workspace=launch.workspace, private=private, argv=argv, kept=kept)
     return policy, make_plan(policy, find_features(), around)
+
+
+def _place(file: PolicyFile, named: str | None, kernel: str) -> Place:
+    """Where the notices say that the policy stands. ``named``: by the kernelspec or the command line."""
+    path = os.path.abspath(file.path)
+    if named is not None:
+        options: tuple[str, ...] = ("--policy", path)
+    else:
+        options = () if kernel.lower() == DEFAULT_KERNEL else ("--kernel", kernel)
+    return Place(path, options, not file.exists or os.access(path, os.W_OK))
 
 
 def _read_policy(file: PolicyFile, workspace: str) -> Policy:

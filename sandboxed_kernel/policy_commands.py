@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sandboxed_kernel.notices.events import Event
     from sandboxed_kernel.policy.change import Entry
     from sandboxed_kernel.policy.explain import Explanation
+    from sandboxed_kernel.policy.file import Source
     from sandboxed_kernel.policy.model import PathGrant
 
 
@@ -246,6 +247,34 @@ def _last_refusals(log: str) -> list[tuple[Event, Entry]]:
             if len(found) == _LISTED:
                 break
     return list(found.values())
+
+
+# --- policy ------------------------------------------------------------------------------------------------------
+
+
+def show(options: Namespace) -> int:
+    """The policy in force for a notebook in a folder. Raises PolicyError for one that cannot be read."""
+    from sandboxed_kernel.confinement.plan import effective_grants
+    from sandboxed_kernel.notices.render import shown
+    from sandboxed_kernel.policy.describe import describe
+    from sandboxed_kernel.policy.origins import origins
+    from sandboxed_kernel.policy.read import load
+
+    workspace = workspace_of(options)
+    file = policy_file(options, workspace)
+    seen: list[Source] = []
+    policy = load(file.path, workspace=workspace, home=home_folder(), seen=seen) if file.exists else Policy()
+    if not options.origin:
+        print(describe(policy, effective_grants(policy, workspace), file=file.path))
+        return 0
+    print(f"Policy: {named(file)}")
+    rows = origins(seen)
+    width = max((len(row.place) for row in rows), default=0)
+    for row in rows:
+        print(shown(f"{row.place:<{width}}  {row.section} = {row.value}{'  (overridden below)' * row.overridden}"))
+    access = "read" if any(grant.writable for grant in policy.grants) else "write"
+    print(f"{'always':<{width}}  [filesystem] {access} = the notebook's folder, {workspace}")
+    return 0
 
 
 # --- explain -----------------------------------------------------------------------------------------------------

@@ -68,13 +68,17 @@ def unknown_extends(entry: str, place: str, presets: Mapping[str, str]) -> Polic
     )
 
 
-def build(source: Source, *, workspace: str, home: str, open_extended: Opener) -> Policy:
+def build(
+    source: Source, *, workspace: str, home: str, open_extended: Opener, seen: list[Source] | None = None
+) -> Policy:
     """The Policy of ``source`` and all that it extends.
 
-    What is extended comes first; lists add up, single values override.
+    What is extended comes first; lists add up, single values override. ``seen`` receives the sources in this order.
     """
     draft = _Draft(workspace, home)
     _add(source, (), draft, open_extended)
+    if seen is not None:
+        seen += draft.read
     return draft.policy()
 
 
@@ -91,6 +95,7 @@ def _add(source: Source, above: tuple[Source, ...], draft: _Draft, open_extended
             raise PolicyError(place, f"more than {MAX_SOURCES} files and presets", "Extend fewer files")
         _add(extended, (*above, source), draft, open_extended)
     _read_table(table, _KEYS, source.place, "", draft)
+    draft.read.append(source)
 
 
 def _check_chain(extended: Source, chain: tuple[Source, ...], place: str) -> None:
@@ -121,6 +126,7 @@ class _Draft(Record, frozen=False):
     workspace: str
     home: str
     sources: list[str] = made(default_factory=list)
+    read: list[Source] = made(default_factory=list)  # in full
     allow: list[Destination] = made(default_factory=list)
     unix: list[PathGrant] = made(default_factory=list)
     grants: list[PathGrant] = made(default_factory=list)

@@ -28,10 +28,11 @@ def origins(sources: Iterable[Source]) -> list[Origin]:
     for source in sources:
         lines = lines_of(source.text)
         for path, value in _entries(tomllib.loads(source.text), ()):
-            names = [str(part) for part in path if not isinstance(part, int)]
-            section = f"[{names[0]}] {'.'.join(names[1:])}" if len(names) > 1 else names[0]
+            in_folder = f"[[folder]] {path[1]} " if path[0] == "folder" else ""
+            names = [str(part) for part in (path[2:] if in_folder else path) if not isinstance(part, int)]
+            section = in_folder + (f"[{names[0]}] {'.'.join(names[1:])}" if len(names) > 1 else names[0])
             if not isinstance(path[-1], int):
-                if section in single:
+                if section in single and not in_folder:
                     found[single[section]] = replace(found[single[section]], overridden=True)
                 single[section] = len(found)
             found.append(Origin(f"{source.place}:{lines[path]}", section, shown(value)))
@@ -40,7 +41,7 @@ def origins(sources: Iterable[Source]) -> list[Origin]:
 
 def _entries(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     """Entries of arrays one by one, those that are tables (a destination) in one piece."""
-    if isinstance(value, dict) and not (path and isinstance(path[-1], int)):
+    if isinstance(value, dict) and (not path or path[:-1] == ("folder",) or not isinstance(path[-1], int)):
         for key, item in value.items():
             yield from _entries(item, (*path, key))
     elif isinstance(value, list):

@@ -146,6 +146,9 @@ def _parser() -> ArgumentParser:
     text = "let the policy allow HOST:PORT, a path or a preset; without arguments: choose from the last refusals"
     policy_commands.add_change_options(add("allow", policy_commands.allow, text))
     policy_commands.add_change_options(add("forget", policy_commands.forget, "take such lines out of the policy"))
+    show = add("policy", policy_commands.show, "print the policy of a kernel")
+    show.add_argument("--origin", action="store_true", help="each entry with its file, line and section")
+    policy_commands.add_policy_options(show)
     run = add("run", _run, "run any command in the same sandbox", usage=f"{PROGRAM} run [OPTIONS] -- COMMAND ...")
     policy_commands.add_policy_options(run)
     run.add_argument("--audit", metavar="FILE", help="append one JSON line per refusal and new destination to FILE")

@@ -81,13 +81,14 @@ def _edit(real: str, path: str, change: Change) -> Edited:
         found = f"{real} is another user's: your administrator's policy, perhaps"
         raise PolicyError(path, found, "Ask whoever owns it")
     home = home_folder()
-    old = load(real, workspace="/", home=home)  # mistakes that were there before are said as such
+    workspace = change.folder or "/"
+    old = load(real, workspace=workspace, home=home)  # mistakes that were there before are said as such
     with open(real, encoding="utf-8", newline="") as file:
         before = file.read()
     after = _with(before, change, old, home) or _with(before, replace(change, first=True), old, home)
     if after is None:
         raise PolicyError(path, "its form is one that this command cannot edit", f"Change it by hand: {change.words()}")
-    new = load(real, workspace="/", home=home, text=after)
+    new = load(real, workspace=workspace, home=home, text=after)
     if not change.remove:
         added = [grant for grant in new.grants if grant.path in (*change.read, *change.write)]
         check_grants(added, look_around(new, workspace="/", private="/nonexistent", argv=(), kept=()))
@@ -104,10 +105,18 @@ def _with(before: str, change: Change, old: Policy, home: str) -> str | None:
     from tomlkit.exceptions import TOMLKitError
 
     def new_table(document: Any, name: str) -> Any:
-        if document.body:
+        if getattr(document, "body", None):
             document.add(tomlkit.nl())
         document.add(name, tomlkit.table())
         return document[name]
+
+    def new_section(document: Any, folder: str) -> Any:
+        if "folder" not in document:
+            document.add("folder", tomlkit.aot())
+        section = tomlkit.table()
+        section.add("path", folder)
+        document["folder"].append(section)
+        return document["folder"][-1]
 
     mark = "\ufeff" if before.startswith("\ufeff") else ""
     text = before.removeprefix(mark)
@@ -115,7 +124,7 @@ def _with(before: str, change: Change, old: Policy, home: str) -> str | None:
     apply(expected, change, old, home)
     try:
         document = tomlkit.parse(text)
-        apply(document, change, old, home, new_table=new_table)
+        apply(document, change, old, home, new_table=new_table, new_section=new_section)
         after = tomlkit.dumps(document)
         return mark + after if tomllib.loads(after) == expected else None
     except (TOMLKitError, tomllib.TOMLDecodeError, ValueError, TypeError, LookupError, AttributeError):

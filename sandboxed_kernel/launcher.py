@@ -38,6 +38,7 @@ from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
+from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, is_beneath, sentence
 from sandboxed_kernel.policy.model import Limits, Policy
@@ -91,7 +92,8 @@ def run_kernel(
         launch = _Launch(os.getcwd(), settings, file, front.file)
         back = create_back(private.path)
         policy, plan = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
-        refusals = Refusals(private.path)
+        place = _place(file, policy_file, kernel)
+        refusals = Refusals(private.path, place)
         plan = _for_kernel(plan, policy, file, back.file, refusals.path)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as (broker, lifeline):
@@ -104,6 +106,7 @@ def run_kernel(
                 on_event=refusals.add,
                 not_enforced=_not_enforced(plan),
                 remarks=_remarks(plan),
+                policy_place=place,
             )
             gc.enable()
             return Relay(front, back, broker, lifeline, options=options).run()
@@ -138,7 +141,7 @@ def run_command(
             sys.stderr.write(f"[sandbox] {remark}\n")
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
-            return PlainRelay(broker, lifeline).run()
+            return PlainRelay(broker, lifeline, _place(launch.policy_file, policy_file, kernel)).run()
     finally:
         private.end()
 
@@ -154,6 +157,16 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Poli
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
     remove_left_pools(around.workspace, POOL_PREFIX)
     return policy, make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
+
+
+def _place(file: PolicyFile, named: str | None, kernel: str) -> Place:
+    """Where the notices say that the policy stands. ``named``: by the kernelspec or the command line."""
+    path = os.path.abspath(file.path)
+    if named is not None:
+        options: tuple[str, ...] = ("--policy", path)
+    else:
+        options = () if kernel.lower() == DEFAULT_KERNEL else ("--kernel", kernel)
+    return Place(path, options, not file.exists or os.access(path, os.W_OK))
 
 
 def _read_policy(file: PolicyFile, workspace: str) -> Policy:

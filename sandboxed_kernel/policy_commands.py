@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sandboxed_kernel.notices.events import Event
     from sandboxed_kernel.policy.change import Entry
     from sandboxed_kernel.policy.explain import Explanation
+    from sandboxed_kernel.policy.file import Source
     from sandboxed_kernel.policy.guarded import Mode
     from sandboxed_kernel.policy.model import PathGrant
 
@@ -39,7 +40,7 @@ def add_policy_options(parser: ArgumentParser, *, workspace: bool = True) -> Non
 
 def workspace_of(options: Namespace) -> str:
     """Raises PolicyError."""
-    folder: str = os.path.abspath(options.workspace)
+    folder: str = os.path.realpath(options.workspace)  # as a kernel knows it
     if not os.path.isdir(folder):
         raise PolicyError("--workspace", f'"{options.workspace}" is not a folder', "Name an existing folder")
     return folder
@@ -112,7 +113,20 @@ def add_change_options(parser: ArgumentParser) -> None:
     parser.add_argument("--write", metavar="PATH", action="append", default=[], help="likewise, also for writing")
     parser.add_argument("--preset", metavar="NAME", action="append", default=[], help="all that a preset allows")
     parser.add_argument("--private", action="store_true", help="the names may mean addresses of a private network")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--in", dest="folder", metavar="FOLDER", help="only for notebooks in this folder or beneath it")
+    where.add_argument("--everywhere", action="store_true", help="for all notebooks of the kernel (default)")
     add_policy_options(parser, workspace=False)
+
+
+def _folder(options: Namespace) -> str | None:
+    """Where its links lead: that is how a kernel knows its own folder. Raises PolicyError."""
+    if options.folder is None:
+        return None
+    folder: str = os.path.realpath(os.path.expanduser(options.folder))
+    if not os.path.isdir(folder):
+        raise PolicyError("--in", f'"{options.folder}" is not a folder', "Name an existing folder")
+    return folder
 
 
 def allow(options: Namespace) -> int:
@@ -120,7 +134,7 @@ def allow(options: Namespace) -> int:
     if _is_inside():
         return _not_here(options, "allow")
     change = _change(options, remove=False)
-    if change == Change():
+    if change == Change(folder=change.folder):
         return _allow_refused(options)
     return _edit(options, change)
 
@@ -130,7 +144,7 @@ def forget(options: Namespace) -> int:
     if _is_inside():
         return _not_here(options, "forget")
     change = _change(options, remove=True)
-    if change == Change(remove=True):
+    if change == Change(folder=change.folder, remove=True):
         raise PolicyError("the command line", "nothing to forget", "Write HOST:PORT, --read, --write or --preset")
     return _edit(options, change)
 
@@ -164,6 +178,7 @@ def _change(options: Namespace, *, remove: bool) -> Change:
         read=paths(options.read),
         write=paths(options.write),
         presets=tuple(options.preset),
+        folder=_folder(options),
         remove=remove,
     )
 
@@ -180,7 +195,7 @@ def _edit(options: Namespace, change: Change) -> int:
         print(f"Nothing to {'forget: no such line is' if change.remove else 'change: the lines are'} in {edited.path}")
     else:
         lines = (edited.before.splitlines(), edited.after.splitlines())
-        for line in unified_diff(*lines, edited.path, edited.path, "before", "after", n=1, lineterm=""):
+        for line in unified_diff(*lines, edited.path, edited.path, n=1, lineterm=""):
             print(shown(line))
         print("Restart the kernel, and it holds." if not change.remove else "Restart the kernel, and it is gone.")
     for entry in change.allow if change.remove else ():
@@ -220,7 +235,8 @@ def _allow_refused(options: Namespace) -> int:
     if not chosen:
         print("Nothing was changed.")
         return 1
-    return _edit(options, Change(allow=tuple(found[int(word) - 1][1] for word in chosen)))
+    entries = tuple(found[int(word) - 1][1] for word in chosen)
+    return _edit(options, Change(allow=entries, folder=_folder(options)))
 
 
 def _last_refusals(log: str) -> list[tuple[Event, Entry]]:
@@ -247,6 +263,34 @@ def _last_refusals(log: str) -> list[tuple[Event, Entry]]:
             if len(found) == _LISTED:
                 break
     return list(found.values())
+
+
+# --- policy ------------------------------------------------------------------------------------------------------
+
+
+def show(options: Namespace) -> int:
+    """The policy in force for a notebook in a folder. Raises PolicyError for one that cannot be read."""
+    from sandboxed_kernel.confinement.plan import effective_grants
+    from sandboxed_kernel.notices.render import shown
+    from sandboxed_kernel.policy.describe import describe
+    from sandboxed_kernel.policy.origins import origins
+    from sandboxed_kernel.policy.read import load
+
+    workspace = workspace_of(options)
+    file = policy_file(options, workspace)
+    seen: list[Source] = []
+    policy = load(file.path, workspace=workspace, home=home_folder(), seen=seen) if file.exists else Policy()
+    if not options.origin:
+        print(describe(policy, effective_grants(policy, workspace), file=file.path))
+        return 0
+    print(f"Policy: {named(file)}")
+    rows = origins(seen)
+    width = max((len(row.place) for row in rows), default=0)
+    for row in rows:
+        print(shown(f"{row.place:<{width}}  {row.section} = {row.value}{'  (overridden below)' * row.overridden}"))
+    access = "read" if any(grant.writable for grant in policy.grants) else "write"
+    print(f"{'always':<{width}}  [filesystem] {access} = the notebook's folder, {workspace}")
+    return 0
 
 
 # --- explain -----------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from sandboxed_kernel.broker.loop import Loop, Timer
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.policy.model import Limits
+from sandboxed_kernel.policy.words import size_text
 
 if TYPE_CHECKING:
     from sandboxed_kernel.linux.cgroups import Group
@@ -161,8 +162,8 @@ class LimitWatch:
 
 
 def _memory_words(limits: Limits) -> str:
-    most = limits.memory
-    return f"the sandbox used more than {most} bytes of memory; the policy says [limits] memory = {most}"
+    most = size_text(limits.memory or 0)
+    return f'the sandbox used more than {most} of memory; the policy says [limits] memory = "{most}"'
 
 
 def resident_bytes(pid: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandboxed_kernel.notices import render
+from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.records import Record, made, replace
 
@@ -59,10 +60,10 @@ class _Page(Record, frozen=False):
 
 
 class NoticeBoard:
-    """Takes events, gives the messages to publish. ``new_id`` gives unguessable text."""
+    """Takes events, gives the messages to publish. ``new_id`` gives unguessable text. ``place``: of the policy."""
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
-        self._new_id = new_id
+    def __init__(self, new_id: Callable[[], str], place: Place = render.UNKNOWN) -> None:
+        self._new_id, self._place = new_id, place
         self._pages: dict[str, _Page] = {}
         self._counters: dict[Counter, list[_Notice]] = {}  # and where they are shown
         self._backlog: dict[Counter, Event] = {}
@@ -115,7 +116,7 @@ class NoticeBoard:
             page.overflow_changed = True
             return self._comm(page, event)
         notice = self._new_notice(page, event, late=False)
-        return [*self._comm(page, event), _display(page, notice, "display_data")]
+        return [*self._comm(page, event), self._display(page, notice, "display_data")]
 
     def _new_notice(self, page: _Page, event: Event, *, late: bool) -> _Notice:
         notice = _Notice(page.kept or ID_PREFIX + self._new_id(), event, late)
@@ -148,7 +149,7 @@ class NoticeBoard:
         page.overflow += overflow
         page.overflow_changed = overflow > 0
         notices = [self._new_notice(page, event, late=True) for event in backlog.values()]
-        return [_display(page, notice, "display_data") for notice in notices] + self._update_page(page)
+        return [self._display(page, notice, "display_data") for notice in notices] + self._update_page(page)
 
     def keep_place(self, parent: Json) -> list[IopubMessage]:
         """JupyterLab hides outputs beyond the 50th. This empty display goes out before; the cell's first notice reuses
@@ -195,15 +196,19 @@ class NoticeBoard:
         published: list[IopubMessage] = []
         for notice in page.notices:
             if page.cleared:
-                published.append(_display(page, notice, "display_data"))
+                published.append(self._display(page, notice, "display_data"))
             elif notice.changed:
-                published.append(_display(page, notice, "update_display_data"))
+                published.append(self._display(page, notice, "update_display_data"))
             if not notice.in_comm:
                 published.extend(self._comm(page, notice.event))
             notice.changed, notice.in_comm = False, True
         published.extend(self._overflow(page))
         page.cleared = False
         return published
+
+    def _display(self, page: _Page, notice: _Notice, msg_type: str) -> IopubMessage:
+        data = render.bundle(notice.event, late=notice.late, place=self._place)
+        return IopubMessage(msg_type, _content(notice.display_id, data), page.parent)
 
     def _overflow(self, page: _Page) -> list[IopubMessage]:
         if not page.overflow or not (page.overflow_changed or page.cleared):
@@ -213,12 +218,6 @@ class NoticeBoard:
         page.overflow_changed = False
         content = _content(page.overflow_id, render.overflow_bundle(page.overflow))
         return [IopubMessage(msg_type, content, page.parent)]
-
-
-def _display(page: _Page, notice: _Notice, msg_type: str) -> IopubMessage:
-    return IopubMessage(
-        msg_type, _content(notice.display_id, render.bundle(notice.event, late=notice.late)), page.parent
-    )
 
 
 def _content(display_id: str, data: Json) -> Json:

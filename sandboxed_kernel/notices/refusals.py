@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.notices.events import Event
 
 FILE_NAME = "refusals.txt"  # in the kernel's private folder; inside/magics.py reads it beside its connection file
@@ -17,7 +18,8 @@ KEPT = 50
 class Refusals:
     """Creates the file. Raises OSError where it cannot, FileExistsError where something has this name."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, place: Place) -> None:
+        self._place = place
         self.path = os.path.join(folder, FILE_NAME)
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._texts: dict[object, str] = {}  # by cell and destination, the latest last
@@ -30,7 +32,7 @@ class Refusals:
 
         key = (event.cell, event.destination)
         self._texts.pop(key, None)
-        self._texts[key] = render.text(event)
+        self._texts[key] = render.text(event, place=self._place)
         if len(self._texts) > KEPT:
             del self._texts[next(iter(self._texts))]
         text = "".join(f"{each}\n" for each in self._texts.values()).encode("utf-8", "replace")

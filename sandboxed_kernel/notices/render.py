@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sandboxed_kernel.notices.advice import Place, command, preset_command
 from sandboxed_kernel.notices.events import Event, Kind
 
 # As html.escape, whose module brings a table of all 2,200 entities into every process.
@@ -72,25 +73,47 @@ def where(event: Event) -> str:
     return place
 
 
-def _lines(event: Event, late: bool) -> list[tuple[str, str | None]]:
+def _lines(event: Event, late: bool, place: Place) -> list[tuple[str, str | None]]:
     """What is said: (sentence with ``{}`` for the untrusted value, that value)."""
     times = f", {event.count} times" if event.count > 1 else ""
     before = "Before this cell ran: " if late else ""
     lines: list[tuple[str, str | None]] = [
         (f"{before}{_WHAT[event.kind].replace('{where}', '{}')}{times}.", where(event)),
         ("Why: {}", event.reason),
-        (f"Process: {{}} (pid {event.pid})", event.process),
     ]
-    if event.allow_line:
-        lines.append(("To allow it, write in the policy: {}", event.allow_line))
-        if event.kind == "name" and event.address is None and event.port is None:  # only the name was asked for
-            lines.append(("PORT is the one that the program connects to: 443 for https, 80 for http.", None))
+    if event.process:
+        lines.append((f"Process: {{}} (pid {event.pid})", event.process))
+    elif event.pid > 0:
+        lines.append((f"Process: pid {event.pid}", None))
+    return lines + _advice(event, place)
+
+
+def _advice(event: Event, place: Place) -> list[tuple[str, str | None]]:
+    written = command(event, place)
+    if written is None:
+        return []
+    in_file = ("in {}:", place.file) if place.file else ("in the policy:", None)
+    lines: list[tuple[str, str | None]] = []
+    if place.is_mine:
+        lines.append(("To allow it, in a terminal: {}", written))
+        if (preset := preset_command(event, place)) is not None:
+            lines.append((f"With what else belongs to it ({preset[0]}): {{}}", preset[1]))
+        lines.append((f"Or {in_file[0]}", in_file[1]))
+    else:
+        lines.append((f"To allow it, ask whoever manages the policy to write {in_file[0]}", in_file[1]))
+    lines += [("    {}", "[network]"), ("    {}", f"allow = [{event.allow_line}]")]
+    if event.kind == "name" and event.address is None and event.port is None:  # only the name was asked for
+        lines.append(("The port was not asked for yet: http has 80, https 443.", None))
+    lines.append(("Then restart the kernel.", None))
     return lines
 
 
-def text(event: Event, *, late: bool = False) -> str:
-    """For terminals, logs, and notebooks that show no HTML."""
-    said = [line.replace("{}", shown(value or "")) for line, value in _lines(event, late)]
+UNKNOWN = Place()
+
+
+def text(event: Event, *, late: bool = False, place: Place = UNKNOWN) -> str:
+    """For terminals, logs, and notebooks that show no HTML. ``place``: of the policy that would have to change."""
+    said = [line.replace("{}", shown(value or "")) for line, value in _lines(event, late, place)]
     return "[sandbox] " + "\n          ".join(said)
 
 
@@ -98,17 +121,21 @@ def text(event: Event, *, late: bool = False) -> str:
 _BOX = "border-left:4px solid #c77700;padding:4px 10px;margin:4px 0"
 
 
-def as_html(event: Event, *, late: bool = False) -> str:
+def as_html(event: Event, *, late: bool = False, place: Place = UNKNOWN) -> str:
     """No script, no class, no link; values in ``code`` where MathJax does not look."""
-    lines = _lines(event, late)
+    lines = _lines(event, late, place)
     parts = [(line.translate(_HTML), f"<code>{shown_html(value or '')}</code>") for line, value in lines]
     head, *rest = [line.replace("{}", value) for line, value in parts]
     return f'<div role="alert" style="{_BOX}"><strong>Sandbox: {head}</strong><br>{"<br>".join(rest)}</div>'
 
 
-def bundle(event: Event, *, late: bool = False) -> dict[str, Any]:
+def bundle(event: Event, *, late: bool = False, place: Place = UNKNOWN) -> dict[str, Any]:
     """The ``data`` of a display: the same in three forms."""
-    return {"text/plain": text(event, late=late), "text/html": as_html(event, late=late), MIME: event.to_json()}
+    return {
+        "text/plain": text(event, late=late, place=place),
+        "text/html": as_html(event, late=late, place=place),
+        MIME: event.to_json(),
+    }
 
 
 def overflow_bundle(count: int) -> dict[str, Any]:

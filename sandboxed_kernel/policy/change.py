@@ -24,6 +24,7 @@ class Change(Record):
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
+    folder: str | None = None  # absolute: for notebooks beneath it only
     remove: bool = False
     first: bool = False  # put before what is there, not behind it
 
@@ -77,12 +78,23 @@ def entry_text(entry: Entry) -> str:
 
 
 def apply(
-    table: MutableMapping[str, Any], change: Change, old: Policy, home: str, *, new_table: NewTable | None = None
+    table: MutableMapping[str, Any],
+    change: Change,
+    old: Policy,
+    home: str,
+    *,
+    new_table: NewTable | None = None,
+    new_section: NewTable | None = None,
 ) -> None:
     """Make ``change`` in ``table``, which meant ``old``, in place. What is there already is not added again."""
     write = change.write
     if write and not change.remove and not any(grant.writable for grant in old.grants):
         write = (".", *write)  # without any line the notebook's folder is writable, and it shall stay so
+    if change.folder is not None:
+        section = _section(table, change.folder, home, None if change.remove else new_section or _new_section)
+        if section is None:
+            return
+        table = section
     for place, key, entries, same in (
         ("", "extends", change.presets, _equal),
         ("network", "allow", change.allow, _same_destination),
@@ -110,6 +122,22 @@ def _change(
 def _new_table(table: Any, name: str) -> MutableMapping[str, Any]:
     table[name] = {}
     made: MutableMapping[str, Any] = table[name]
+    return made
+
+
+def _section(table: Any, folder: str, home: str, make: NewTable | None) -> MutableMapping[str, Any] | None:
+    """The ``[[folder]]`` of ``folder``, made with ``make`` where it is missing; None where it is not to be made."""
+    same = _same_path(home)
+    for section in table.get("folder", ()):
+        if same(section["path"], folder):
+            found: MutableMapping[str, Any] = section
+            return found
+    return None if make is None else make(table, folder)
+
+
+def _new_section(table: Any, folder: str) -> MutableMapping[str, Any]:
+    made: MutableMapping[str, Any] = {"path": folder}
+    table.setdefault("folder", []).append(made)
     return made
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sandboxed_kernel.policy.guarded import Guard
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
-from sandboxed_kernel.policy.words import shown
+from sandboxed_kernel.policy.words import shown, size_text
 
 
 def describe(
@@ -65,10 +65,10 @@ def describe_absent(grants: Iterable[PathGrant]) -> str:
 
 def _limits(limits: Limits) -> list[str]:
     named = (
-        ("memory", limits.memory, "bytes"),
-        ("processes", limits.processes, ""),
-        ("open_files", limits.open_files, ""),
-        ("cpu_seconds", limits.cpu_seconds, "s"),
-        ("file_size", limits.file_size, "bytes"),
+        ("memory", limits.memory and f'"{size_text(limits.memory)}"'),
+        ("processes", limits.processes),
+        ("open_files", limits.open_files),
+        ("cpu_seconds", limits.cpu_seconds),
+        ("file_size", limits.file_size and f'"{size_text(limits.file_size)}"'),
     )
-    return [f"{name} = {value} {unit}".rstrip() for name, value, unit in named if value is not None]
+    return [f"{name} = {value}" for name, value in named if value is not None]

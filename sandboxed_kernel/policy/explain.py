@@ -61,9 +61,9 @@ def allow_line(host: str, port: int, transport: Transport = "tcp", *, private: b
 
 
 def allow_name_line(name: str) -> str | None:
-    """The entry for a name of which no port is known yet: ``PORT`` stands for it; None where no line can allow it."""
+    """The entry for a name of which no port is known yet, http's and https's; None where no line can allow it."""
     known = normal_name(name)
-    return f'"{known}:PORT"' if known is not None and allow_line(name, 443) is not None else None
+    return f'"{known}:80,443"' if known is not None and allow_line(name, 443) is not None else None
 
 
 def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport = "tcp") -> Explanation:

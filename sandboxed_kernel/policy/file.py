@@ -68,13 +68,17 @@ def unknown_extends(entry: str, place: str, presets: Mapping[str, str]) -> Polic
     )
 
 
-def build(source: Source, *, workspace: str, home: str, open_extended: Opener) -> Policy:
+def build(
+    source: Source, *, workspace: str, home: str, open_extended: Opener, seen: list[Source] | None = None
+) -> Policy:
     """The Policy of ``source`` and all that it extends.
 
-    What is extended comes first; lists add up, single values override.
+    What is extended comes first; lists add up, single values override. ``seen`` receives the sources in this order.
     """
     draft = _Draft(workspace, home)
     _add(source, (), draft, open_extended)
+    if seen is not None:
+        seen += draft.read
     return draft.policy()
 
 
@@ -82,15 +86,66 @@ def _add(source: Source, above: tuple[Source, ...], draft: _Draft, open_extended
     """Read ``source`` into ``draft`` after what it extends. ``above`` are the sources that led here."""
     draft.sources.append(source.place)
     table = _toml(source)
-    entries = _strings(table.pop("extends", []), f"{source.place}: extends")
+    folders = _folders(table.pop("folder", []), source, draft)
+    _extend(table, "", source, above, draft, open_extended)
+    _read_table(table, _KEYS, source.place, "", draft)
+    number = _longest(draft.workspace, folders)
+    for index, (_path, section) in enumerate(folders):
+        path = f"folder[{index}]."
+        if index == number:
+            _extend(section, path, source, above, draft, open_extended)
+            _read_table(section, _KEYS, source.place, path, draft)
+        else:  # for its mistakes
+            section.pop("extends", None)
+            _read_table(section, _KEYS, source.place, path, _Draft(draft.workspace, draft.home))
+    draft.read.append(source)
+
+
+def _folders(value: object, source: Source, draft: _Draft) -> list[tuple[str, dict[str, Any]]]:
+    """The ``[[folder]]`` sections: an absolute path and the tables for notebooks beneath it."""
+    found = []
+    for index, section in enumerate(_array(value, f"{source.place}: folder", '[[folder]] and path = "~/project"')):
+        place = f"{source.place}: folder[{index}]"
+        tables = dict(_table(section, place, '[[folder]] and path = "~/project"'))
+        if "path" not in tables:
+            raise PolicyError(place, "no path", 'Write path = "~/project" under [[folder]]')
+        text = _string(tables.pop("path"), f"{place}.path")
+        if not text.startswith(("/", "~")):
+            found_text = f"{shown(text)} starts from no fixed folder"
+            raise PolicyError(f"{place}.path", found_text, 'Write an absolute path, or one from "~"')
+        for number, entry in enumerate(_strings(tables.get("extends", []), f"{place}.extends")):
+            if entry.endswith(".toml"):  # a file that only some kernels read is one that the others do not keep closed
+                found_text = f"{shown(entry)}: a folder's section extends presets only"
+                raise PolicyError(f"{place}.extends[{number}]", found_text, "Write it above the first [table]")
+        found.append((absolute(text, "/", draft.home, f"{place}.path"), tables))
+    return found
+
+
+def _longest(workspace: str, folders: list[tuple[str, dict[str, Any]]]) -> int | None:
+    """Which section is of the notebook's folder: the one whose path is the nearest above it, or it.
+
+    By spelling: a link that somebody exchanges must not bring a notebook into another section.
+    """
+    above = [
+        (len(path), index)
+        for index, (path, _section) in enumerate(folders)
+        if workspace == path or workspace.startswith(path.rstrip("/") + "/")
+    ]
+    return max(above)[1] if above else None
+
+
+def _extend(
+    table: dict[str, Any], path: str, source: Source, above: tuple[Source, ...], draft: _Draft, open_extended: Opener
+) -> None:
+    """Read what ``table``, which stands at ``path`` of ``source``, extends."""
+    entries = _strings(table.pop("extends", []), f"{source.place}: {path}extends")
     for index, entry in enumerate(entries):
-        place = f"{source.place}: extends[{index}]"
+        place = f"{source.place}: {path}extends[{index}]"
         extended = open_extended(entry, source, place)
         _check_chain(extended, (*above, source), place)
         if len(draft.sources) >= MAX_SOURCES:
             raise PolicyError(place, f"more than {MAX_SOURCES} files and presets", "Extend fewer files")
         _add(extended, (*above, source), draft, open_extended)
-    _read_table(table, _KEYS, source.place, "", draft)
 
 
 def _check_chain(extended: Source, chain: tuple[Source, ...], place: str) -> None:
@@ -121,6 +176,7 @@ class _Draft(Record, frozen=False):
     workspace: str
     home: str
     sources: list[str] = made(default_factory=list)
+    read: list[Source] = made(default_factory=list)  # in full
     allow: list[Destination] = made(default_factory=list)
     unix: list[PathGrant] = made(default_factory=list)
     grants: list[PathGrant] = made(default_factory=list)

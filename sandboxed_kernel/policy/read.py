@@ -15,11 +15,11 @@ MAX_BYTES = 1 << 20  # a policy is a page of text; more is a mistake, or somebod
 _PRESETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "presets")
 
 
-def load(path: str, *, workspace: str, home: str, text: str | None = None) -> Policy:
+def load(path: str, *, workspace: str, home: str, text: str | None = None, seen: list[Source] | None = None) -> Policy:
     """The Policy of the file at ``path`` and all that it extends. Raises PolicyError, nothing else.
 
     ``workspace`` and ``home`` are absolute paths: what the policy's relative paths and ``~`` start from. With ``text``
-    this is taken for the file's, which is to be written.
+    this is taken for the file's, which is to be written. ``seen`` receives every text, what is extended first.
     """
 
     def open_extended(entry: str, by: Source, place: str) -> Source:
@@ -32,7 +32,7 @@ def load(path: str, *, workspace: str, home: str, text: str | None = None) -> Po
             raise PolicyError(place, "a preset extends a file", "Extend presets only")
         return _source(absolute(entry, by.folder, home, place), place)
 
-    return build(_source(path, path, text), workspace=workspace, home=home, open_extended=open_extended)
+    return build(_source(path, path, text), workspace=workspace, home=home, open_extended=open_extended, seen=seen)
 
 
 def presets() -> dict[str, str]:

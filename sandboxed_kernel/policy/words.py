@@ -51,6 +51,14 @@ def _escaped(character: str) -> str:
     return f"\\u{ord(character):04X}" if ord(character) < 0x10000 else f"\\U{ord(character):08X}"
 
 
+def size_text(size: int) -> str:
+    """Bytes as people write them and a policy takes them: ``1 GiB``, ``1.5 GiB``, ``100 MB``; exact."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (10**9, "GB"), (10**6, "MB")):
+        if size >= unit and size * 100 % unit == 0:
+            return f"{size / unit:.2f}".rstrip("0").rstrip(".") + f" {name}"
+    return f"{size} B"
+
+
 def type_name(value: object) -> str:
     """What TOML calls the type of ``value``, with its article."""
     return next((name for kind, name in _TYPES if isinstance(value, kind)), "a date or time")

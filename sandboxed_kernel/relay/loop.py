@@ -20,6 +20,7 @@ import zmq
 
 from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.notices import channel as words
+from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.notices.board import IopubMessage, NoticeBoard
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.records import Record, made
@@ -61,6 +62,7 @@ class RelayOptions(Record):
     on_event: Callable[[Event], None] = lambda _event: None
     not_enforced: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    policy_place: Place = made(default_factory=Place)
 
 
 class Relay:
@@ -94,7 +96,7 @@ class Relay:
         self._drops: tuple[str, int] = ("", 0)  # of the cell that lost an output last: how many
         weaker = (f"NOT ENFORCED, as the policy's best_effort says: {what}" for what in self._options.not_enforced)
         self._unsaid = (*weaker, *self._options.remarks)
-        self._board = NoticeBoard(lambda: os.urandom(16).hex())
+        self._board = NoticeBoard(lambda: os.urandom(16).hex(), self._options.policy_place)
         self._cleaner = Cleaner(self._options.active_content)
         self._captures = Captures()
         self._alive = False  # the kernel has said something

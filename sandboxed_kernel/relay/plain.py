@@ -12,13 +12,15 @@ from contextlib import suppress
 
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.notices import channel, render
+from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.relay.lifeline import LAST_WORDS, Lifeline
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class PlainRelay:
-    def __init__(self, broker: socket.socket, lifeline: Lifeline) -> None:
+    def __init__(self, broker: socket.socket, lifeline: Lifeline, place: Place) -> None:
+        self._place = place
         self._broker, self._lifeline = broker, lifeline
         self._told: dict[tuple[str, str, str | None, int | None], int] = {}
 
@@ -56,7 +58,7 @@ class PlainRelay:
             case channel.Reported(event, number):
                 if event.destination not in self._told:  # counts that grow are in the audit log
                     self._told[event.destination] = event.count
-                    _say(render.text(event))
+                    _say(render.text(event, place=self._place))
                 if number is not None:
                     with suppress(OSError):
                         self._broker.send(channel.encode(channel.Published(number)))

@@ -24,7 +24,7 @@ def test_the_notice_stands_before_the_traceback(lab: Lab, tmp_path: Path, dark: 
         cell = notebook.run(CALL)
         cell.shows(TOLD)
         assert 0 <= cell.text.index(TOLD) < cell.text.index("URLError")
-        assert '"collector.example.com:PORT"' in cell.text
+        assert '"collector.example.com:80,443"' in cell.text
         cell.element.screenshot(path=tmp_path / "notice.png")
 
 

@@ -219,3 +219,25 @@ def test_in_the_notebook_it_says_where_to_run_it(workspace: Path) -> None:
         assert inside.returncode == 2, inside
         said = " ".join(["sandboxed-kernel", *words])
         assert inside.stderr == f"Run this in a terminal, not in the notebook: {said}\n"
+
+
+@pytest.mark.parametrize("before", ["", COMMENTED, '[[folder]]\npath = "/elsewhere"\n[folder.limits]\nprocesses = 9\n'])
+def test_only_for_the_notebooks_of_a_folder(before: str, file: Path, tmp_path: Path) -> None:
+    written(file, before)
+    was = load(str(file), workspace="/w", home="/h")
+    project = tmp_path / "project"
+    project.mkdir()
+    (tmp_path / "link").symlink_to(project)
+    for target in ("a.example:1", "b.example:2"):
+        assert main(["allow", target, "--in", str(tmp_path / "link")]) == 0
+    assert main(["allow", "--in", str(project), "--preset", "pypi", "--write", str(project)]) == 0
+    there = load(str(file), workspace=str(project / "deep"), home="/h")
+    assert {rule.text for rule in there.allow} >= {"a.example:1", "b.example:2", "pypi.org:443"}
+    assert tomllib.loads(file.read_text())["folder"][-1]["path"] == str(project)
+    now = load(str(file), workspace="/w", home="/h")
+    assert (now.allow, now.limits, now.grants) == (was.allow, was.limits, was.grants)
+    assert main(["forget", "a.example:1"]) == 1
+    assert main(["forget", "a.example:1", "--in", str(project)]) == 0
+    assert '"a.example:1"' not in file.read_text()
+    assert main(["policy", "--origin", "--workspace", str(project)]) == 0
+    assert main(["allow", "a.example:1", "--in", str(tmp_path / "nowhere")]) == 78

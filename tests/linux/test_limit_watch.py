@@ -105,7 +105,7 @@ def test_memory_is_said_once_and_needs_no_timer() -> None:
     watched.happens("memory", oom=1)
     watched.watch.look_at_memory()
     assert [name for name, _ in watched.crossed] == ["memory"]
-    assert "[limits] memory = 1073741824" in watched.crossed[0][1]
+    assert '[limits] memory = "1 GiB"' in watched.crossed[0][1]
 
 
 @pytest.mark.usefixtures("closed")

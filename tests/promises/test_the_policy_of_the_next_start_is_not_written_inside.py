@@ -142,3 +142,14 @@ def test_without_one_the_default_holds_and_with_one_it_is_read(workspace: Path, 
     assert start(code, workspace, configuration, audit, "--policy", str(other)).check().stdout == "you\n"
     file.write_text("[network\n")
     refusal(start(code, workspace, configuration, audit), str(file), "not TOML")
+
+
+def test_a_section_for_a_folder_holds_there_only(workspace: Path, tmp_path: Path, audit: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    file = tmp_path / "config" / "sandboxed-kernel" / "policy.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'[[folder]]\npath = "{workspace}"\n[folder.environment]\nset = {{ HELLO = "there" }}\n')
+    code = "import os; print(os.environ.get('HELLO'))"
+    assert start(code, workspace, tmp_path / "config", audit).check().stdout == "there\n"
+    assert start(code, other, tmp_path / "config", audit).check().stdout == "None\n"

@@ -330,6 +330,24 @@ def test_run_takes_the_policy_of_the_kernel_too(
     assert (options["policy_file"], options["kernel"]) == (policy, "exam")
 
 
+def test_policy_says_what_holds_and_where_it_stands(
+    tmp_path: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["policy", "--workspace", str(tmp_path)]
+    assert main(words) == 0
+    assert f"Policy: the default ({configuration}/policy.toml does not exist)" in capsys.readouterr().out
+    assert main([*words, "--origin"]) == 0
+    assert f"[filesystem] write = the notebook's folder, {tmp_path}" in capsys.readouterr().out
+    configuration.mkdir(parents=True)
+    (configuration / "policy.toml").write_text('extends = ["pypi"]\n\n[network]\nallow = ["a.example:443"]\n')
+    assert main(words) == 0
+    assert "preset pypi: network.allow[0]" in capsys.readouterr().out
+    assert main([*words, "--origin"]) == 0
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert f'{configuration}/policy.toml:4 [network] allow = "a.example:443"' in said
+    assert 'preset pypi:6 [network] allow = "pypi.org:443"' in said
+
+
 # --- the kernelspec ----------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ def test_every_part_of_a_policy_is_named_with_its_line() -> None:
         "read   /data",
         "passed: MODEL",
         "TZ=UTC",
-        "memory = 1073741824 bytes",
+        'memory = "1 GiB"',
         "processes = 50",
         "    allowed",
         "NOT ENFORCED on this host (best_effort):\n    signals",

@@ -28,8 +28,9 @@ def section(heading: str) -> str:
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_is_a_policy(example: str) -> None:
     known = presets()
-    policy = parse(example.replace("../team.toml", "pypi"), place="p", workspace="/w", home="/h", presets=known)
-    assert policy != parse("", place="p", workspace="/w", home="/h")
+    text = example.replace("../team.toml", "pypi")
+    policy = parse(text, place="p", workspace="/h/project", home="/h", presets=known)
+    assert policy != parse("", place="p", workspace="/h/project", home="/h")
 
 
 def test_every_key_has_its_section_and_an_example() -> None:

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxed_kernel.notices import render
+from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.notices.events import Event, Kind
+from sandboxed_kernel.records import replace
 
 NASTY = st.one_of(
     st.text(max_size=400),
@@ -61,30 +63,48 @@ def test_nothing_in_a_notice_acts(event: Event, late: bool) -> None:
 
 
 def test_a_notice_names_place_reason_process_and_line() -> None:
-    place: dict[str, Any] = {
+    endpoint: dict[str, Any] = {
         "host": "db.example",
         "address": "192.0.2.1",
         "port": 5432,
         "allow_line": '"db.example:5432"',
     }
-    event = Event("connect", "refused", "no line admits it", "tcp", 1.0, 42, "curl", count=3, **place)
+    event = Event("connect", "refused", "no line admits it", "tcp", 1.0, 42, "curl", count=3, **endpoint)
     assert render.text(event, late=True).splitlines() == [
         "[sandbox] Before this cell ran: connection to db.example:5432 (192.0.2.1) refused, 3 times.",
         "          Why: no line admits it",
         "          Process: curl (pid 42)",
-        '          To allow it, write in the policy: "db.example:5432"',
+        "          To allow it, in a terminal: sandboxed-kernel allow db.example:5432",
+        "          Or in the policy:",
+        "              [network]",
+        '              allow = ["db.example:5432"]',
+        "          Then restart the kernel.",
     ]
+    place = Place("/etc/policy.toml", ("--policy", "/etc/policy.toml"), is_mine=False)
+    assert render.text(event, place=place).splitlines()[3:5] == [
+        "          To allow it, ask whoever manages the policy to write in /etc/policy.toml:",
+        "              [network]",
+    ]
+
+
+def test_no_field_is_empty() -> None:
+    event = Event("limit", "refused", "the sandbox used more than 1 GiB", "", 1.0, 22218, "")
+    assert render.text(event).splitlines()[2:] == ["          Process: pid 22218"]
+    assert "<code></code>" not in render.as_html(replace(event, pid=0))
+    assert "Process" not in render.text(replace(event, pid=0))
 
 
 def test_a_notice_of_a_name_says_which_port_to_write() -> None:
-    event = Event("name", "refused", "r", "dns", 1.0, 1, "p", host="a.example", allow_line='"a.example:PORT"')
-    assert render.text(event).splitlines()[-2:] == [
-        '          To allow it, write in the policy: "a.example:PORT"',
-        "          PORT is the one that the program connects to: 443 for https, 80 for http.",
+    event = Event("name", "refused", "r", "dns", 1.0, 1, "p", host="a.example", allow_line='"a.example:80,443"')
+    assert render.text(event, place=Place("/c/exam.policy.toml", ("--kernel", "exam"))).splitlines()[-6:] == [
+        "          To allow it, in a terminal: sandboxed-kernel allow a.example:80,443 --kernel exam",
+        "          Or in /c/exam.policy.toml:",
+        "              [network]",
+        '              allow = ["a.example:80,443"]',
+        "          The port was not asked for yet: http has 80, https 443.",
+        "          Then restart the kernel.",
     ]
-    assert render.as_html(event).endswith(
-        "<br>PORT is the one that the program connects to: 443 for https, 80 for http.</div>"
-    )
+    assert "<code>sandboxed-kernel allow a.example:80,443</code>" in render.as_html(event)
 
 
 @pytest.mark.parametrize(

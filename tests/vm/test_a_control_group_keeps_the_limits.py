@@ -88,7 +88,7 @@ def test_memory_is_kept_to_the_byte(workspace: Path, above: Path) -> None:
     assert ended.returncode == 128 + signal.SIGKILL
     assert not grown.exists()
     (event,) = ended.refused(kind="limit")
-    assert "[limits] memory = 100000000" in event.reason
+    assert '[limits] memory = "100 MB"' in event.reason
     assert made_in(above) == []
 
 
@@ -270,8 +270,8 @@ def test_the_kernel_that_uses_too_much_is_told_and_its_neighbour_is_not_disturbe
         assert "can't start new thread" in refused.text
         assert any("EAGAIN" in display["content"]["data"]["text/plain"] for display in refused.displays)
         outcome = kernel.run("held = bytearray(b'x') * 400_000_000")
-        assert "[limits] memory = 200000000" in outcome.error
-        assert "[limits] memory = 200000000" in outcome.reply["content"]["evalue"]
+        assert '[limits] memory = "200 MB"' in outcome.error
+        assert '[limits] memory = "200 MB"' in outcome.reply["content"]["evalue"]
         assert kernel.exit_code() == 128 + signal.SIGKILL
         assert neighbour.run("print(x)").text == "42\n"
         assert len(made_in(above)) == 1

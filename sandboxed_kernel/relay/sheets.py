@@ -23,27 +23,28 @@ def _words(text: str) -> frozenset[str]:
 
 _PROPERTIES = _words(
     "align-content align-items align-self appearance aspect-ratio background background-clip background-color"
-    " background-image background-position background-repeat background-size block-size border border-collapse"
-    " border-spacing bottom box-shadow box-sizing caption-side clear color color-scheme column-gap content cursor"
-    " direction display empty-cells fill fill-opacity flex flex- flex-basis flex-direction flex-flow flex-grow"
-    " flex-shrink float font font-family font-feature-settings font-kerning font-size font-stretch font-style"
-    " font-variant font-variant-caps font-variant-numeric font-weight gap grid grid- grid-area grid-auto-columns"
-    " grid-auto-flow grid-auto-rows grid-column grid-column-end grid-column-start grid-gap grid-row grid-row-end"
-    " grid-row-start grid-template grid-template-columns grid-template-rows height hyphens inline-size inset"
-    " justify-content justify-items justify-self left letter-spacing line-height list-style list-style-position"
-    " list-style-type margin max-height max-width min-height min-width object-fit object-position opacity order"
-    " outline outline-color outline-offset outline-style outline-width overflow overflow-wrap overflow-x overflow-y"
-    " padding pointer-events position quotes right row-gap scrollbar-width stroke stroke-dasharray stroke-linecap"
-    " stroke-linejoin stroke-opacity stroke-width tab-size table-layout template-areas text-align text-anchor"
-    " text-decoration text-decoration-color text-decoration-line text-decoration-style text-decoration-thickness"
-    " text-indent text-overflow text-shadow text-transform text-underline-offset top transform transform-origin"
-    " transition unicode-bidi user-select vertical-align visibility white-space width word-break word-spacing"
-    " word-wrap wrap z-index"
+    " background-image background-position background-repeat background-size block-size border border-collapse border-"
+    " spacing bottom box-shadow box-sizing caption-side clear clip-path clip-rule color color-scheme column-gap"
+    " content cursor direction display empty-cells fill fill-opacity flex flex- flex-basis flex-direction flex-flow"
+    " flex-grow flex-shrink float font font-family font-feature-settings font-kerning font-size font-stretch font-"
+    " style font-variant font-variant-caps font-variant-numeric font-weight gap grid grid- grid-area grid-auto-columns"
+    " grid-auto-flow grid-auto-rows grid-column grid-column-end grid-column-start grid-gap grid-row grid-row-end grid-"
+    " row-start grid-template grid-template-columns grid-template-rows height hyphens inline-size inset justify-"
+    " content justify-items justify-self left letter-spacing line-height list-style list-style-position list-style-"
+    " type margin marker-end marker-mid marker-start mask max-height max-width min-height min-width object-fit object-"
+    " position opacity order outline outline-color outline-offset outline-style outline-width overflow overflow-wrap"
+    " overflow-x overflow-y padding paint-order pointer-events position quotes right row-gap scrollbar-width stop-"
+    " color stop-opacity stroke stroke-dasharray stroke-linecap stroke-linejoin stroke-opacity stroke-width tab-size"
+    " table-layout template-areas text-align text-anchor text-decoration text-decoration-color text-decoration-line"
+    " text-decoration-style text-decoration-thickness text-indent text-overflow text-shadow text-transform text-"
+    " underline-offset top transform transform-origin transition unicode-bidi user-select vertical-align visibility"
+    " white-space width word-break word-spacing word-wrap wrap z-index"
 )
 _FAMILIES = ("border-", "margin-", "padding-", "--")
 _FUNCTIONS = _words(
     "rgb rgba hsl hsla calc min max clamp minmax repeat fit-content linear-gradient radial-gradient var translate"
-    " translatex translatey rotate scale color-mix light-dark"
+    " translatex translatey rotate scale matrix skewx skewy"
+    " color-mix light-dark inset circle ellipse polygon"
 )
 _PSEUDO = _words(
     "hover focus focus-visible focus-within active checked disabled empty first-child last-child only-child"
@@ -61,7 +62,7 @@ def scoped(text: str, box: str, prefix: str, kept_classes: re.Pattern[str]) -> s
     """The rules of ``text`` for elements within the class ``box``, whose classes and ids have been given ``prefix``
     but for those that match the pattern ``kept_classes``.
     """
-    if len(text) > MAX_SHEET or _depth(text) > MAX_DEPTH:
+    if len(text) > MAX_SHEET or depth(text) > MAX_DEPTH:
         return ""
     kept = []
     for rule in tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True):
@@ -76,7 +77,7 @@ def scoped(text: str, box: str, prefix: str, kept_classes: re.Pattern[str]) -> s
     return "\n".join(kept)
 
 
-def _depth(text: str) -> int:
+def depth(text: str) -> int:
     """An upper bound: brackets in strings count as well."""
     depth = deepest = 0
     for letter in text:
@@ -88,8 +89,10 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def declared(content: Any) -> list[str]:
-    """The harmless declarations of a rule's content, or of a ``style`` attribute (text)."""
+def declared(content: Any, own: str = "\0") -> list[str]:
+    """The harmless declarations of a rule's content, or of a ``style`` attribute (text), in which ``url()`` may name
+    what begins with ``own``.
+    """
     kept = []
     for one in tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True):
         if one.type != "declaration":
@@ -97,7 +100,9 @@ def declared(content: Any) -> list[str]:
         name = one.name if one.name.startswith("--") else one.lower_name
         if name not in _PROPERTIES and not name.startswith(_FAMILIES):
             continue
-        if not _is_harmless(one.value) or (name == "position" and "fixed" in tinycss2.serialize(one.value).lower()):
+        if not _is_harmless(one.value, own) or (
+            name == "position" and "fixed" in tinycss2.serialize(one.value).lower()
+        ):
             continue
         text = f"{name}: {tinycss2.serialize(one.value).strip()}{' !important' if one.important else ''}"
         if not set(text) & set("<&\\@"):  # those end a style element, or begin something else in another parser
@@ -105,13 +110,16 @@ def declared(content: Any) -> list[str]:
     return kept
 
 
-def _is_harmless(tokens: Any) -> bool:
+def _is_harmless(tokens: Any, own: str) -> bool:
     for token in tokens:
         if token.type == "function":
-            if token.lower_name not in _FUNCTIONS or not _is_harmless(token.arguments):
+            if token.lower_name not in _FUNCTIONS or not _is_harmless(token.arguments, own):
                 return False
         elif token.type == "() block":
-            if not _is_harmless(token.content):
+            if not _is_harmless(token.content, own):
+                return False
+        elif token.type == "url":
+            if not token.value.startswith(own):
                 return False
         elif token.type not in _PLAIN and not (token.type == "literal" and token.value in "+-*/,!"):
             return False

@@ -175,10 +175,11 @@ def _clean_texts(state: Json, kind: _Kind) -> None:
 
 
 def _html(value: Any) -> str:
-    cleaned = markup.clean_html(value) if isinstance(value, str) and len(value) <= MAX_TEXT else None
+    removed: list[str] = []
+    cleaned = markup.clean_html(value, removed) if isinstance(value, str) and len(value) <= MAX_TEXT else None
     if cleaned is None:
         return markup.removed_html(["text/html"]) if value else ""
-    removed = markup.active_parts(value)
+    removed += markup.active_parts(value)
     return cleaned + markup.removed_html(removed) if removed else cleaned
 
 

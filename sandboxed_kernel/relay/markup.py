@@ -363,6 +363,9 @@ _ACTIVE_TEXTS = (
 )
 
 
+_ESTIMATOR = re.compile(r'<div id="sk-container-id-[\w-]{1,50}"[^<>]{0,100} class="sk-top-container')
+
+
 def active_parts(text: str) -> list[str]:
     """The kinds of active content that an HTML or Markdown text seems to have had."""
     text = text[:MAX_LOOKED_AT]
@@ -372,7 +375,8 @@ def active_parts(text: str) -> list[str]:
             found |= {name for name, pattern in _ACTIVE_TAGS if name not in found and pattern.search(tag)}
             if "\\" in tag and "style" in tag.lower():
                 found.add("styles in escapes")
-    return sorted(found)
+    # scikit-learn's script says whether the page is dark, which ``sheets`` does too, and copies a parameter's name.
+    return sorted(found - {"scripts", "handlers", "forms"} if _ESTIMATOR.search(text) else found)
 
 
 ALLOW_LINE = '[outputs] active_content = "allow"'

@@ -87,9 +87,9 @@ class Looker(HTMLParser):
         self._in_style = False
 
     def handle_data(self, data: str) -> None:
-        if self._in_style and not re.fullmatch(r"[\w\s#.,%()+/!*:;{}>~\"-]*", data):
+        if self._in_style and not re.fullmatch(r"[\w\s#.,%()+/!*:;{}>~\"@=\[\]^$|-]*", data):
             self.found.append(data)
-        if self._in_style and re.search(r"url|import|@|fixed", data):
+        if self._in_style and re.search(r"url|import|@(?!media )|fixed", data):
             self.found.append(data)
 
     def handle_comment(self, data: str) -> None:
@@ -267,7 +267,7 @@ def test_a_style_of_pandas_keeps_its_colours() -> None:
 
 
 def test_a_selector_that_is_left_out_takes_no_other_with_it() -> None:
-    sheet = sheets.scoped(".a, td[x], a:visited.b {color: red; --c: 1}", "box", "p-", markup._CLASS)
+    sheet = sheets.scoped(".a, td::x, a:visited.b {color: red; --c: 1}", "box", "p-", markup._CLASS)
     assert sheet == ".box .a, .box a:visited.b {color: red; --c: 1}"
     root = sheets.scoped(":root, .xyz {color: red; --c: 1}", "box", "p-", markup._CLASS)
     assert root == ".box, .box .p-xyz {--c: 1}"
@@ -287,9 +287,53 @@ def test_no_rule_reaches_out_of_its_output(rule: str) -> None:
     sheet = sheets.scoped(rule, "box", "box-", markup._CLASS)
     for line in sheet.splitlines():
         names, _, declarations = line.partition(" {")
-        assert all(re.match(r"\.box( [^~+]|$)", one) for one in names.split(", ")), line
+        assert all(re.match(r"\.box( [^~+]|$)", one) for one in re.sub(r"\([^()]*\)", "()", names).split(", ")), line
         assert not re.search(r"url|fixed|image-set|//e|[<\\@]", line), line
         assert "position" not in declarations, line
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ("details[open] > p {color: red}", ".b details[open] > p {color: red}"),
+        ('input[type=checkbox] {color: red}', '.b input[type="checkbox"] {color: red}'),
+        ("a[title*='x\\\\'] {color: red}", ""),
+        (".tbl :is(td, th) {color: red}", ".b .p-tbl :is(td, th) {color: red}"),
+        (":where(.tbl, a\\\\,b) {color: red}", ".b :where(.p-tbl) {color: red}"),
+        ("p:not(.tbl, #u) {color: red}", ".b p:not(.p-tbl, #p-u) {color: red}"),
+        ("p:not(.tbl, a\\\\,b) {color: red}", ""),
+        ("p:has(> img, + b) {color: red}", ".b p:has(> img, + b) {color: red}"),
+        (":is(> p) {color: red}", ""),
+        (
+            "@media (prefers-color-scheme: dark) and (min-width: 9px) {p {color: red; background: url(//e)}}",
+            "@media (prefers-color-scheme: dark) and (min-width: 9px) {\n.b p {color: red}\n}",
+        ),
+        (
+            "@media print {@media all {p {color: red}} @import '//e'; }",
+            "@media print {\n@media all {\n.b p {color: red}\n}\n}",
+        ),
+        ("@media x <y {p {color: red}}", ""),
+        ("@media \\\\7b {p {color: red}}", ""),
+        ("@supports (x: y) {p {color: red}}", ""),
+        (
+            "html[theme=dark], body.vscode-dark {--c: red; color: red}",
+            "html[theme=dark] .b, body.vscode-dark .b {--c: red}",
+        ),
+    ],
+)  # fmt: skip
+def test_conditions_and_lists_hold_in_the_output_only(rule: str, kept: str) -> None:
+    assert sheets.scoped(rule.replace("\\\\", "\\"), "b", "p-", markup._CLASS) == kept
+
+
+def test_a_script_that_tells_the_theme_is_not_needed() -> None:
+    sheet = ".sk-global.light {--c: red} .sk-global.dark {--c: blue}"
+    lines = sheets.scoped(sheet, "b", "p-", markup._CLASS).splitlines()
+    assert lines[0] == ".b .p-sk-global.p-light, .b .p-sk-global {--c: red}"
+    assert lines[1].startswith(".b .p-sk-global.p-dark, :is([data-jp-theme-light=")
+    assert lines[1].endswith(" .b .p-sk-global {--c: blue}")
+    container = '<div id="sk-container-id-1" tabindex="0" class="sk-top-container sk-global"><button onclick="x">'
+    assert markup.active_parts(f"{container}</button></div><script>x</script>") == []
+    assert markup.active_parts(f"{container}</button></div><iframe>") == ["frames"]
 
 
 def test_a_library_shows_its_rich_form_and_not_its_fallback() -> None:
@@ -484,7 +528,11 @@ def test_a_style_sheet_beyond_its_limit_is_left_out(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sheets, "MAX_SHEET", len(sheet))
     assert sheets.scoped(sheet, "box", "p-", markup._CLASS) != ""
     assert sheets.scoped(f"{sheet} ", "box", "p-", markup._CLASS) == ""
-    assert "color" in (markup.clean_html(f"<style>{sheet}</style>") or "")
+    removed: list[str] = []
+    assert "color" in (markup.clean_html(f"<style>{sheet}</style>", removed) or "")
+    assert removed == []
+    assert "color" not in (markup.clean_html(f"<style>{sheet} </style>", removed) or "color")
+    assert removed == [f"style sheets over {len(sheet)} characters (too large)"]
 
 
 @pytest.mark.parametrize(

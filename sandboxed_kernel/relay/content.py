@@ -59,7 +59,7 @@ def _text_of(mime: str, value: str, removed: list[str]) -> str | None:
     if mime in _MARKUP_TYPES and len(value) > MAX_MARKUP:
         removed.append(f"{mime} over {MAX_MARKUP >> 20} MiB (too large to be checked)")
         return None
-    cleaned = _TEXT_TYPES[mime](value)
+    cleaned = markup.clean_html(value, removed) if mime == "text/html" else _TEXT_TYPES[mime](value)
     if cleaned is None:
         removed.append(f"{mime} (not understood, or too much of it)")
     elif mime in ("text/html", "text/markdown"):

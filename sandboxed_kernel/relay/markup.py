@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from sandboxed_kernel.relay import drawings
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -107,7 +109,10 @@ _TAGS = _words(
     " source span strike strong style sub summary sup table tbody td tfoot th thead time tr tt u ul var video"
 )
 _ATTRIBUTES = {
-    "*": _words("align class dir id lang style title valign"),
+    "*": _words(
+        "align aria-controls aria-describedby aria-hidden aria-label aria-labelledby class dir id lang style title"
+        " valign"
+    ),
     "a": _words("download href"),
     "audio": _words("controls loop muted preload src"),
     "video": _words("controls height loop muted preload src width"),
@@ -129,13 +134,15 @@ _IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|bmp);base64,[A-Za-z0-9+/=\
 _MEDIUM = re.compile(r"data:(?:audio|video)/[\w.+-]{1,40};base64,[A-Za-z0-9+/=\s]*", re.ASCII)
 # To elsewhere, within the page, and to a file beneath the notebook's folder (FileLink): no "..", no query.
 _LINK = re.compile(r"(?:https?://|mailto:|#).*|[\w ~-](?:(?!\.\.|//|%2[ef]|%5c)[\w ~./%,()@=-])*", re.I | re.DOTALL)
-_ID = re.compile(r"T_\w{1,80}")  # pandas Styler; any other id could take the place of a script's global variable
-_WHOLE = {"id": _ID, "src": _IMAGE, "href": _LINK}  # values that match, or do not pass
+_WHOLE = {"src": _IMAGE, "href": _LINK}  # values that match, or do not pass
 # Classes of the page's own style sheets move and cover things (jp-, lm-, ...); these have none there.
 _CLASS = re.compile(
     r"dataframe|data|row\d+|col\d+|level\d+|row_heading|col_heading|row_trim|col_trim|blank|index_name|tex2jax_ignore"
     r"|[a-z]{1,2}"  # Pygments' names of tokens
 )
+_NAMES = _words("id for aria-controls aria-describedby aria-labelledby")  # of elements of the same output
+# As nh3 writes it: no value holds a quote or ">".
+_ANCHOR = re.compile(r'(<a (?:(?!href=)[\w:-]+="[^">]*" )*href="#[^">]*"[^>]*?) target="_blank"')
 _BARE = _words("checked controls disabled loop muted open")  # attributes that mean something without a value
 _CHECK_BOX = re.compile(r"type=[\"']?checkbox", re.IGNORECASE)
 _STYLE_ELEMENT = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)  # no attribute holds a ">", see _attribute
@@ -146,65 +153,118 @@ _OPEN_QUOTE = re.compile(r"""=\s*(["'])""")
 _BETWEEN_ATTRIBUTES = re.compile(r"""[\s/"'=]+""")
 MAX_ATTRIBUTES = 50_000  # of one tag; so many cost the parser a second or two; more, the square of that
 MAX_ENTITIES = 200_000
+MAX_STYLES = 100_000  # characters of different style attributes that tinycss2 reads: a second at the most
 MAX_NESTING_TAGS = 10_000  # nested deeply, so many cost the parser a second; more, the square of that
 
 
-def _attribute(tag: str, name: str, value: str, prefix: str) -> str | None:
-    """nh3 asks for every attribute that is in the table. With a ``prefix``, names of the output's own are kept."""
-    if name == "src" and tag != "img":
-        return value if _MEDIUM.fullmatch(value) else None
-    if name in _BARE:
-        return ""
-    if name == "style":
-        value = clean_declarations(value)
-    elif name == "class":
-        names = value.split() if prefix else filter(_CLASS.fullmatch, value.split())
-        value = " ".join(word if _CLASS.fullmatch(word) else prefix + word for word in names)
-    elif prefix and name in ("id", "for"):
-        value = prefix + value
-    elif prefix and name == "href" and value.startswith("#"):
-        value = f"#{prefix}{value[1:]}"
-    elif name in _WHOLE and not _WHOLE[name].fullmatch(value):
-        return None
-    # nh3 writes these as they are; without them <style> in its output is an element (see _STYLE_ELEMENT)
-    if "<" in value or ">" in value:
-        return None
-    return value or None
+class _Output:
+    """One HTML output while it is cleaned. ``prefix`` begins its ids, and with a box its classes too. ``boxed``: it has
+    a style sheet or a drawing, and stands in a box out of which nothing is drawn.
+    """
+
+    def __init__(self, text: str) -> None:
+        lower = text.lower()
+        self.draws = "<svg" in lower
+        self.boxed = self.draws or "<style" in lower
+        self.has_check_boxes = self.boxed and _CHECK_BOX.search(text) is not None
+        # A name that no other text can ask for: it would have to contain its own hash.
+        self.prefix = f"o{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:16]}-"
+        self.removed: list[str] = []
+        self._styles: dict[str, str] = {}
+        self._budget = MAX_STYLES
+
+    def attribute(self, tag: str, name: str, value: str) -> str | None:
+        """nh3 asks for every attribute that is in the tables: what it becomes, or None."""
+        cleaned = self._attribute(tag, name, value)
+        # nh3 writes these as they are; without them <style> in its output is an element (see _STYLE_ELEMENT)
+        if cleaned is None or "<" in cleaned or ">" in cleaned:
+            return None
+        return cleaned if cleaned or name in _BARE else None
+
+    def _attribute(self, tag: str, name: str, value: str) -> str | None:
+        if name == "src" and tag != "img":
+            return value if _MEDIUM.fullmatch(value) else None
+        if name in _BARE:
+            return ""
+        if name == "style":
+            return self._style(value)
+        if name == "class":
+            names = value.split() if self.boxed else filter(_CLASS.fullmatch, value.split())
+            return " ".join(word if _CLASS.fullmatch(word) else self.prefix + word for word in names)
+        if name in _NAMES:
+            return " ".join(self.prefix + word for word in value.split())
+        if name == "href" and value.startswith("#"):
+            return f"#{self.prefix}{value[1:]}"
+        if name == "href" and tag in drawings.TAGS:
+            return value if tag == "image" and _IMAGE.fullmatch(value) else None
+        if name in _WHOLE:
+            return value if _WHOLE[name].fullmatch(value) else None
+        if tag in drawings.TAGS and name in drawings.ATTRIBUTES[tag]:
+            return drawings.attribute(value, self.prefix)
+        return value
+
+    def _style(self, value: str) -> str:
+        """In a box as in a style sheet, up to a budget."""
+        if not self.boxed:
+            return clean_declarations(value)
+        if value not in self._styles:
+            self._budget -= len(value)
+            if self._budget < 0:
+                return clean_declarations(value)
+            self._styles[value] = self._declared(value)
+        return self._styles[value]
+
+    def _declared(self, value: str) -> str:
+        from sandboxed_kernel.relay import sheets
+
+        if sheets.depth(value) > sheets.MAX_DEPTH:
+            return ""
+        return "; ".join(sheets.declared(drawings.renamed(value, self.prefix), f"#{self.prefix}"))
+
+    def in_its_box(self, cleaned: str) -> str:
+        """The tag <article> is in no output of nh3: nothing in the box can close it."""
+        from sandboxed_kernel.relay import sheets  # tinycss2, for outputs with a style sheet
+
+        box = self.prefix.rstrip("-")
+        budget = sheets.MAX_SHEET
+
+        def scoped(match: re.Match[str]) -> str:
+            nonlocal budget
+            budget -= len(match[1])
+            if budget < 0:
+                return ""
+            # In a drawing nh3 writes the sheet as text, with entities.
+            text = match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+            return f"<style>{sheets.scoped(text, box, self.prefix, _CLASS)}</style>"
+
+        text = _STYLE_ELEMENT.sub(scoped, cleaned)
+        if budget < 0:
+            self.removed.append(f"style sheets over {sheets.MAX_SHEET} characters (too large)")
+        text = drawings.without_loops(text) if self.draws else text
+        return f'<article class="{box}" style="{sheets.CONTAINER}">{text}</article>'
 
 
-def clean_html(text: str) -> str | None:
+def clean_html(text: str, removed: list[str] | None = None) -> str | None:
     """Without scripts, handlers, frames, forms and remote resources; styles hold in this output only. None where the
-    parser cannot, or would take too long.
+    parser cannot, or would take too long. Appends to ``removed``, in words, what ``active_parts`` cannot know.
     """
     if len(_NESTING_TAG.findall(text)) > MAX_NESTING_TAGS or text.count("&") > MAX_ENTITIES:
         return None
     if _most_attributes(text) > MAX_ATTRIBUTES:
         return None
-    has_sheet = "<style" in text.lower()
-    # A name that no other text can ask for: it would have to contain its own hash.
-    prefix = f"o{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:16]}-" if has_sheet else ""
+    output = _Output(text)
     try:
-        cleaned = _parse_and_clean(text, prefix)
-        if has_sheet:
-            cleaned = _with_sheets(cleaned, prefix)
+        cleaned = _parse_and_clean(text, output)
+        cleaned = output.in_its_box(cleaned) if output.boxed else cleaned
+        if output.draws and not _is_read_as_written(cleaned):
+            output.draws = False
+            output.removed = ["drawings (that browsers read in more than one way)"]
+            cleaned = output.in_its_box(_parse_and_clean(text, output))
     except BaseException:  # noqa: BLE001 - a panic of the parser's Rust is no Exception (pyo3)
         return None
-    return clean_tex(cleaned)
-
-
-def _with_sheets(cleaned: str, prefix: str) -> str:
-    """The tag <article> is in no output of nh3: nothing in the box can close it."""
-    from sandboxed_kernel.relay import sheets  # tinycss2, for outputs with a style sheet
-
-    box = prefix.rstrip("-")
-    budget = sheets.MAX_SHEET
-
-    def scoped(match: re.Match[str]) -> str:
-        nonlocal budget
-        budget -= len(match[1])
-        return f"<style>{sheets.scoped(match[1], box, prefix, _CLASS)}</style>" if budget >= 0 else ""
-
-    return f'<article class="{box}" style="{sheets.CONTAINER}">{_STYLE_ELEMENT.sub(scoped, cleaned)}</article>'
+    if removed is not None:
+        removed += output.removed
+    return clean_tex(_ANCHOR.sub(r'\1 target="_self"', cleaned))
 
 
 def _most_attributes(text: str) -> int:
@@ -231,20 +291,43 @@ def _most_attributes(text: str) -> int:
     return most * open_ends
 
 
-def _parse_and_clean(text: str, prefix: str) -> str:
+_UNSHOWN = _words("script noscript template iframe object math title textarea foreignObject desc metadata")
+
+
+def _parse_and_clean(text: str, output: _Output) -> str:
     import nh3  # 5 ms that a kernel without HTML output does not pay
 
+    known = _ATTRIBUTES | (drawings.ATTRIBUTES if output.draws else {})
+    tags = {*_TAGS, *(("input", "label") if output.has_check_boxes else ()), *(drawings.TAGS if output.draws else ())}
     return nh3.clean(
         text,
-        tags=set(_TAGS) | ({"input", "label"} if prefix and _CHECK_BOX.search(text) else set()),
-        clean_content_tags={"script", "noscript", "template", "iframe", "object", "svg", "math", "title", "textarea"},
-        attributes={tag: set(names) for tag, names in _ATTRIBUTES.items()},
-        attribute_filter=lambda tag, name, value: _attribute(tag, name, value, prefix),
+        tags=tags,
+        clean_content_tags={*_UNSHOWN, *(() if output.draws else ("svg",))},
+        attributes={tag: set(names) for tag, names in known.items()},
+        attribute_filter=output.attribute,
         strip_comments=True,
         link_rel="noopener noreferrer",
         set_tag_attribute_values={"a": {"target": "_blank"}, "input": {"type": "checkbox"}},
         url_schemes={"http", "https", "mailto", "data"},
     )
+
+
+def _is_read_as_written(cleaned: str) -> bool:
+    """Whether a parser makes of what was written what it was written from. Otherwise a page might see other elements in
+    it than those that were looked at ("mutation XSS"), which drawings are known for.
+    """
+    import nh3
+
+    names = {"rel", "target", "type"}.union(*_ATTRIBUTES.values(), *drawings.ATTRIBUTES.values())
+    again = nh3.clean(
+        cleaned,
+        tags={*_TAGS, *drawings.TAGS, "input", "label", "article"},
+        clean_content_tags=set(),
+        attributes={"*": names},
+        link_rel=None,
+        url_schemes={"http", "https", "mailto", "data"},
+    )
+    return again.replace("&gt;", ">") == cleaned.replace("&gt;", ">")  # ">" is the same either way in a text
 
 
 MAX_LOOKED_AT = 100_000  # characters; only for the sentence
@@ -256,11 +339,16 @@ _ACTIVE_TAGS = (
     ("handlers", re.compile(r"\son\w{1,40}\s{0,9}=", re.IGNORECASE)),
     ("frames", re.compile(r"<\s*(?:iframe|frame|object|embed|portal)", re.IGNORECASE)),
     ("forms", re.compile(r"<\s*(?:form|button|select|textarea)", re.IGNORECASE)),
-    ("drawings", re.compile(r"<\s*(?:svg|math|canvas)\b", re.IGNORECASE)),
+    ("drawings", re.compile(r"<\s*(?:math|canvas)\b", re.IGNORECASE)),
+    ("parts of drawings", re.compile(r"<\s*(?:animate\w{0,20}|set|foreignObject|filter|fe[A-Z]\w{1,30})\b")),
     ("remote resources", re.compile(r"<\s*(?:link|base|meta|track)\b", re.IGNORECASE)),
     (
         "remote images",
         re.compile(r"<\s*(?:img|image|input|picture)\b.*\ssrc\s{0,9}=\s{0,9}[\"']?(?!data:)\w", re.I | re.DOTALL),
+    ),
+    (
+        "remote images",
+        re.compile(r"<\s*(?:image|use|feImage)\b.*\shref\s{0,9}=\s{0,9}[\"']?(?!data:|#)\w", re.I | re.DOTALL),
     ),
     ("remote images", re.compile(r"\s(?:srcset|background)\s{0,9}=", re.IGNORECASE)),
     (
@@ -275,6 +363,9 @@ _ACTIVE_TEXTS = (
 )
 
 
+_ESTIMATOR = re.compile(r'<div id="sk-container-id-[\w-]{1,50}"[^<>]{0,100} class="sk-top-container')
+
+
 def active_parts(text: str) -> list[str]:
     """The kinds of active content that an HTML or Markdown text seems to have had."""
     text = text[:MAX_LOOKED_AT]
@@ -284,7 +375,8 @@ def active_parts(text: str) -> list[str]:
             found |= {name for name, pattern in _ACTIVE_TAGS if name not in found and pattern.search(tag)}
             if "\\" in tag and "style" in tag.lower():
                 found.add("styles in escapes")
-    return sorted(found)
+    # scikit-learn's script says whether the page is dark, which ``sheets`` does too, and copies a parameter's name.
+    return sorted(found - {"scripts", "handlers", "forms"} if _ESTIMATOR.search(text) else found)
 
 
 ALLOW_LINE = '[outputs] active_content = "allow"'

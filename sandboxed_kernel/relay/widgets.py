@@ -26,6 +26,7 @@ _MODULE_KEYS = ("_model_module", "_view_module")
 _NAME_KEYS = ("_model_name", "_view_name")
 _HTML_NAMES = frozenset({"HTMLModel", "HTMLView", "HTMLMathModel", "HTMLMathView"})
 _DROPPED_KEYS = ("_esm", "_css", "_dom_classes", "description_allow_html")
+_NOTHING: tuple[object, ...] = ([], False, None)
 _TEX_KEYS = ("description", "placeholder", "value")  # typeset by MathJax
 _STYLES = re.compile(r"\w*StyleModel|LayoutModel")
 _GRID_AREAS = re.compile(r'[\w\s".-]{0,500}')
@@ -128,7 +129,8 @@ class Widgets:
         if state.get("format") == "url":  # images, audio, video from anywhere
             raise Unusable("a widget that fetches from a URL")
         for name in _DROPPED_KEYS:
-            state.pop(name, None)
+            if state.get(name) not in _NOTHING:  # no classes, no HTML: it says the same as a plain kernel's
+                state.pop(name, None)
         _clean_texts(state, kind)
         outputs = state.get("outputs")  # of an Output widget
         for output in outputs if isinstance(outputs, list) else []:
@@ -175,10 +177,11 @@ def _clean_texts(state: Json, kind: _Kind) -> None:
 
 
 def _html(value: Any) -> str:
-    cleaned = markup.clean_html(value) if isinstance(value, str) and len(value) <= MAX_TEXT else None
+    removed: list[str] = []
+    cleaned = markup.clean_html(value, removed) if isinstance(value, str) and len(value) <= MAX_TEXT else None
     if cleaned is None:
         return markup.removed_html(["text/html"]) if value else ""
-    removed = markup.active_parts(value)
+    removed += markup.active_parts(value)
     return cleaned + markup.removed_html(removed) if removed else cleaned
 
 

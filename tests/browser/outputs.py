@@ -31,6 +31,11 @@ SCRIPTS = {
     "a frame with a javascript: address": "html('''<iframe src=\"javascript:SCRIPT\"></iframe>''')",
     "isolated HTML": "html('''<script>SCRIPT</script>''', isolated=True)",
     "foreign content": "html('''<math><mtext><table><mglyph><style><!--</style><img src=x onerror=\"SCRIPT\">''')",
+    "HTML in a drawing": "html('''<svg><foreignObject><img src=x onerror=\"SCRIPT\"></foreignObject></svg>''')",
+    "HTML in a drawing's title": "html('''<svg><title><img src=x onerror=\"SCRIPT\"></title></svg>''')",
+    "an animation of a drawing": (
+        "html('''<svg><rect><animate attributeName=x dur=1s onbegin=\"SCRIPT\"/></rect></svg>''')"
+    ),
     "an image that fails in Markdown": "show('text/markdown', '''x <img src=x onerror=\"SCRIPT\">''')",
     "an image's text in Markdown, where the image is none": (
         "show('text/markdown', r'''\\![<img src=x onerror=\"SCRIPT\">](data:image/png;base64,AAAA)''')"
@@ -83,6 +88,13 @@ FETCHES = {
     "an audio": "html('''<audio src=\"URL\" preload=auto></audio>''')",
     "a track of a video": "html('''<video><source src=\"URL\"></video>''')",
     "an image of a drawing": "html('''<svg><image href=\"URL\"/></svg>''')",
+    "a style sheet in a drawing": (
+        "html('''<svg><style>* { background: url(URL); list-style-image: url(URL) }</style>"
+        "<text>x</text></svg><ul><li>x</ul>''')"
+    ),
+    "an image in a part of a drawing": (
+        "html('''<svg><symbol id=s><image href=\"URL\"/></symbol><use href=#s /></svg>''')"
+    ),
     "a filter's image": (
         "html('''<svg><filter id=f><feImage href=\"URL\"/></filter><rect filter=\"url(#f)\"/></svg>''')"
     ),

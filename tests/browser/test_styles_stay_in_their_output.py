@@ -37,6 +37,9 @@ CASES = {
     "cells, by Jupyter's class": sheet(f".jp-Cell, .jp-Toolbar {{ {PAINT} }}"),
     "cells, by an attribute": sheet(f"[class] {{ {PAINT} }}"),
     "Jupyter's colours": sheet(":root { --jp-layout-color0: #f0f !important; --jp-layout-color1: #f0f !important }"),
+    "a drawing that is fixed": (
+        f'<svg style="position: fixed; {LARGE}" width=900 height=600><rect width=900 height=600 fill="#f0f"/></svg>'
+    ),
     "in a condition": sheet(f"@media all {{ body, body * {{ {PAINT} }} }}"),
     "nested": sheet(f".a {{ :is(body *):not(&) {{ {PAINT} }} }}"),
     "by what it holds": sheet(f"body:has(.a) {{ {PAINT} }} div:has(.a) {{ {PAINT} }}"),
@@ -44,6 +47,14 @@ CASES = {
 
 # No attacks on a page, but on whoever reads a style sheet and writes it anew.
 TRICKS = {
+    "a drawing": (
+        '<svg width=9 height=9 style="overflow: visible">'
+        '<rect x=-2000 y=-2000 width=4000 height=4000 fill="#f0f"/></svg>'
+    ),
+    "a drawing that is moved": (
+        '<svg width=9 height=9 overflow=visible transform="translate(0 -300) scale(90)"><rect width=9 height=9'
+        ' transform="scale(90)" stroke="#f0f" stroke-width=2000 /></svg>'
+    ),
     "a comma in an escape": sheet(f".a\\2c body * {{ {PAINT} }}"),
     "a brace in an escape": sheet(f".a\\7d body * {{ {PAINT} }}"),
     "the end of the element in a string": sheet(f".a {{ font-family: '<\\/style><style>body * {{ {PAINT} }}'; }}"),

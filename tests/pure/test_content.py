@@ -196,6 +196,13 @@ def test_the_text_of_a_widget_is_left_alone() -> None:
     assert cleaned("comm_open", opening) == opening
 
 
+def test_what_says_nothing_of_a_widget_stays_and_what_could_act_goes() -> None:
+    opening = widget("Text", _dom_classes=[], description_allow_html=False)
+    assert cleaned("comm_open", opening) == opening
+    acting = widget("Text", _dom_classes=["jp-Dialog"], description_allow_html=True, _css="*{}", _esm="x")
+    assert cleaned("comm_open", acting) == widget("Text")
+
+
 def test_a_widget_cannot_become_another() -> None:
     for state in ({"_view_name": "HTMLView"}, {"_model_module": "evil"}, {"_model_name": "HTMLModel"}):
         with pytest.raises(Unusable):

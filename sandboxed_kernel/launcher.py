@@ -224,7 +224,8 @@ class _Launched:
             os.mkdir(folder, 0o700)
         _put_links(plan)
         if plan.guard is not None and plan.guard.pool:
-            private.add_pool(plan.guard.pool, plan.guard.pooled_folders, plan.guard.pooled_files)
+            with suppress(OSError):  # who may make nothing in the folder needs none
+                private.add_pool(plan.guard.pool, plan.guard.pooled_folders, plan.guard.pooled_files)
         program = load_program(plan.machine, guarded=plan.guard is not None)
         self._limits = plan.limits
         self._group: Group | None = None
@@ -245,7 +246,6 @@ class _Launched:
             resolve=lambda names: _resolve(launch.settings.resolv_conf, names),
             writable=writable_paths(plan),
             guard=plan.guard,
-            umask=plan.umask,
             reserved_ports=ports_of_jupyter(os.environ),
             sockets_of_parent=processes.sockets_of(os.getppid()),
             own_hostname=os.uname().nodename,

@@ -7,6 +7,7 @@ access to it.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections import deque
@@ -18,6 +19,8 @@ from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
     POOL_PREFIX,
+    REPOSITORY_MARKERS,
+    Access,
     Closed,
     Guard,
     Judgement,
@@ -25,6 +28,7 @@ from sandboxed_kernel.policy.guarded import (
     ancestors,
     is_beneath,
     judge,
+    stricter,
 )
 from sandboxed_kernel.policy.model import Policy
 from sandboxed_kernel.records import replace
@@ -47,10 +51,13 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
     closed = closed_in_workspace(around, writable=writable)
     closed += _places_on_path(around)
     closed += (
-        Closed(path, "read", f"where {link} leads")
+        Closed(path, "none", f"where {link} leads")
         for path, link in home_links(around.home).items()
         if is_beneath(path, root)
     )
+    programs = os.path.join(around.home, "bin")
+    if is_beneath(programs, root):
+        closed.append(Closed(programs, "read", "where a shell outside looks for commands"))
     try:
         guard = survey(root, named=os.path.abspath(workspace), home=around.home, writable=writable, closed=closed)
     except OSError as error:
@@ -114,7 +121,7 @@ class _Look:
         self._modes: dict[str, Mode] = {root: mode}
         self._seen: set[str] = set()
         self._environments: set[str] = set()
-        self._links: list[str] = []
+        self._links: list[tuple[str, Access]] = []
         for path in closed:
             self._hold(path)
 
@@ -156,9 +163,14 @@ class _Look:
         with os.scandir(folder) as listing:
             entries = list(listing)
         self._seen.add(folder)
-        if folder != self.root and any(entry.name in ENVIRONMENT_MARKERS for entry in entries):
+        names = {entry.name for entry in entries}
+        if folder != self.root and names & {*ENVIRONMENT_MARKERS}:
             self._environments.add(folder)
-            self._close(folder, "shut")
+            self._close(folder, "environment")
+            return []
+        if names >= {*REPOSITORY_MARKERS}:
+            self._environments.add(folder)
+            self._close_repository(folder)
             return []
         for entry in entries:
             if entry.path in self.closed:
@@ -170,20 +182,37 @@ class _Look:
             if judged.access != "open":
                 self._close(entry.path, judged.inner)
                 if entry.is_symlink():
-                    self._links.append(entry.path)
+                    self._links.append((entry.path, judged.access))
+                elif judged.inner == "git":
+                    self._close_named_in(entry.path)
             elif entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED:
                 self._modes[entry.path] = judged.inner
                 inner.append(entry.path)
         return inner
 
+    def _close_repository(self, folder: str) -> None:
+        """A bare one."""
+        self._close(folder, "git")
+        self._close_named_in(folder)
+
+    def _close_named_in(self, repository: str) -> None:
+        """Closed too is what a repository's settings name: git runs it, or reads it as settings."""
+        for path in _named_by_git(repository):
+            self._close_path(path, "read", f"what {repository}/config names")
+
     def _follow_links(self) -> None:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
-        for link in self._links:
-            leads_to = os.path.realpath(link)
-            if is_beneath(leads_to, self.root) and leads_to not in self.closed:
-                self.closed[leads_to] = Closed(leads_to, "read", f"where {link} leads")
-                self.found.append(leads_to)
-                self._hold(leads_to)
+        for link, access in self._links:
+            self._close_path(os.path.realpath(link), access, f"where {link} leads")
+
+    def _close_path(self, path: str, access: Access, what: str) -> None:
+        if is_beneath(path, self.root):
+            known = self.closed.get(path)
+            if known is not None:
+                access, what = stricter(known.access, access), known.what
+            self.closed[path] = Closed(path, access, what)
+            self.found.append(path)
+            self._hold(path)
 
     def rules(self) -> tuple[list[str], list[str]]:
         """(to write, to read): what Landlock can open, since nothing beneath is closed to it."""
@@ -208,17 +237,17 @@ class _Look:
             return
         known = self.closed.get(path)
         judged = judge(self._modes.get(folder, "plain"), entry.name)
-        if path in self._environments or (known is not None and known.access == "read"):
-            judged = Judgement("read", "")
+        if path in self._environments:
+            judged = Judgement("read", "", self._modes[path])
         elif known is not None:
-            return
+            judged = Judgement(stricter(known.access, judged.access), "", "shut")
         if judged.access == "none":
             return
         is_folder = entry.is_dir(follow_symlinks=False)
         if is_folder:
             self._note_device(entry)
         if judged.access == "read":
-            readable.append(path)
+            readable += _readable(path, judged.inner) if is_folder else [path]
         elif is_folder or _is_program(entry):
             native.append(path)
 
@@ -237,6 +266,50 @@ class _Look:
         return False
 
 
+def _readable(folder: str, mode: Mode) -> list[str]:
+    """What Landlock can open for reading of a closed folder: all of it, if no secret lies there."""
+    if any(os.path.lexists(os.path.join(folder, name)) for name in ENVIRONMENT_MARKERS):
+        mode = "environment"
+    if mode in ("git", "library"):
+        return [folder]
+    waiting, left = [(folder, mode)], _LOOKED_AT
+    secret = False
+    while waiting and not secret:
+        place, inner = waiting.pop()
+        try:
+            with os.scandir(place) as listing:
+                for entry in listing:
+                    left -= 1
+                    judged = judge(inner, entry.name)
+                    secret = secret or judged.access == "none" or left < 0
+                    if judged.inner != "library" and entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, judged.inner))
+        except OSError:
+            secret = True
+    return [] if secret else [folder]
+
+
+_LOOKED_AT = 2000  # entries of one closed folder
+_GIT_RUNS = re.compile(
+    r"^\s*(?:hookspath|path|fsmonitor|attributesfile|sshcommand|askpass|editor|pager|command|driver|textconv|clean"
+    r"|smudge|process|program|templatedir)\s*=\s*\"?([^\s\";#]+)",
+    re.IGNORECASE | re.MULTILINE,
+)  # git-config(1)
+
+
+def _named_by_git(repository: str) -> list[str]:
+    """The real paths that its settings name, whether there is something or not."""
+    text = ""
+    with suppress(OSError), open(os.path.join(repository, "config"), encoding="utf-8", errors="replace") as file:
+        text = file.read(_MOST_SETTINGS)
+    folders = (os.path.dirname(repository), repository)
+    words = map(os.path.expanduser, _GIT_RUNS.findall(text))
+    return [os.path.realpath(os.path.join(folder, word)) for word in words for folder in folders]
+
+
+_MOST_SETTINGS = 1 << 16  # characters
+
+
 def _is_program(entry: os.DirEntry[str]) -> bool:
     """A regular file that may be run. Others need no rule of their own: the broker opens them."""
     with suppress(OSError):
@@ -250,9 +323,21 @@ def home_links(home: str) -> Mapping[str, str]:
     (stow, yadm, home-manager) have the files that every shell reads in an ordinary folder.
     """
     found: dict[str, str] = {}
-    for folder in (home, os.path.join(home, ".config"), os.path.join(home, ".local", "bin")):
+    waiting = deque([(home, 0)])
+    left = _DOT_FOLDERS
+    while waiting and left:
+        left -= 1
+        folder, depth = waiting.popleft()
         with suppress(OSError), os.scandir(folder) as listing:
             for entry in listing:
-                if (folder != home or entry.name.startswith(".")) and entry.is_symlink():
+                if depth == 0 and not entry.name.startswith("."):
+                    continue
+                if entry.is_symlink():
                     found[os.path.realpath(entry.path)] = entry.path
+                elif depth < _DOT_DEPTH and entry.name not in _CACHES and entry.is_dir():
+                    waiting.append((entry.path, depth + 1))
     return found
+
+
+_DOT_FOLDERS, _DOT_DEPTH = 500, 3
+_CACHES = frozenset({".cache", ".git", "node_modules", ".npm", ".cargo", ".rustup", ".pyenv", ".nvm"})

@@ -59,7 +59,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
         from sandboxed_kernel.broker.files import Files
 
         guarded = GuardedFolder(orders.guard)
-        files = Files(guarded, listener, orders.umask)
+        files = Files(guarded, listener, orders.policy.limits.file_size)
     parts = Parts(
         listener=listener,
         may_wait=may_wait,

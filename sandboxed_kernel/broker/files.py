@@ -64,9 +64,9 @@ class Opened(NamedTuple):
 
 
 class Files:
-    def __init__(self, folder: GuardedFolder, listener: Listener, umask: int) -> None:
-        """``umask``: this process's."""
-        self._folder, self._listener, self._umask = folder, listener, umask
+    def __init__(self, folder: GuardedFolder, listener: Listener, file_size: int | None) -> None:
+        """``file_size``: the policy's limit, in bytes."""
+        self._folder, self._listener, self._file_size = folder, listener, file_size
         self._spare = list(folder.guard.pooled_folders)
         self._spare_files = list(folder.guard.pooled_files)
         self._spare_lock = threading.Lock()  # of the lists alone
@@ -87,9 +87,9 @@ class Files:
     # --- look --------------------------------------------------------------------------------------------------------
 
     def _find(
-        self, call: Call, at: At, *, follow: bool, whole: bool = False, making: bool = False
+        self, call: Call, at: At, *, follow: bool, whole: bool = False, making: bool = False, naming: bool = False
     ) -> Place | Native | None:
-        """``making``: a file, which no path with a slash at its end can name."""
+        """``making``: a file, which no path with a slash at its end can name. ``naming``: the entry itself is meant."""
         path = process.read_string(call.tid, call.args[at[1]])
         base = b""
         if not path.startswith(b"/"):
@@ -99,7 +99,9 @@ class Files:
             if not base:
                 return None
         found = self._folder.find(base, path, follow=follow, whole=whole)
-        if isinstance(found, Place) and path.endswith(b"/"):
+        if isinstance(found, Place) and path.endswith((b"/", b"/.")):
+            if found.leaf != b"." and naming and path.endswith(b"."):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             if making:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if found.status is not None and not found.is_folder():
@@ -124,7 +126,7 @@ class Files:
 
         def line() -> str | None:
             known = path_line(path) if exists and may_be_granted(kind, wish) else None
-            return None if known is None else f"filesystem.{word} = [{known}]"
+            return None if known is None else f"{word} = [{known}]"
 
         raise Refused(Refusal(Refuse(errno.EACCES, no.reason), "file", path, protocol=call_name, allow_line=line))
 
@@ -134,6 +136,9 @@ class Files:
             return No(f"it is on the way to {held}, which must stay where it is")
         if isinstance(place, Place) and place.is_folder() and self._folder.must_stay(place.path):
             return No("it holds something that is closed, or that was not looked at, and must stay where it is")
+        is_new = isinstance(place, Place) and place.is_folder() and not self._folder.is_native_place(place)
+        if isinstance(place, Place) and is_new and self._folder.holds_names(place):
+            return No("it holds something that is closed, and must stay where it is")
         return None
 
     # --- open --------------------------------------------------------------------------------------------------------
@@ -192,8 +197,7 @@ class Files:
             )
         except FileExistsError:
             return None
-        if mask != self._umask:
-            os.fchmod(file.fileno(), mode & 0o777 & ~mask)
+        _set_mode(file, mode & 0o777 & ~mask)
         return file
 
     def _take_program(self, place: Place, wanted: int, mode: int) -> Descriptor | None:
@@ -277,13 +281,13 @@ class Files:
         if (
             place.mode in ("plain", "home")
             and self._folder.holds_closed(place.path) is None
+            and not os.fstat(place.folder.fileno()).st_mode & stat.S_ISGID  # the pool's have another group
             and self._take_from_pool(place, wanted)
         ):
             return None
         os.mkdir(place.leaf, wanted, dir_fd=place.folder.fileno())
-        if mask != self._umask:
-            with open_entry(place.folder, place.leaf, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW) as made:
-                os.chmod(made.path, wanted | os.fstat(made.fileno()).st_mode & _SET_ID)
+        with open_entry(place.folder, place.leaf, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW) as made:
+            _set_mode(made, wanted | os.fstat(made.fileno()).st_mode & _SET_ID)
         return None
 
     def _take_from_pool(self, place: Place, mode: int) -> bool:
@@ -314,7 +318,7 @@ class Files:
         return False
 
     def _remove(self, call: Call, at: At, *, is_folder: bool) -> ToLandlock | None:
-        place = self._find(call, at, follow=False)
+        place = self._find(call, at, follow=False, naming=True)
         if place is None or (isinstance(place, Native) and not place.at_entry):
             return _NATIVE
         if isinstance(place, Native):
@@ -366,7 +370,8 @@ class Files:
 
     def _both(self, call: Call, old: At, new: At, *, follow: bool = False) -> tuple[Place, Place] | None:
         """The two ends of a rename or link; None where Landlock decides about both. Raises OSError(EXDEV)."""
-        source, target = self._find(call, old, follow=follow), self._find(call, new, follow=False)
+        source = self._find(call, old, follow=follow, naming=True)
+        target = self._find(call, new, follow=False, naming=True)
         if _is_landlocks(source) and _is_landlocks(target):
             return None
         if source is None or target is None:
@@ -379,6 +384,8 @@ class Files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if b"." in (first.leaf, second.leaf):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if self._folder.is_pooled(second.path):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return first, second
 
     def _rename(self, call: Call, old: At, new: At, flags: int) -> ToLandlock | None:
@@ -388,6 +395,10 @@ class Files:
         if both is None:
             return _NATIVE
         source, target = both
+        # Elsewhere a link leads elsewhere. mv(1) makes it anew there, and then it is judged.
+        for link in (source, target) if flags & _RENAME_EXCHANGE else (source,):
+            if stat.S_ISLNK(_mode_of(link)) and _folder_path(source) != _folder_path(target):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._check(source, "remove", "rename")
         self._check(target, "make" if target.status is None else "remove", "rename", exists=target.status is not None)
         no = self._of_holders(target)
@@ -413,18 +424,37 @@ class Files:
         return None
 
     def _truncate(self, call: Call, at: At, length: int) -> ToLandlock | None:
+        length -= (length >> 63) << 64  # a signed long
+        if length < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         place = self._find(call, at, follow=True)
         if place is None:
             return _NATIVE
         if isinstance(place, Native):
             self._check(place, "write", "truncate")
             return _NATIVE
+        if self._file_size is not None and length > self._file_size:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if place.status is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._check(place, "write", "truncate")
         with self._open_existing(place, os.O_WRONLY, truncate=False) as file:
             os.ftruncate(file.fileno(), length)
         return None
+
+
+def _set_mode(file: Descriptor, mode: int) -> None:
+    """This process's own umask may be another one, or change."""
+    if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
+        os.chmod(file.path, mode)
+
+
+def _mode_of(place: Place) -> int:
+    return 0 if place.status is None else place.status.st_mode
+
+
+def _folder_path(place: Place) -> str:
+    return os.path.dirname(place.path)
 
 
 def _is_landlocks(found: Place | Native | None) -> bool:

@@ -15,7 +15,17 @@ from contextlib import suppress
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.processes import open_entry, open_real
-from sandboxed_kernel.policy.guarded import ENVIRONMENT_MARKERS, Access, Guard, Judgement, Mode, is_beneath, judge
+from sandboxed_kernel.policy.guarded import (
+    ENVIRONMENT_MARKERS,
+    REPOSITORY_MARKERS,
+    Access,
+    Guard,
+    Judgement,
+    Mode,
+    is_beneath,
+    judge,
+    stricter,
+)
 from sandboxed_kernel.records import Record
 
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
@@ -71,7 +81,9 @@ class GuardedFolder:
         }
         self._closed = {each.path: each for each in guard.closed}
         self._opened = open_real(guard.root)
-        self.pool = open_real(guard.pool) if guard.pool else None
+        self.pool: Descriptor | None = None
+        with suppress(OSError):  # none, where this user may make nothing in the folder
+            self.pool = open_real(guard.pool) if guard.pool else None
         self._devices = set(guard.devices)
         self._natives: dict[Identity, Access] = {}
         self._held: list[Descriptor] = []  # so that no number of theirs can become another file's
@@ -121,6 +133,8 @@ class GuardedFolder:
             return False
         if not isinstance(found, Place) or found.access != "open" or not self.guard.writable:
             return False
+        if found.leaf == b"." and self.guard.mode == "home" and found.path == self.guard.root:
+            return False
         if status is None:
             return True
         there = found.status
@@ -135,11 +149,28 @@ class GuardedFolder:
         away, another one could be made in its place.
         """
         guard = self.guard
-        return path in guard.holders or any(path == each or is_beneath(path, each) for each in guard.not_seen)
+        return (
+            path == guard.root
+            or path in guard.holders
+            or any(path == each or is_beneath(path, each) for each in guard.not_seen)
+        )
+
+    def is_pooled(self, path: str) -> bool:
+        """Whether it lies in the pool, which is emptied at the end."""
+        return bool(self.guard.pool) and is_beneath(path, self.guard.pool)
+
+    def holds_names(self, place: Place) -> bool:
+        """Whether a folder without a Landlock rule, made since the start, holds something closed, or is too large to be
+        looked through.
+        """
+        return _Look(self).holds(place)
 
     def closed_file(self, status: os.stat_result) -> str | None:
         """The closed path whose very file this is, under whatever name."""
         return self._closed_files.get((status.st_dev, status.st_ino))
+
+    def is_native_place(self, place: Place) -> bool:
+        return place.status is not None and self.is_native(place.status)
 
     def is_native(self, status: os.stat_result) -> bool:
         return (status.st_dev, status.st_ino) in self._natives
@@ -191,7 +222,7 @@ class GuardedFolder:
                 continue
             steps.append(self._enter(step, name, path, judged.inner, native=step.native or native == "open"))
         last = steps[-1]
-        access: Access = "read" if last.mode == "shut" else "open"
+        access: Access = "read" if last.mode in ("shut", "environment", "library") else "open"
         return Place(last.folder, b".", access, "", os.fstat(last.folder.fileno()), last.path, last.mode)
 
     def _enter(self, step: _Step, name: bytes, path: str, mode: Mode, *, native: bool) -> _Step:
@@ -199,8 +230,14 @@ class GuardedFolder:
         status = os.fstat(folder.fileno())
         if status.st_dev not in self._devices:  # mounted since
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        if self.closed_file(status) is not None or (mode in ("plain", "home") and _is_environment(folder)):
+        if mode in ("plain", "home", "shut") and _has_any(folder, ENVIRONMENT_MARKERS):
+            mode = "environment"
+        elif self.closed_file(status) is not None:
             mode = "shut"
+        elif mode in ("plain", "home") and _has_all(folder, REPOSITORY_MARKERS):
+            mode = "git"
+        elif step.mode == "git modules" and not _has_all(folder, ("HEAD",)):
+            mode = "git modules"
         return _Step(folder, path, mode, native)
 
     def _judge(self, step: _Step, name: bytes, path: str, status: os.stat_result | None) -> Judgement:
@@ -208,13 +245,13 @@ class GuardedFolder:
         if closed is None and status is not None:
             known = self.closed_file(status)
             closed = self._closed[known] if known is not None else None
-        if closed is not None:
-            return Judgement(closed.access, f"it is {closed.what}", "shut")
         judged = judge(step.mode, os.fsdecode(name))
+        if closed is not None:
+            return Judgement(stricter(closed.access, judged.access), f"it is {closed.what}", "shut")
         if status is not None and stat.S_ISDIR(status.st_mode) and step.mode in ("plain", "home"):
             is_environment = any(_status(step.folder, name + b"/" + each.encode()) for each in ENVIRONMENT_MARKERS)
             if is_environment and (judged.access == "open" or name == b".env"):
-                return Judgement("read", "it is an environment; programs outside run from there", "shut")
+                return Judgement("read", "it is an environment; programs outside run from there", "environment")
         return judged
 
 
@@ -237,8 +274,50 @@ def _status(folder: Descriptor, name: bytes) -> os.stat_result | None:
         return None
 
 
-def _is_environment(folder: Descriptor) -> bool:
-    return any(_status(folder, each.encode()) for each in ENVIRONMENT_MARKERS)
+def _has_any(folder: Descriptor, names: tuple[str, ...]) -> bool:
+    return any(_status(folder, each.encode()) for each in names)
+
+
+def _has_all(folder: Descriptor, names: tuple[str, ...]) -> bool:
+    return all(_status(folder, each.encode()) for each in names)
+
+
+_MOST_LOOKED_AT = 2000
+
+
+class _Look:
+    def __init__(self, folder: GuardedFolder) -> None:
+        self._folder, self._left = folder, _MOST_LOOKED_AT
+
+    def holds(self, place: Place) -> bool:
+        try:
+            opened = open_entry(place.folder, place.leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            return self._in(opened, "plain", 0)
+        except OSError:
+            return True
+
+    def _in(self, folder: Descriptor, mode: Mode, depth: int) -> bool:
+        with folder:
+            if depth > _DEEPEST or _has_any(folder, ENVIRONMENT_MARKERS) or _has_all(folder, REPOSITORY_MARKERS):
+                return True
+            for name in os.listdir(folder.fileno()):
+                self._left -= 1
+                judged = judge(mode, name)
+                if self._left < 0 or judged.access != "open":
+                    return True
+                status = _status(folder, os.fsencode(name))
+                if status is None:
+                    continue
+                if self._folder.closed_file(status) is not None:
+                    return True
+                if stat.S_ISDIR(status.st_mode) and not self._folder.is_native(status):
+                    inner = open_entry(folder, os.fsencode(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                    if self._in(inner, judged.inner, depth + 1):
+                        return True
+        return False
+
+
+_DEEPEST = 50
 
 
 class Writable:
@@ -250,6 +329,12 @@ class Writable:
         """
         self._paths = tuple(os.fsencode(path) for path in paths)
         self._folder = folder
+
+    def may_lead_to(self, path: bytes) -> bool:
+        """Whether a link may lead to the real ``path``: not to a folder in which something is closed, since other names
+        would then lead through it.
+        """
+        return self.holds(path) and (self._folder is None or not self._folder.must_stay(os.fsdecode(path)))
 
     def holds(self, path: bytes, status: os.stat_result | None = None) -> bool:
         """Whether the real ``path`` may be written; with ``status``: if it is that very file. It may wait."""

@@ -61,7 +61,7 @@ class Links:
         if not leads_to.startswith(b"/proc/"):  # where our own "self" would be followed
             leads_to = os.path.realpath(os.path.join(place, target))
         verdict = decisions.decide_link(
-            target, leads_to, inside=self._writable.holds(leads_to), writable_outside=_may_write(leads_to)
+            target, leads_to, inside=self._writable.may_lead_to(leads_to), writable_outside=_may_write(leads_to)
         )
         if isinstance(verdict, Refuse):
             raise Refused(Refusal(verdict, "link", leads_to.decode(errors="replace"), protocol=name))

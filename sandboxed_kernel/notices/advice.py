@@ -39,6 +39,9 @@ def command(event: Event, place: Place) -> str | None:
     """
     if event.allow_line is None:
         return None
+    if event.kind == "file":
+        word, _, entry = event.allow_line.partition(" = ")
+        return _command((f"--{word}", entry[2:-2]), place) or _command((), place) or ALLOW
     table = re.fullmatch(_TABLE, event.allow_line)
     words: tuple[str, ...]
     if table:

@@ -28,7 +28,8 @@ class Event(Record):
 
     ``protocol`` is tcp, udp, unix, dns or netlink ...; ``host`` is the name as the code asked for it where known,
     ``address`` the numeric address or the path. ``allow_line`` is the line that would allow it, ready to paste, or
-    None where no line can. Where only a name was asked for, it has the ports 80 and 443: the port is not known yet.
+    None where no line can; of a file, with its key (``read = ["/path"]``). Where only a name was asked for, it has the
+    ports 80 and 443: the port is not known yet.
     ``when`` is seconds since the epoch. ``cell`` is the msg_id of the execute_request that ran,
     None before the first: the broker says the one that began last, in whose ``count`` it is; the relay shows it there.
     """

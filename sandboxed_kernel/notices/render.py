@@ -101,7 +101,10 @@ def _advice(event: Event, place: Place) -> list[tuple[str, str | None]]:
         lines.append((f"Or {in_file[0]}", in_file[1]))
     else:
         lines.append((f"To allow it, ask whoever manages the policy to write {in_file[0]}", in_file[1]))
-    lines += [("    {}", "[network]"), ("    {}", f"allow = [{event.allow_line}]")]
+    if event.kind == "file":
+        lines += [("    {}", "[filesystem]"), ("    {}", event.allow_line)]
+    else:
+        lines += [("    {}", "[network]"), ("    {}", f"allow = [{event.allow_line}]")]
     if event.kind == "name" and event.address is None and event.port is None:  # only the name was asked for
         lines.append(("The port was not asked for yet: http has 80, https 443.", None))
     lines.append(("Then restart the kernel.", None))

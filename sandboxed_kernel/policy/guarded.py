@@ -19,7 +19,9 @@ Access = Literal["open", "read", "none"]  # what code inside may do with an entr
 
 # How the names in a folder are judged: "plain", the user's home folder, a repository's ``.git`` and some folders in it,
 # "free" (no name is closed), "shut" (all is read only).
-Mode = Literal["plain", "home", "git", "git info", "git lfs", "git modules", "free", "shut"]
+# In "shut" secrets are closed too; an environment's own folder is judged so, but not what lies deeper ("library":
+# packages bring certificates along).
+Mode = Literal["plain", "home", "git", "git info", "git lfs", "git modules", "free", "shut", "environment", "library"]
 
 
 class Judgement(NamedTuple):
@@ -48,8 +50,9 @@ NAMES: tuple[NameRow, ...] = (
     NameRow("open", OPEN, "lists and samples that hold no secret, by agreement of the tools that read them",
             ".env.example .env.sample .env.template .env.dist"),
     NameRow("none", SECRET, "passwords and keys: what code inside reads it can send wherever it may connect", """
-        .env .env.* .netrc .pgpass .aws .ssh .gnupg .kube .docker *.pem *.key id_rsa* id_dsa* id_ecdsa* id_ed25519*
-        credentials*.json .git-credentials .pypirc"""),
+        .env* .envrc .netrc .pgpass .aws .ssh .gnupg .kube .docker *.pem *.key *.p12 *.pfx *.jks *.ppk *.kdbx id_rsa*
+        id_dsa* id_ecdsa* id_ed25519* credentials*.json .git-credentials .pypirc .htpasswd .my.cnf .s3cfg .boto .kaggle
+        .npmrc .yarnrc.yml .Renviron .mcp.json .codex .gemini secrets.toml"""),
     NameRow("open", OPEN, "text that only people, git and servers after a push read", """
         .gitignore .gitattributes .gitkeep .mailmap .git-blame-ignore-revs .github .gitlab-ci.yml .dockerignore
         .editorconfig .python-version"""),
@@ -62,15 +65,17 @@ NAMES: tuple[NameRow, ...] = (
     NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
             ".git"),
     NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
-        .envrc .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* .mise* .tool-versions
-        .asdfrc .claude .cursor .mcp.json .codex .gemini .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
-        .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .Renviron .npmrc .yarnrc* .pnp.* .pnpmfile.cjs .cargo
-        .bundle .mvn .bazelrc .jupytext.py .jupyter .ipython .streamlit .kaggle .pixi .venv"""),
+        .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* .mise* .tool-versions
+        .asdfrc .claude .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
+        .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs .cargo .bundle .mvn
+        .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
     NameRow("read", UNKNOWN, "nobody here knows what reads it", ".*"),
 )  # fmt: skip
 
 # A folder with one of these is an environment: programs outside run from there.
 ENVIRONMENT_MARKERS = ("pyvenv.cfg", "conda-meta")
+# A folder with all of these is a bare repository: git reads its hooks and settings as those of ``.git``.
+REPOSITORY_MARKERS = ("HEAD", "objects", "refs")
 
 # gitrepository-layout(5): what git writes in everyday work. All else in ``.git`` is closed: config, hooks, commondir,
 # gitdir, worktrees, info/attributes ... are commands, or say where git finds some.
@@ -110,31 +115,56 @@ _ROWS = tuple((row, _Names(row.names, fold=row.access != "open")) for row in NAM
 _GIT = _Names(_GIT_FILES)
 _SHUT = Judgement("read", RUNS, "shut")
 _FREE = Judgement("open", OPEN, "free")
+_LIBRARY = Judgement("read", RUNS, "library")
 
 
 def judge(mode: Mode, name: str) -> Judgement:
     """What code inside may do with the entry ``name`` of a folder that is judged by ``mode``."""
     if mode == "free":
         return _FREE
-    if mode == "shut":
-        return _SHUT
+    if mode == "library":
+        return _LIBRARY
+    if mode in ("shut", "environment"):
+        inner: Mode = "library" if mode == "environment" else "shut"
+        return _judge_secret(name) or Judgement("read", RUNS, inner)
     if mode.startswith("git"):
         return _judge_git(mode, name)
     if mode == "home" and name.startswith("."):  # what lies there is every program's own
         return Judgement("none", HOME, "shut")
     for row, names in _ROWS:
         if name in names:
-            return Judgement(row.access, row.kind, "git" if name == ".git" else _inner(row.access))
-    return Judgement("open", OPEN)
+            return (row.access == "open" and _judge_secret(name)) or Judgement(row.access, row.kind, _inner(row, name))
+    return _judge_secret(name) or Judgement("open", OPEN)
 
 
-def _inner(access: Access) -> Mode:
-    return "plain" if access == "open" else "shut"
+def _inner(row: NameRow, name: str) -> Mode:
+    if row.access == "open":
+        return "plain"
+    return "git" if name == ".git" else "library" if name.lower() == "node_modules" else "shut"
+
+
+def _judge_secret(name: str) -> Judgement | None:
+    """Of a secret, or of a copy that an editor or Jupyter keeps of one."""
+    for each in {name, *_copied(name)}:
+        for row, names in _ROWS:
+            if each in names:
+                if row.access == "none":
+                    return Judgement("none", SECRET, "shut")
+                break
+    return None
+
+
+def _copied(name: str) -> list[str]:
+    """What a file is a copy of, by the names of vim, emacs and Jupyter's checkpoints."""
+    found = [name.removesuffix("~"), name.strip("#"), name.replace("-checkpoint", "")]
+    if name.startswith(".") and name[-4:-1] == ".sw":
+        found.append(name[1:-4])
+    return [each for each in found if each and each != name]
 
 
 def _judge_git(mode: Mode, name: str) -> Judgement:
     if mode == "git modules":
-        return Judgement("read", RUNS, "git")  # a repository of its own; "modules/a/b" is judged by the look at it
+        return Judgement("read", RUNS, "git")  # one of its own, or a folder of such: "modules/a/b"
     if mode == "git info":
         return _FREE if name in ("exclude", "exclude.lock", "refs") or name.startswith("refs_") else _SHUT
     if mode == "git lfs":
@@ -153,6 +183,13 @@ _WHY = {
     HOME: "what begins with a dot in a home folder holds other programs' keys and settings",
     UNKNOWN: "its name begins with a dot, and what reads it outside is not known here",
 }
+
+
+_ORDER: tuple[Access, ...] = ("none", "read", "open")
+
+
+def stricter(one: Access, other: Access) -> Access:
+    return min(one, other, key=_ORDER.index)
 
 
 class No(NamedTuple):

@@ -243,3 +243,114 @@ def test_what_a_killed_sandbox_left_in_the_folder_goes_with_the_next(tmp_path: P
     (left / "0" / "file").write_text("left")
     run_inside("pass", workspace=home / "proj", env={"HOME": str(home)}).check()
     assert not left.exists()
+
+
+# What an attacker with the source found on the first version: steps that need more than one name.
+DETOURS = """
+import contextlib, json, os
+read = []
+def step(*works):
+    for work in works:
+        with contextlib.suppress(OSError, ValueError):
+            work()
+def look(path):
+    with contextlib.suppress(OSError):
+        read.append([path, open(path).read()])
+def evil(path):
+    step(lambda: open(path, "a").write("evil"))
+    step(lambda: open(path, "w").write("evil"))
+
+(pool,) = [name for name in os.listdir(".") if name.startswith(".sandboxed-kernel-pool-")] or [""]
+# Moved into a folder in which no name is judged.
+for place in ("data/moved", "proj/.git/rebase-merge", f"{pool}/0/moved"):
+    for name in ("proj", "deep", "keep"):
+        step(lambda: os.makedirs(os.path.dirname(place)), lambda: os.rename(name, place))
+        for path in (f"{place}/.env", f"{place}/.git/hooks/post-commit", f"{place}/er/.env", f"{place}/kept/.env"):
+            look(path); evil(path)
+        step(lambda: os.rename(place, name))
+# Moved aside, and made anew.
+step(lambda: os.rename("proj", "aside"), lambda: os.mkdir("proj"), lambda: os.makedirs("proj/.venv/lib"))
+evil("proj/.venv/pyvenv.cfg"); evil("proj/.git/config")
+step(lambda: os.rename("keep", "aside2"), lambda: os.makedirs("keep/kept")); evil("keep/kept/.env")
+# Where closed links lead.
+for path in ("secrets/prod.txt", "dotfiles/netrc", "dotfiles/ssh/config", "dotfiles/sshd/id", "dotfiles/profile"):
+    look(path); evil(path)
+# Links of its own that lead programs outside.
+step(lambda: os.symlink("profile", "data/l"), lambda: os.rename("data/l", "dotfiles/note.ipynb"))
+step(lambda: os.symlink(".bashrc", "data/l2"), lambda: os.rename("data/l2", "note.ipynb"))
+step(lambda: os.mkdir("e"), lambda: os.symlink("e/.env", "p.json"), lambda: os.rename("e", "e2"),
+     lambda: os.symlink("keep/kept", "e"))
+step(lambda: os.symlink("conf", "g"), lambda: os.symlink(".", "h"), lambda: os.symlink("h/.bashrc", "i"))
+step(lambda: os.mkdir("proj/.git/rebase-merge"), lambda: os.symlink("hooks/post-commit", "proj/.git/rebase-merge/l"),
+     lambda: os.rename("proj/.git/rebase-merge/l", "proj/.git/COMMIT_EDITMSG"),
+     lambda: os.symlink("hooks/post-commit", "proj/.git/COMMIT_EDITMSG"))
+# Secrets in closed folders, beside them, and copies.
+for path in (".devcontainer/.env", "proj/.devcontainer/.env", "deploy/.env", "deploy/server.key", "..env.swp", ".env~",
+             "data/.env_prod", "proj/.ipynb_checkpoints/.env-checkpoint", "#.env#", "key.p12", "proj/.npmrc"):
+    look(path); evil(path)
+# What a repository names, repositories in repositories, bare ones.
+for path in ("proj/githooks/pre-commit", "proj/gitconf", "proj/.git/modules/lib/logs/config",
+             "hub.git/hooks/post-receive", "hub.git/config", "hub.git/commondir", "bin/tool"):
+    evil(path)
+step(lambda: os.chmod(".", 0o777))
+print(json.dumps(read))
+"""
+
+
+def make_detours(home: Path) -> list[Path]:
+    """What these are about; the files that must be neither read nor changed."""
+    files = [
+        home / name
+        for name in (
+            "deep/er/.env", "keep/kept/.env", "secrets/prod.txt", "dotfiles/netrc", "dotfiles/ssh/config",
+            "dotfiles/sshd/id", "proj/.devcontainer/.env", "deploy/.env", "deploy/server.key", "..env.swp", ".env~",
+            "data/.env_prod", "proj/.ipynb_checkpoints/.env-checkpoint", "#.env#", "key.p12", "proj/.npmrc",
+            "proj/githooks/pre-commit", "proj/gitconf", "proj/.git/modules/lib/logs/config",
+            "hub.git/hooks/post-receive", "bin/tool",
+        )
+    ]  # fmt: skip
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(CONTENT)
+    (home / ".netrc").symlink_to("dotfiles/netrc")
+    (home / ".ssh" / "config").symlink_to(home / "dotfiles" / "ssh" / "config")
+    (home / ".sshd").symlink_to("dotfiles/sshd")
+    (home / "proj" / ".env.prod").symlink_to("../secrets/prod.txt")
+    (home / "deploy" / "pyvenv.cfg").write_text("home = /usr/bin")
+    (home / "proj" / ".git" / "modules" / "lib" / "logs" / "HEAD").write_text("ref: refs/heads/main")
+    for name in ("objects", "refs"):
+        (home / "hub.git" / name).mkdir()
+    (home / "hub.git" / "HEAD").write_text("ref: refs/heads/main")
+    with (home / "proj" / ".git" / "config").open("a") as file:
+        file.write("[core]\n\thooksPath = githooks\n[include]\n\tpath = ../gitconf\n")
+    return files
+
+
+def test_detours_lead_nowhere(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    files = make_detours(home)
+    mode = home.stat().st_mode
+    before = closed(home, "")
+    config = (home / "proj" / ".git" / "config").read_text()
+    links = {path for path in home.rglob("*") if path.is_symlink()}
+    inside = run_inside(DETOURS, workspace=home, env={"HOME": str(home)}).check()
+    assert {str(file) for file in files if not file.exists() or file.read_text() != CONTENT} == set()
+    assert closed(home, "") == before
+    assert (home / "proj" / ".git" / "config").read_text() == config
+    assert [path for path, text in inside.json() if CONTENT in text] == []
+    assert home.stat().st_mode == mode
+    assert not (home / "hub.git" / "commondir").exists()
+    # No link leads a program outside to what is closed.
+    for link in {path for path in home.rglob("*") if path.is_symlink()} - links:
+        leads_to = link.resolve()
+        assert leads_to not in [*files, home / ".bashrc", home / "dotfiles" / "profile"], link
+        assert not leads_to.is_relative_to(home / "keep"), link
+
+
+@pytest.mark.parametrize("name", ["proj", "dotfiles", "keep/kept"])
+def test_the_detours_work_without_a_sandbox(name: str, tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    files = make_detours(home)
+    run_outside(DETOURS, workspace=home, env={"HOME": str(home)}).check()
+    changed = {str(file) for file in files if not file.exists() or file.read_text() != CONTENT}
+    assert any(path.startswith(str(home / name)) for path in changed)

@@ -321,8 +321,8 @@ def make_detours(home: Path) -> list[Path]:
     for name in ("objects", "refs"):
         (home / "hub.git" / name).mkdir()
     (home / "hub.git" / "HEAD").write_text("ref: refs/heads/main")
-    with (home / "proj" / ".git" / "config").open("a") as file:
-        file.write("[core]\n\thooksPath = githooks\n[include]\n\tpath = ../gitconf\n")
+    with (home / "proj" / ".git" / "config").open("a") as settings:
+        settings.write("[core]\n\thooksPath = githooks\n[include]\n\tpath = ../gitconf\n")
     return files
 
 

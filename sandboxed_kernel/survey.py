@@ -67,6 +67,7 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
     beneath = {path: writable for path, writable in named.items() if is_beneath(path, root)}
     return replace(
         guard,
+        found=tuple(path for path in guard.found if path not in beneath),
         native=(*guard.native, *(path for path, writable in beneath.items() if writable)),
         readable=(*guard.readable, *(path for path, writable in beneath.items() if not writable)),
         pool=os.path.join(root, POOL_PREFIX + os.urandom(4).hex()) if writable else "",

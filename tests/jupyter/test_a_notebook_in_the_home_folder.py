@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sandboxed_kernel.events import MIME
 from tests.support import kernels
-from tests.support.folders import make_home
+from tests.support.folders import CONTENT, make_home
 from tests.support.kernels import Outcome, running
 
 
@@ -58,3 +61,17 @@ def test_a_project_with_its_environment(home: Path, tmp_path: Path) -> None:
 def test_a_folder_with_nothing_to_close_says_nothing(tmp_path: Path) -> None:
     with running(kernels.REAL, tmp_path) as kernel:
         assert said(kernel.run("print('ran')")) == "ran\n"
+
+
+def test_what_the_notice_of_a_secret_says_is_done_literally(home: Path, tmp_path: Path) -> None:
+    monkeyed = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", monkeyed["XDG_CONFIG_HOME"])
+        with running(kernels.REAL, tmp_path, cwd=home / "proj") as kernel:
+            refused = kernel.run("open('.env')")
+        (notice,) = [m["content"]["data"] for m in refused.iopub if MIME in m["content"].get("data", {})]
+        (command,) = re.findall(r"in a terminal: sandboxed-kernel (allow --read \S+)", notice["text/plain"])
+        program = [sys.executable, "-m", "sandboxed_kernel", *command.split()]
+        subprocess.run(program, cwd="/", env=monkeyed, check=True, capture_output=True, timeout=60)
+        with running(kernels.REAL, tmp_path, cwd=home / "proj") as kernel:
+            assert CONTENT in said(kernel.run("print(open('.env').read())"))

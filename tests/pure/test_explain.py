@@ -19,6 +19,7 @@ from sandboxed_kernel.policy.explain import (
     implied_grants,
 )
 from sandboxed_kernel.policy.file import parse
+from sandboxed_kernel.policy.guarded import Closed
 from sandboxed_kernel.policy.model import PathGrant, Policy, Transport
 
 TEXT = """
@@ -286,3 +287,16 @@ def test_a_line_for_what_does_not_exist_opens_nothing_yet() -> None:
     assert answer.reason.startswith('policy.toml: filesystem.read[0] = "~/data" names what does not exist')
     assert explain_path(Policy(), "/home/u/data/a.csv", "write", absent=[data]).line == '"/home/u/data/a.csv"'
     assert explain_path(Policy(), "/home/u/other", "read", absent=[data]).line == '"/home/u/other"'
+
+
+def test_what_is_closed_in_the_notebooks_folder_is_refused_unless_a_line_names_it() -> None:
+    path = "/home/u/book/.env"
+    secret, obeyed = Closed(path, "none", "it holds passwords"), Closed("/home/u/book/.venv", "read", "programs run it")
+    closed = explain_path(POLICY, path, "read", baseline=HERE, closed=secret)
+    assert not closed.allowed
+    assert closed.reason == f"{path} is closed in the notebook's folder: it holds passwords"
+    assert explain_path(POLICY, "/home/u/book/.venv/x", "read", baseline=HERE, closed=obeyed).allowed
+    assert not explain_path(POLICY, "/home/u/book/.venv/x", "write", baseline=HERE, closed=obeyed).allowed
+    named = read(f'[filesystem]\nread = ["{path}"]')
+    assert explain_path(named, path, "read", baseline=HERE, closed=secret).allowed
+    assert not explain_path(named, path, "write", baseline=HERE, closed=secret).allowed

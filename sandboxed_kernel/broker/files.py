@@ -106,7 +106,7 @@ class Files:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if found.status is not None and not found.is_folder():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if found is not None and not self._listener.is_valid(call.id):
+        if isinstance(found, Place) and not self._listener.is_valid(call.id):
             raise Malformed(errno.EINTR, "the caller is gone")
         return found
 

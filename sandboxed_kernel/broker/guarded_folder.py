@@ -11,6 +11,7 @@ import os
 import stat
 from collections import deque
 from contextlib import suppress
+from typing import NamedTuple
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.linux.descriptor import Descriptor
@@ -26,14 +27,13 @@ from sandboxed_kernel.policy.guarded import (
     judge,
     stricter,
 )
-from sandboxed_kernel.records import Record
 
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
 Identity = tuple[int, int]  # device and inode
 
 
-class Place(Record):
+class Place(NamedTuple):
     """An entry of a guarded folder, whether it exists or not. ``leaf`` is ``.`` for the folder itself.
 
     ``status``: of the entry itself, no link followed; None where there is none. ``path``: real, beneath the root.
@@ -52,7 +52,7 @@ class Place(Record):
         return self.status is not None and stat.S_ISDIR(self.status.st_mode)
 
 
-class Native(Record):
+class Native(NamedTuple):
     """Beneath a folder, or a program, that Landlock has a rule for."""
 
     access: Access
@@ -61,7 +61,7 @@ class Native(Record):
     kind: str
 
 
-class _Step(Record):
+class _Step(NamedTuple):
     folder: Descriptor
     path: str
     mode: Mode

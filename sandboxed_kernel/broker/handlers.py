@@ -247,8 +247,7 @@ class Handlers:
 
     def _of_files(self, files: Files) -> dict[str, Callable[[Call], Outcome]]:
         def opening(call: Call, name: str) -> Outcome:
-            opened = self._may_wait(files.open, call, name)
-            return opened if isinstance(opened, ToLandlock) else self._may_wait(self._hand_over, call, files, opened)
+            return self._may_wait(self._open, call, files, name)
 
         def acting(call: Call, name: str) -> Outcome:
             kept = self._repeats.find(call, NO_SOCKET)
@@ -262,6 +261,14 @@ class Handlers:
         return {name: self._for(opening, name) for name in OPENING} | {
             name: self._for(acting, name) for name in files.by_name
         }
+
+    def _open(self, call: Call, files: Files, name: str) -> ToLandlock | None:
+        """Without the lock. Raises Gone, OSError, Malformed, Refused."""
+        opened = files.open(call, name)
+        if isinstance(opened, ToLandlock):
+            return opened
+        self._hand_over(call, files, opened)
+        return None
 
     def _hand_over(self, call: Call, files: Files, opened: Opened) -> None:
         """Without the lock. Raises Gone, OSError."""

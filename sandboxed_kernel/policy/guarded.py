@@ -11,6 +11,7 @@ or text that only people, git and servers after a push read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from sandboxed_kernel.records import Record
@@ -118,6 +119,7 @@ _FREE = Judgement("open", OPEN, "free")
 _LIBRARY = Judgement("read", RUNS, "library")
 
 
+@lru_cache(maxsize=4096)
 def judge(mode: Mode, name: str) -> Judgement:
     """What code inside may do with the entry ``name`` of a folder that is judged by ``mode``."""
     if mode == "free":

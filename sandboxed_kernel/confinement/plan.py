@@ -294,6 +294,7 @@ def check_grants(grants: Iterable[PathGrant], surroundings: Surroundings) -> Non
     """Raises PolicyError for one with which no kernel would start here: it does not exist, or would open too much."""
     protected = protected_here(surroundings)
     for grant in grants:
+        _check_exists(grant, surroundings)
         _rule(grant, surroundings, protected)
 
 
@@ -314,9 +315,14 @@ def _real_path(grant: PathGrant, surroundings: Surroundings) -> str | None:
 
 def _check_required(policy: Policy, surroundings: Surroundings) -> None:
     for grant in policy.required:
-        if _real_path(grant, surroundings) is None:
-            found = f'"{grant.text}" does not exist ({grant.path})'
-            raise PolicyError(grant.place, found, "Create it or remove the line.")
+        _check_exists(grant, surroundings)
+
+
+def _check_exists(grant: PathGrant, surroundings: Surroundings) -> None:
+    """Raises PolicyError."""
+    if _real_path(grant, surroundings) is None:
+        found = f'"{grant.text}" does not exist ({grant.path})'
+        raise PolicyError(grant.place, found, "Create it or remove the line.")
 
 
 def _rule(grant: PathGrant, surroundings: Surroundings, protected: tuple[Protected, ...]) -> PathRule:

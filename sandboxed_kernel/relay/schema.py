@@ -233,7 +233,12 @@ _SHAPES: dict[str, dict[str, Check]] = {
     "stream": {"name": _one_of("stdout", "stderr", otherwise="stdout"), "text": _needed_text},
     "display_data": _DISPLAY,
     "update_display_data": _DISPLAY,
-    "execute_result": {"execution_count": _count, "data": _bundle, "metadata": _object},
+    "execute_result": {
+        "execution_count": _count,
+        "data": _bundle,
+        "metadata": _object,
+        "transient": _optional(_transient),  # a cell's result can be a display that is updated later
+    },
     "execute_input": {"code": _text, "execution_count": _count},
     "error": _ERROR,
     "clear_output": {"wait": _flag},

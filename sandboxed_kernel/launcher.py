@@ -40,8 +40,9 @@ from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
 from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent
-from sandboxed_kernel.policy.guarded import POOL_PREFIX, is_beneath, sentence
+from sandboxed_kernel.policy.guarded import POOL_PREFIX, sentence
 from sandboxed_kernel.policy.model import Limits, Policy
+from sandboxed_kernel.policy.paths import is_beneath
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
 from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace

@@ -318,7 +318,8 @@ def _is_path(target: str) -> bool:
 def _explain_path(policy: Policy, target: str, workspace: str) -> int:
     from sandboxed_kernel.policy.describe import describe_absent
     from sandboxed_kernel.policy.explain import explain_path, implied_grants
-    from sandboxed_kernel.policy.guarded import ENVIRONMENT_MARKERS, closed_on_the_way, is_beneath
+    from sandboxed_kernel.policy.guarded import ENVIRONMENT_MARKERS, closed_on_the_way
+    from sandboxed_kernel.policy.paths import is_beneath
     from sandboxed_kernel.records import replace
 
     # Landlock grants what a path leads to, so both sides are compared by where they lead.

@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.errors import PolicyError
-from sandboxed_kernel.policy.baseline import is_within
+from sandboxed_kernel.policy.paths import is_within
 from sandboxed_kernel.policy.place import says_nothing
 from sandboxed_kernel.records import Record
 from sandboxed_kernel.surroundings import (

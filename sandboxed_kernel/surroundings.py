@@ -79,6 +79,7 @@ def look_around(
     paths = [grant.path for grant in (*policy.grants, *policy.required)]
     paths += [os.environ[name] for name in CERTIFICATE_VARIABLES if name in os.environ]
     paths += os.environ.get("PATH", "").split(os.pathsep)
+    standing = _standing_policies()
     return Surroundings(
         workspace=_real(workspace),
         home=_real(home_folder()),
@@ -86,9 +87,9 @@ def look_around(
         prefixes=prefixes,
         import_paths=_import_paths(prefixes),
         jupyter=_distinct(map(_real, _jupyter_folders())),
-        policy_files=_distinct(_policy_files(policy)),
+        policy_files=_distinct(_policy_files(policy, standing)),
         kept=tuple((_real(path), what) for path, what in kept),
-        further=_distinct(_further(policy, kept)),
+        further=_distinct(_further(policy, kept, standing)),
         real_paths={path: _real(path) for path in paths if os.path.exists(path)},
         environment=dict(os.environ),
         argv=argv,
@@ -97,13 +98,13 @@ def look_around(
     )
 
 
-def _policy_files(policy: Policy) -> Iterator[str]:
+def _policy_files(policy: Policy, standing: Sequence[str]) -> Iterator[str]:
     """The policy in force with all that it extends; and what the next kernels of this user will read.
 
     The folder too: where nothing is there yet, the code could make it.
     """
     yield from (_real(source) for source in policy.sources if os.path.exists(source))
-    yield from map(_real, _standing_policies())
+    yield from map(_real, standing)
 
 
 def _standing_policies() -> list[str]:
@@ -115,7 +116,7 @@ def _standing_policies() -> list[str]:
     return [place, *(os.path.join(place, name) for name in sorted(found))]
 
 
-def _further(policy: Policy, kept: Sequence[tuple[str, str]]) -> Iterator[Protected]:
+def _further(policy: Policy, kept: Sequence[tuple[str, str]], standing: Sequence[str]) -> Iterator[Protected]:
     """What must stay closed beside the real places themselves. A name that does not exist yet can be made."""
     home = home_folder()
     python = "the Python that runs this kernel"
@@ -123,10 +124,7 @@ def _further(policy: Policy, kept: Sequence[tuple[str, str]]) -> Iterator[Protec
         yield from _links(path, python, ENVIRONMENT)
     for path in sys.path:  # absolute since startup.pin_imports
         yield Protected(_real(path), "a folder from which that Python imports", "write", "write", ENVIRONMENT)
-    for path in (
-        *map(os.path.abspath, policy.sources),
-        *_standing_policies(),
-    ):  # a preset's name is no path, and no link either
+    for path in (*map(os.path.abspath, policy.sources), *standing):  # a preset's name is no path, and no link either
         yield from _links(path, "the policy of this kernel", POLICY_ADVICE)
     for path in settings_folders():
         yield Protected(_real(path), "settings that are read outside the sandbox", "write", "write", SETTINGS_ADVICE)

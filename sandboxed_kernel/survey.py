@@ -25,12 +25,11 @@ from sandboxed_kernel.policy.guarded import (
     Guard,
     Judgement,
     Mode,
-    ancestors,
-    is_beneath,
     judge,
     stricter,
 )
 from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.paths import ancestors, is_beneath
 from sandboxed_kernel.records import replace
 
 _TIME = 0.3  # seconds: a home folder of 12,000 folders takes some seconds when it is looked through whole

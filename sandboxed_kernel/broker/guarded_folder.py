@@ -23,10 +23,10 @@ from sandboxed_kernel.policy.guarded import (
     Guard,
     Judgement,
     Mode,
-    is_beneath,
     judge,
     stricter,
 )
+from sandboxed_kernel.policy.paths import is_beneath, is_within
 
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
@@ -91,7 +91,7 @@ class GuardedFolder:
         for path in guard.readable:
             if not path.endswith("/.git"):  # not all of it is read only
                 self._hold(path, "read")
-        for path in (*guard.native, *guard.pooled_folders, *guard.pooled_files):
+        for path in (*guard.native, *guard.pooled):
             self._hold(path, "open")
         for each in guard.closed:
             with suppress(OSError):
@@ -149,11 +149,7 @@ class GuardedFolder:
         away, another one could be made in its place.
         """
         guard = self.guard
-        return (
-            path == guard.root
-            or path in guard.holders
-            or any(path == each or is_beneath(path, each) for each in guard.not_seen)
-        )
+        return path == guard.root or path in guard.holders or any(is_within(path, each) for each in guard.not_seen)
 
     def is_pooled(self, path: str) -> bool:
         """Whether it lies in the pool, which is emptied at the end."""

@@ -34,12 +34,12 @@ from sandboxed_kernel.policy.baseline import (
     environment,
     file_rules,
     home_links,
-    is_within,
     protected_conflict,
     protected_paths,
 )
-from sandboxed_kernel.policy.guarded import Closed, Guard, is_beneath
+from sandboxed_kernel.policy.guarded import Closed, Guard
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
+from sandboxed_kernel.policy.paths import is_beneath, is_within
 from sandboxed_kernel.records import Record, replace
 
 
@@ -282,10 +282,7 @@ def _workspace_rules(
         return [_rule(grant, surroundings, protected)]
     access = WRITE if guard.writable else READ_EXECUTE
     return [
-        *(
-            PathRule(path, access, grant.place, follow=False)
-            for path in (*guard.native, *guard.pooled_folders, *guard.pooled_files)
-        ),
+        *(PathRule(path, access, grant.place, follow=False) for path in (*guard.native, *guard.pooled)),
         *(PathRule(path, READ_EXECUTE, grant.place, follow=False) for path in guard.readable),
     ]
 

@@ -11,6 +11,7 @@ from posixpath import isabs, join
 from typing import Literal
 
 from sandboxed_kernel.confinement.filesystem import DEVICE, READ, READ_EXECUTE, SHARED_MEMORY, WRITE, Fs, PathRule
+from sandboxed_kernel.policy.paths import is_within
 from sandboxed_kernel.records import Record
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -360,11 +361,6 @@ def protected_link(path: str, what: str, write: str) -> Protected:
     what that is.
     """
     return Protected(path, f"a symbolic link to {what}", "write", "write", write)
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Whether ``path`` is ``folder`` or lies beneath it; both absolute and normalised."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _asks(writable: bool, refused: Access) -> bool:

@@ -16,6 +16,7 @@ from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.policy.destination import NEVER, normal_name, parse_address, parse_destination
 from sandboxed_kernel.policy.guarded import Closed
 from sandboxed_kernel.policy.model import Destination, PathGrant, Policy, Transport
+from sandboxed_kernel.policy.paths import is_within
 from sandboxed_kernel.policy.words import shown
 from sandboxed_kernel.records import Record
 
@@ -138,18 +139,18 @@ def explain_path(
     baseline = tuple(baseline)
     shut = closed is not None and (access == "write" or closed.access == "none")
     for grant in (*policy.grants, *baseline):
-        if shut and closed is not None and not _holds(closed.path, grant.path):
+        if shut and closed is not None and not is_within(grant.path, closed.path):
             continue
-        if (access == "read" or grant.writable) and _holds(grant.path, path):
+        if (access == "read" or grant.writable) and is_within(path, grant.path):
             return Explanation(True, f"{path} may be {_DONE[access]}", _rule(grant))
     for grant in absent:
-        if (access == "read" or grant.writable) and _holds(grant.path, path):
+        if (access == "read" or grant.writable) and is_within(path, grant.path):
             reason = f"{_rule(grant)} names what does not exist; once it does, the next start of the kernel opens it"
             return Explanation(False, reason)
     if shut and closed is not None:
         return Explanation(False, f"{closed.path} is closed in the notebook's folder: {closed.what}")
     reason = f"no line lets {path} be {_DONE[access]}"
-    if access == "write" and any(_holds(grant.path, path) for grant in (*policy.grants, *baseline)):
+    if access == "write" and any(is_within(path, grant.path) for grant in (*policy.grants, *baseline)):
         reason = f"{path} may be read only"
     return Explanation(False, reason, line=path_line(path), key=f"[filesystem] {access}")
 
@@ -181,10 +182,6 @@ def path_line(path: str) -> str | None:
     if not path.isprintable() or not path.startswith("/") or any(character in path for character in '"\\*'):
         return None
     return f'"{path}"'
-
-
-def _holds(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 _ENDPOINT = re.compile(r"(?:(tcp|udp)://)?(\[[^\[\]]+\]|[^:\[\]]+):([0-9]{1,5})", re.IGNORECASE)

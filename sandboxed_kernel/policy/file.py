@@ -16,6 +16,7 @@ from typing import Any
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.destination import parse_destination
 from sandboxed_kernel.policy.model import ACCELERATOR_NAMES, BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
+from sandboxed_kernel.policy.paths import is_within
 from sandboxed_kernel.policy.variables import NAME, kept_out
 from sandboxed_kernel.policy.words import instead, key_name, shown, type_name
 from sandboxed_kernel.records import Record, made
@@ -126,11 +127,7 @@ def _longest(workspace: str, folders: list[tuple[str, dict[str, Any]]]) -> int |
 
     By spelling: a link that somebody exchanges must not bring a notebook into another section.
     """
-    above = [
-        (len(path), index)
-        for index, (path, _section) in enumerate(folders)
-        if workspace == path or workspace.startswith(path.rstrip("/") + "/")
-    ]
+    above = [(len(path), index) for index, (path, _section) in enumerate(folders) if is_within(workspace, path)]
     return max(above)[1] if above else None
 
 

@@ -10,7 +10,7 @@ or text that only people, git and servers after a push read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -67,7 +67,7 @@ NAMES: tuple[NameRow, ...] = (
             ".git"),
     NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
         .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* .mise* .tool-versions
-        .asdfrc .claude .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
+        .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
         .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs .cargo .bundle .mvn
         .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
     NameRow("read", UNKNOWN, "nobody here knows what reads it", ".*"),
@@ -266,6 +266,10 @@ class Guard(Record):
     aliases: tuple[tuple[str, str], ...] = ()  # links in the private home: (where, to what in the folder)
 
     @property
+    def pooled(self) -> tuple[str, ...]:
+        return (*self.pooled_folders, *self.pooled_files)
+
+    @property
     def pooled_folders(self) -> tuple[str, ...]:
         return tuple(f"{self.pool}/{number}" for number in range(_POOLED_FOLDERS)) if self.pool else ()
 
@@ -276,18 +280,6 @@ class Guard(Record):
 
 
 _POOLED_FOLDERS, _POOLED_FILES = 32, 64
-
-
-def is_beneath(path: str, folder: str) -> bool:
-    """Whether ``path`` lies beneath ``folder``, and is not the folder itself."""
-    return path != folder and path.startswith(folder.rstrip("/") + "/")
-
-
-def ancestors(path: str, root: str) -> Iterable[str]:
-    """The folders from the parent of ``path`` up to ``root``, which ``path`` lies beneath."""
-    while path != root:
-        path = path.rpartition("/")[0] or "/"
-        yield path
 
 
 _SHOWN = 6

@@ -18,10 +18,10 @@ from sandboxed_kernel.policy.baseline import (
     environment,
     file_rules,
     home_links,
-    is_within,
     protected_conflict,
     protected_paths,
 )
+from sandboxed_kernel.policy.paths import is_within
 
 HOME = "/home/ana"
 VENV = "/home/ana/project/.venv"

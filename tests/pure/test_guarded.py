@@ -33,7 +33,6 @@ from sandboxed_kernel.policy.guarded import (
 )
 
 OPEN_NAMES = frozenset(name for row in NAMES if row.access == "open" for name in row.names.split() if "*" not in name)
-MODES: tuple[Mode, ...] = ("plain", "home", "git", "git info", "git lfs", "git modules", "free", "shut")
 
 
 @pytest.mark.parametrize("row", NAMES, ids=lambda row: row.reason)

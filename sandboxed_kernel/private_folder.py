@@ -16,6 +16,7 @@ from sandboxed_kernel.linux.folders import OPEN_FOLDER, remove_tree
 
 _LONGEST = 40  # bytes: a unix socket's path holds 107, and libraries put long names into TMPDIR
 _PREFIX = "sbk-"
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LENGTH = len(_PREFIX) + 8
 
 
@@ -43,13 +44,10 @@ class PrivateFolder:
             flock(descriptor, LOCK_EX | LOCK_NB)
         for folder in folders:
             os.mkdir(folder, 0o700)
-        for file in (f"{path}/.gitignore", *files):
-            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                if file.endswith("/.gitignore"):
-                    os.write(made, b"*\n")
-            finally:
-                os.close(made)
+        for file in files:
+            os.close(os.open(file, _MAKE, 0o600))
+        with open(os.open(f"{path}/.gitignore", _MAKE, 0o600), "wb") as ignored:
+            ignored.write(b"*\n")
 
     def remove(self) -> None:
         """For the broker and the warden, where the launcher may be gone. Never raises."""

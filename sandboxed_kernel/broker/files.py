@@ -20,7 +20,7 @@ from sandboxed_kernel.broker import process
 from sandboxed_kernel.broker.calls import Call, Malformed, as_int
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.guarded_folder import GuardedFolder, Native, Place
-from sandboxed_kernel.broker.outcomes import Refusal, Refused, ToLandlock
+from sandboxed_kernel.broker.outcomes import Line, Refusal, Refused, ToLandlock
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.processes import open_entry, rename_entry
@@ -115,29 +115,35 @@ class Files:
         access, kind, path = place.access, place.kind, place.path
         if not self._folder.guard.writable and access == "open":
             access, kind = "read", ""
-        no = decide_entry(access, kind, wish)
-        if no is None and wish == "remove":
-            no = self._of_holders(place)
-        if no is None:
-            return
-        if no.reason is None:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         word = "read" if wish == "read" else "write"
 
         def line() -> str | None:
             known = path_line(path) if exists and may_be_granted(kind, wish) else None
             return None if known is None else f"{word} = [{known}]"
 
+        no = decide_entry(access, kind, wish)
+        if no is None and wish == "remove":
+            no = self._of_holders(place)
+        self._heed(no, path, call_name, line)
+
+    @staticmethod
+    def _heed(no: No | None, path: str, call_name: str, line: Line = lambda: None) -> None:
+        """Raises Refused, and OSError where no notice is wanted."""
+        if no is None:
+            return
+        if no.reason is None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         raise Refused(Refusal(Refuse(errno.EACCES, no.reason), "file", path, protocol=call_name, allow_line=line))
 
     def _of_holders(self, place: Place | Native) -> No | None:
         held = self._folder.holds_closed(place.path)
         if held is not None:
             return No(f"it is on the way to {held}, which must stay where it is")
-        if isinstance(place, Place) and place.is_folder() and self._folder.must_stay(place.path):
+        if isinstance(place, Native) or place.status is None or not place.is_folder():
+            return None
+        if self._folder.must_stay(place.path):
             return No("it holds something that is closed, or that was not looked at, and must stay where it is")
-        is_new = isinstance(place, Place) and place.is_folder() and not self._folder.is_native_place(place)
-        if isinstance(place, Place) and is_new and self._folder.holds_names(place):
+        if not self._folder.is_native(place.status) and self._folder.holds_names(place):
             return No("it holds something that is closed, and must stay where it is")
         return None
 
@@ -166,16 +172,13 @@ class Files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         exists = place.status is not None
         self._check(place, "make" if not exists else "write" if writing else "read", name, exists=exists)
-        if place.status is not None and exclusive:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         wanted = flags & _KEPT
-        made, file = False, None
-        if not exists:
-            made, file = True, self._create(call, place, wanted, call.args[at.mode])
+        file = None if exists else self._create(call, place, wanted, call.args[at.mode])
+        made = file is not None
         if file is None:
             if exclusive:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            made, file = False, self._open_existing(place, wanted, truncate=bool(flags & os.O_TRUNC))
+            file = self._open_existing(place, wanted, truncate=bool(flags & os.O_TRUNC))
         if not flags & os.O_NONBLOCK:
             fcntl.fcntl(file.fileno(), fcntl.F_SETFL, fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & ~os.O_NONBLOCK)
         program = writing and bool(os.fstat(file.fileno()).st_mode & 0o111)
@@ -189,12 +192,7 @@ class Files:
             if program is not None:
                 return program
         try:
-            file = open_entry(
-                place.folder,
-                place.leaf,
-                wanted | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK | os.O_NOCTTY,
-                mode & 0o777 & ~mask,
-            )
+            file = open_entry(place.folder, place.leaf, wanted | _CREATING, mode & 0o777 & ~mask)
         except FileExistsError:
             return None
         _set_mode(file, mode & 0o777 & ~mask)
@@ -361,9 +359,9 @@ class Files:
 
     # --- rename, link, truncate --------------------------------------------------------------------------------------
 
-    def _again(self, call: Call, at: At) -> Place:
+    def _again(self, call: Call, at: At, *, follow: bool = False) -> Place:
         """The same path, beneath what is native too. Raises OSError where it does not lie in the folder any more."""
-        place = self._find(call, at, follow=False, whole=True)
+        place = self._find(call, at, follow=follow, whole=True)
         if not isinstance(place, Place):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         return place
@@ -376,10 +374,8 @@ class Files:
             return None
         if source is None or target is None:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        first = self._find(call, old, follow=follow, whole=True) if isinstance(source, Native) else source
+        first = self._again(call, old, follow=follow) if isinstance(source, Native) else source
         second = self._again(call, new) if isinstance(target, Native) else target
-        if not isinstance(first, Place):
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if first.status is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if b"." in (first.leaf, second.leaf):
@@ -397,13 +393,12 @@ class Files:
         source, target = both
         # Elsewhere a link leads elsewhere. mv(1) makes it anew there, and then it is judged.
         for link in (source, target) if flags & _RENAME_EXCHANGE else (source,):
-            if stat.S_ISLNK(_mode_of(link)) and _folder_path(source) != _folder_path(target):
+            if link.is_link() and os.path.dirname(source.path) != os.path.dirname(target.path):
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._check(source, "remove", "rename")
         self._check(target, "make" if target.status is None else "remove", "rename", exists=target.status is not None)
-        no = self._of_holders(target)
-        if no is not None and no.reason is not None and source.is_folder():  # what it holds would be at that place
-            raise Refused(Refusal(Refuse(errno.EACCES, no.reason), "file", target.path, protocol="rename"))
+        if source.is_folder():  # what it holds would be at that place
+            self._heed(self._of_holders(target), target.path, "rename")
         rename_entry(source.folder, source.leaf, target.folder, target.leaf, flags)
         return None
 
@@ -447,14 +442,6 @@ def _set_mode(file: Descriptor, mode: int) -> None:
     """This process's own umask may be another one, or change."""
     if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
         os.chmod(file.path, mode)
-
-
-def _mode_of(place: Place) -> int:
-    return 0 if place.status is None else place.status.st_mode
-
-
-def _folder_path(place: Place) -> str:
-    return os.path.dirname(place.path)
 
 
 def _is_landlocks(found: Place | Native | None) -> bool:

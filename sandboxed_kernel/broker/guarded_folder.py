@@ -11,7 +11,7 @@ import os
 import stat
 from collections import deque
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.linux.descriptor import Descriptor
@@ -30,6 +30,7 @@ from sandboxed_kernel.policy.paths import is_beneath, is_within
 
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
+_T = TypeVar("_T")
 Identity = tuple[int, int]  # device and inode
 
 
@@ -50,6 +51,9 @@ class Place(NamedTuple):
 
     def is_folder(self) -> bool:
         return self.status is not None and stat.S_ISDIR(self.status.st_mode)
+
+    def is_link(self) -> bool:
+        return self.status is not None and stat.S_ISLNK(self.status.st_mode)
 
 
 class Native(NamedTuple):
@@ -84,28 +88,22 @@ class GuardedFolder:
         self.pool: Descriptor | None = None
         with suppress(OSError):  # none, where this user may make nothing in the folder
             self.pool = open_real(guard.pool) if guard.pool else None
-        self._devices = set(guard.devices)
         self._natives: dict[Identity, Access] = {}
         self._held: list[Descriptor] = []  # so that no number of theirs can become another file's
         self._closed_files: dict[Identity, str] = {}
         for path in guard.readable:
             if not path.endswith("/.git"):  # not all of it is read only
-                self._hold(path, "read")
+                self._hold(path, self._natives, "read")
         for path in (*guard.native, *guard.pooled):
-            self._hold(path, "open")
+            self._hold(path, self._natives, "open")
         for each in guard.closed:
-            with suppress(OSError):
-                held = open_real(each.path)
-                status = os.fstat(held.fileno())
-                self._held.append(held)
-                self._closed_files[status.st_dev, status.st_ino] = each.path
+            self._hold(each.path, self._closed_files, each.path)
 
-    def _hold(self, path: str, access: Access) -> None:
+    def _hold(self, path: str, known: dict[Identity, _T], what: _T) -> None:
         with suppress(OSError):
             held = open_real(path)
-            status = os.fstat(held.fileno())
             self._held.append(held)
-            self._natives[status.st_dev, status.st_ino] = access
+            known[_identity(os.fstat(held.fileno()))] = what
 
     # --- what is asked of it -----------------------------------------------------------------------------------------
 
@@ -135,10 +133,7 @@ class GuardedFolder:
             return False
         if found.leaf == b"." and self.guard.mode == "home" and found.path == self.guard.root:
             return False
-        if status is None:
-            return True
-        there = found.status
-        return there is not None and (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino)
+        return status is None or (found.status is not None and _identity(found.status) == _identity(status))
 
     def holds_closed(self, path: str) -> str | None:
         """What must stay at its place beneath ``path``, so that no folder on the way may be moved or made anew."""
@@ -163,13 +158,10 @@ class GuardedFolder:
 
     def closed_file(self, status: os.stat_result) -> str | None:
         """The closed path whose very file this is, under whatever name."""
-        return self._closed_files.get((status.st_dev, status.st_ino))
-
-    def is_native_place(self, place: Place) -> bool:
-        return place.status is not None and self.is_native(place.status)
+        return self._closed_files.get(_identity(status))
 
     def is_native(self, status: os.stat_result) -> bool:
-        return (status.st_dev, status.st_ino) in self._natives
+        return _identity(status) in self._natives
 
     # --- the walk ----------------------------------------------------------------------------------------------------
 
@@ -194,7 +186,7 @@ class GuardedFolder:
             step = steps[-1]
             path = f"{step.path.rstrip('/')}/{os.fsdecode(name)}"
             status = _status(step.folder, name)
-            native = None if status is None else self._natives.get((status.st_dev, status.st_ino))
+            native = None if status is None else self._natives.get(_identity(status))
             if native == "open" and not whole and b".." not in parts:
                 return Native(native, path, not parts, "")
             judged = self._judge(step, name, path, status)
@@ -224,7 +216,7 @@ class GuardedFolder:
     def _enter(self, step: _Step, name: bytes, path: str, mode: Mode, *, native: bool) -> _Step:
         folder = open_entry(step.folder, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         status = os.fstat(folder.fileno())
-        if status.st_dev not in self._devices:  # mounted since
+        if status.st_dev not in self.guard.devices:  # mounted since
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if mode in ("plain", "home", "shut") and _has_any(folder, ENVIRONMENT_MARKERS):
             mode = "environment"
@@ -249,6 +241,10 @@ class GuardedFolder:
             if is_environment and (judged.access == "open" or name == b".env"):
                 return Judgement("read", "it is an environment; programs outside run from there", "environment")
         return judged
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
 
 
 def _split(path: bytes) -> list[bytes]:

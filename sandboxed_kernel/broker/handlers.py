@@ -250,13 +250,7 @@ class Handlers:
             return self._may_wait(self._open, call, files, name)
 
         def acting(call: Call, name: str) -> Outcome:
-            kept = self._repeats.find(call, NO_SOCKET)
-            if kept is not None:
-                return kept
-            try:
-                return self._may_wait(files.by_name[name], call) or Answer(inode=NO_SOCKET)
-            except OSError as error:
-                return Answer(error=error.errno or errno.EACCES, inode=NO_SOCKET)
+            return self._once(call, lambda: files.by_name[name](call))
 
         return {name: self._for(opening, name) for name in OPENING} | {
             name: self._for(acting, name) for name in files.by_name
@@ -286,16 +280,15 @@ class Handlers:
                 files.undo(opened)
                 raise
 
-    def _once(self, call: Call, act: Callable[[], None]) -> Answer:
+    def _once(self, call: Call, act: Callable[[], ToLandlock | None]) -> Answer | ToLandlock:
         """``act``, unless it was done already; the answer is kept for the call's repeat."""
         kept = self._repeats.find(call, NO_SOCKET)
         if kept is not None:
             return kept
         try:
-            self._may_wait(act)
+            return self._may_wait(act) or Answer(inode=NO_SOCKET)
         except OSError as error:
             return Answer(error=error.errno or errno.EACCES, inode=NO_SOCKET)
-        return Answer(inode=NO_SOCKET)
 
     def _other_process(self, call: Call, name: str) -> Outcome:
         self._may_wait(other_processes.carry_out, name, call, self._warden, self._check_waiting)

@@ -132,8 +132,7 @@ class Listener:
 
         Raises Gone, and OSError(EMFILE) where the caller's own table is full: then the call still waits.
         """
-        flags = os.O_CLOEXEC if close_on_exec else 0
-        return self._ioctl(_ADD, _ADDFD.pack(ident, _ADDFD_FLAG_SEND, descriptor, 0, flags))
+        return self._add(ident, descriptor, _ADDFD_FLAG_SEND, close_on_exec=close_on_exec)
 
     def place_descriptor(self, ident: int, descriptor: int, *, close_on_exec: bool) -> int:
         """Give the caller a copy of ``descriptor`` while its call still waits; the number there, to be answered.
@@ -141,8 +140,11 @@ class Listener:
         Where the caller is interrupted before the answer it keeps a descriptor that it does not know of.
         Raises Gone, OSError.
         """
-        flags = os.O_CLOEXEC if close_on_exec else 0
-        return self._ioctl(_ADD, _ADDFD.pack(ident, 0, descriptor, 0, flags))
+        return self._add(ident, descriptor, 0, close_on_exec=close_on_exec)
+
+    def _add(self, ident: int, descriptor: int, flags: int, *, close_on_exec: bool) -> int:
+        new_flags = os.O_CLOEXEC if close_on_exec else 0
+        return self._ioctl(_ADD, _ADDFD.pack(ident, flags, descriptor, 0, new_flags))
 
     def knows_add_descriptor(self) -> bool:
         """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,10 @@ from sandboxed_kernel.confinement.filters import load_program
 from sandboxed_kernel.confinement.host import find_features
 from sandboxed_kernel.confinement.numbers import NUMBERS
 from sandboxed_kernel.confinement.plan import (
+    HostFeatures,
     Plan,
+    Surroundings,
+    check_place,
     describe_missing,
     effective_grants,
     make_plan,
@@ -38,6 +41,7 @@ from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
+from sandboxed_kernel.live import LivePolicy
 from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, sentence
@@ -48,7 +52,7 @@ from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
-from sandboxed_kernel.surroundings import home_folder, look_around, ports_of_jupyter, search_domains
+from sandboxed_kernel.surroundings import home_folder, look_around, policy_places, ports_of_jupyter, search_domains
 from sandboxed_kernel.survey import look_for_closed
 
 if TYPE_CHECKING:
@@ -65,8 +69,26 @@ class _Launch(Record):
 
     workspace: str
     settings: Settings
-    policy_file: PolicyFile
+    named_policy: str | None
+    kernel: str
     connection_file: str | None = None
+
+    def absolute(self) -> _Launch:
+        return self if self.named_policy is None else replace(self, named_policy=os.path.abspath(self.named_policy))
+
+    def choose(self) -> PolicyFile:
+        """Raises PolicyError."""
+        return choose_policy(self.named_policy, self.kernel)
+
+
+class _Ready(Record):
+    """What a start needs, and what a policy that changes later is judged by."""
+
+    file: PolicyFile
+    policy: Policy
+    plan: Plan
+    features: HostFeatures
+    around: Surroundings
 
 
 def run_kernel(
@@ -81,7 +103,7 @@ def run_kernel(
     Raises PolicyError for an unusable connection file. Whatever else is wrong is said in the notebook, where nothing
     untrusted then runs.
     """
-    from sandboxed_kernel.notices.refusals import Refusals
+    from sandboxed_kernel.notices.refusals import POLICY_FILE, Refusals, ShownFile
     from sandboxed_kernel.relay.connection import create_back, read_front
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a shutdown begins with it; before the relay takes it, it is nobody's
@@ -89,15 +111,23 @@ def run_kernel(
     private = PrivateFolder()
     try:
         settings = load_settings(os.getcwd())
-        file = choose_policy(policy_file or settings.policy_file, kernel)
-        launch = _Launch(os.getcwd(), settings, file, front.file)
+        launch = _Launch(os.getcwd(), settings, policy_file or settings.policy_file, kernel, front.file)
+        file = launch.choose()
         back = create_back(private.path)
-        policy, plan = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
+        ready = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
         place = _place(file, policy_file, kernel)
-        refusals = Refusals(private.path, place)
-        plan = _for_kernel(plan, policy, file, back.file, refusals.path)
+        refusals, shown = Refusals(private.path, place), ShownFile(private.path, POLICY_FILE)
+        ready = replace(ready, plan=_for_kernel(ready.plan, ready.policy, back.file, refusals.path, shown.path))
+        policy, plan = ready.policy, ready.plan
+
+        def show(policy: Policy) -> None:
+            grants = effective_grants(ready.policy, plan.cwd)
+            in_force = replace(ready.policy, allow=policy.allow, sources=policy.sources)
+            shown.write(describe(in_force, grants, plan.missing, plan.absent, plan.guard, file=file.path))
+
+        show(policy)
         inherited = tuple(back.listeners.values())
-        with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as (broker, lifeline):
+        with _Launched(ready, launch, private, inherited=inherited, own_output=False, show=show) as (broker, lifeline):
             from sandboxed_kernel.relay.imports import late_imports
 
             with late_imports():
@@ -136,20 +166,21 @@ def run_command(
     try:
         found = load_settings(workspace)
         settings = Settings(audit_file or found.audit_file, resolv_conf or found.resolv_conf, found.policy_file)
-        launch = _Launch(workspace, settings, choose_policy(policy_file or found.policy_file, kernel))
-        policy, plan = _prepare(launch, private.path, tuple(argv))
-        for remark in _remarks(plan):
+        launch = _Launch(workspace, settings, policy_file or found.policy_file, kernel)
+        ready = _prepare(launch, private.path, tuple(argv))
+        for remark in _remarks(ready.plan):
             sys.stderr.write(f"[sandbox] {remark}\n")
-        with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
+        with _Launched(ready, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
-            return PlainRelay(broker, lifeline, _place(launch.policy_file, policy_file, kernel)).run()
+            return PlainRelay(broker, lifeline, _place(ready.file, policy_file, kernel)).run()
     finally:
         private.end()
 
 
-def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Policy, Plan]:
+def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> _Ready:
     """Everything that can be wrong is found here, before anything is started. Raises PolicyError and HostError."""
-    policy = _read_policy(launch.policy_file, launch.workspace)
+    file = launch.choose()
+    policy = _read_policy(file, launch.workspace)
     kept = [(launch.settings.audit_file, "the audit log")]
     if launch.connection_file is not None:
         kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
@@ -157,7 +188,26 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Poli
     features = find_features()
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
     remove_left_pools(around.workspace, POOL_PREFIX)
-    return policy, make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
+    plan = make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
+    return _Ready(file, policy, plan, features, around)
+
+
+def _live_policy(ready: _Ready, launch: _Launch, show: Callable[[Policy], None]) -> LivePolicy:
+    """Whatever a changed policy says, its files must lie where nothing that this sandbox may write leads to them."""
+
+    there = launch.absolute()
+
+    def accept(policy: Policy) -> None:
+        launched = replace(ready.policy, required=())
+        check_place(launched, ready.features, ready.around, ready.plan.guard, policy_places(policy.sources))
+
+    return LivePolicy(
+        ready.policy,
+        os.path.abspath(ready.file.path),  # the broker works elsewhere
+        read=lambda: _read_policy(there.choose(), launch.workspace),
+        accept=accept,
+        show=show,
+    )
 
 
 def _place(file: PolicyFile, named: str | None, kernel: str) -> Place:
@@ -181,15 +231,13 @@ def _read_policy(file: PolicyFile, workspace: str) -> Policy:
     return load(file.path, workspace=workspace, home=home_folder())
 
 
-def _for_kernel(plan: Plan, policy: Policy, file: PolicyFile, connection_file: str, refusals_file: str) -> Plan:
+def _for_kernel(plan: Plan, policy: Policy, connection_file: str, *shown: str) -> Plan:
     """What ipykernel needs beyond a command's plan: its connection file, and the texts that ``%sandbox`` shows."""
     own_files = (
         PathRule(connection_file, READ, "the kernel's own connection file", optional=False),
-        PathRule(refusals_file, READ, "the last refusals, for %sandbox", optional=False),
+        *(PathRule(path, READ, "a text for %sandbox", optional=False) for path in shown),
     )
-    grants = effective_grants(policy, plan.cwd)
-    text = describe(policy, grants, plan.missing, plan.absent, plan.guard, file=file.path)
-    environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
+    environment = dict(plan.environment)
     if sys.prefix != "/usr" and "PATH" not in dict(policy.environment_set):
         environment["PATH"] = put_first(environment["PATH"], os.path.join(sys.prefix, "bin"))
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
@@ -213,14 +261,15 @@ class _Launched:
 
     def __init__(
         self,
-        policy: Policy,
-        plan: Plan,
+        ready: _Ready,
         launch: _Launch,
         private: PrivateFolder,
         *,
         inherited: Sequence[int],
         own_output: bool,
+        show: Callable[[Policy], None] = lambda _policy: None,
     ) -> None:
+        plan = ready.plan
         for folder in plan.folders:
             os.mkdir(folder, 0o700)
         _put_links(plan)
@@ -231,7 +280,8 @@ class _Launched:
         self._limits = plan.limits
         self._group: Group | None = None
         self._orders = Orders(
-            policy=policy,
+            policy=ready.policy,
+            running_policy=_live_policy(ready, launch, show),
             spawn=lambda: spawn(
                 plan,
                 program,

@@ -100,7 +100,7 @@ def tell_installed(options: Namespace, name: str, policy: str | None) -> None:
         made = write_first(file, name)
         print(f"Policy:    {file}{' (new; all of it comments, which means the default)' if made else ''}")
     print(f'Next:      choose "{what}" (kernel {name}) in Jupyter or VS Code. A kernel that runs already: shut it down')
-    print("           and start it again. After a change of the policy file a restart is enough.")
+    print("           and start it again. The policy's hosts hold at once when they change.")
 
 
 # --- allow and forget --------------------------------------------------------------------------------------------
@@ -183,6 +183,17 @@ def _change(options: Namespace, *, remove: bool) -> Change:
     )
 
 
+def _when(change: Change) -> str:
+    """What the user does for a change to hold."""
+    if change.allow and not (change.read or change.write or change.presets):
+        if change.remove:
+            return "Running kernels make no new connection there; those that stand stay until the kernel ends."
+        return "Running kernels go by it at once: run the cell again."
+    if change.presets:
+        return "Running kernels go by its hosts at once. For its folders and variables: restart the kernel."
+    return "Restart the kernel for the folders" + ("; the hosts hold at once." if change.allow else ".")
+
+
 def _edit(options: Namespace, change: Change) -> int:
     from difflib import unified_diff
 
@@ -197,7 +208,7 @@ def _edit(options: Namespace, change: Change) -> int:
         lines = (edited.before.splitlines(), edited.after.splitlines())
         for line in unified_diff(*lines, edited.path, edited.path, n=1, lineterm=""):
             print(shown(line))
-        print("Restart the kernel, and it holds." if not change.remove else "Restart the kernel, and it is gone.")
+        print(_when(change))
     for entry in change.allow if change.remove else ():
         place = still_allowed(edited.policy, entry)
         if place is not None:

@@ -107,6 +107,13 @@ def _policy_files(policy: Policy, standing: Sequence[str]) -> Iterator[str]:
     yield from map(_real, standing)
 
 
+def policy_places(sources: Iterable[str]) -> tuple[tuple[str, ...], tuple[Protected, ...]]:
+    """Where the files of a policy lie, and the links that lead there. ``sources``: a Policy's, with absolute paths."""
+    paths = [source for source in sources if os.path.isabs(source)]
+    links = (link for path in paths for link in _links(path, "the policy of this kernel", POLICY_ADVICE))
+    return _distinct(map(_real, paths)), _distinct(links)
+
+
 def _standing_policies() -> list[str]:
     """The folder of the policies that are read where none is named, the default kernel's, and each that is there."""
     place = policy_folder()

@@ -19,6 +19,7 @@ from sandboxed_kernel.broker.ports import Ports
 from sandboxed_kernel.broker.questions import Questions, QuestionStreams
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.broker.rules import Rules
 from sandboxed_kernel.broker.sockets import Processes, Sockets, device_of_sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
 from sandboxed_kernel.broker.unix_calls import UnixCalls
@@ -29,7 +30,7 @@ from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
 
-def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, reporter: Reporter) -> Workers:
+def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, reporter: Reporter) -> tuple[Workers, Rules]:
     """Answer calls from now on. ``warden``: what descends from this process, and nothing else, is inside."""
     repeats = Repeats(once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
     workers = Workers(loop.lock)
@@ -40,7 +41,8 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     ports = Ports(diag, orders.reserved_ports, orders.sockets_of_parent)
     pins = Pins(orders.policy.allow, orders.policy.pins)
     own_addresses = OwnAddresses(may_wait)
-    notifier = Notifier(reporter, pins, own_addresses, workers)
+    rules = Rules(orders.running_policy, may_wait, workers.post, reporter.remark)
+    notifier = Notifier(reporter, pins, own_addresses, workers, rules)
     names = Names(
         loop,
         pins,
@@ -48,6 +50,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
         notifier.names_rejected,
         renew=orders.policy.pins == "ttl",
     )
+    rules.when_changed.append(names.replace)
     questions = Questions(names, orders.own_hostname, orders.search_domains, notifier.refuse_name)
     connecting = Connecting(loop, workers, sockets)
     streams = QuestionStreams(loop, questions)
@@ -71,13 +74,13 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
         # Where the sandbox may not list a folder it may make no links either.
         links=Links(Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded)),
         files=files,
-        tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, notifier, ports),
+        tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, notifier, ports, rules),
         unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, loop),
-        datagram=DatagramCalls(datagrams, names, own_addresses, notifier),
+        datagram=DatagramCalls(datagrams, names, own_addresses, notifier, rules),
     )
     by_name = Handlers(parts, warden).by_name
     handlers = {orders.numbers[name]: handler for name, handler in by_name.items() if name in orders.numbers}
     dispatcher = Dispatcher(listener, workers, repeats, reporter, notifier, handlers)
     names.begin()
     workers.start(dispatcher.receive, dispatcher.handle)
-    return workers
+    return workers, rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.broker.calls import Address, Call, InetAddress, UnixAbstract, UnixPath, Unspecified
@@ -12,12 +13,14 @@ from sandboxed_kernel.broker.names import Names
 from sandboxed_kernel.broker.notifier import Notifier
 from sandboxed_kernel.broker.outcomes import Answer, Outcome, Refusal
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
+from sandboxed_kernel.broker.rules import Rules
 from sandboxed_kernel.broker.unix_sockets import is_silent
 
 
 class DatagramCalls:
-    def __init__(self, datagrams: Datagrams, names: Names, own: OwnAddresses, notifier: Notifier) -> None:
+    def __init__(self, datagrams: Datagrams, names: Names, own: OwnAddresses, notifier: Notifier, rules: Rules) -> None:
         self._datagrams, self._names, self._own, self._notifier = datagrams, names, own, notifier
+        self._rules = rules
 
     def connect(self, call: Call, pair: Pair, address: Address) -> Outcome:
         datagrams = self._datagrams
@@ -51,10 +54,13 @@ class DatagramCalls:
         return self._notifier.endpoint(verdict, "datagram", "udp", to, pair.inode)
 
     def _decide(self, to: InetAddress) -> decisions.DatagramVerdict:
+        self._rules.refresh(time.monotonic())
         rules = self._names.pins
         verdict = decisions.decide_datagram(to, rules, own_interface=True)
         if isinstance(verdict, Refuse) and not self._own.is_here(decisions.normalise(to.address)):
             verdict = decisions.decide_datagram(to, rules, own_interface=False)
+        if isinstance(verdict, Refuse) and self._rules.have_changed():
+            return self._decide(to)
         return verdict
 
 

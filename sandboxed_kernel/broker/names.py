@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from sandboxed_kernel.broker.loop import Loop
 from sandboxed_kernel.hostnames.pins import Pins, Rejected, Resolution
+from sandboxed_kernel.policy.model import Destination
 
 _MAX_AT_ONCE = 4  # threads, each of which waits for one helper process
 _MAX_QUEUED = 256  # names, and questions that wait for one of them; further ones stay unanswered, as on a busy network
@@ -31,13 +32,23 @@ class Names:
         self._threads = 0
         self._at_launch: set[str] = set()
         self._launched: list[Callable[[], None]] = []
+        self._renewal_set = False
 
     def begin(self) -> None:
         """Resolve what the policy names; calls that could depend on it wait (``when_launched``)."""
-        self._at_launch = set(self.pins.names())
-        for name in list(self._at_launch):
+        self._look_up_due()
+
+    def replace(self, allow: tuple[Destination, ...]) -> None:
+        """Other rules from now on; what they name anew is resolved as at the launch."""
+        self.pins.replace(allow)
+        self._look_up_due()
+
+    def _look_up_due(self) -> None:
+        names = self.pins.due(time.monotonic())
+        self._at_launch.update(names)
+        for name in names:
             self.ask(name, lambda name=name: self._launch_done(name))  # type: ignore[misc]
-        if self._renew_expired:
+        if self._renew_expired and not self._renewal_set:
             self._schedule_renewal()
 
     @property
@@ -55,7 +66,7 @@ class Names:
         """Resolve ``name`` into the pins, then call back; one question under way serves everybody."""
         waiting = self._asked.get(name)
         if waiting is not None:
-            if len(waiting) < _MAX_QUEUED:
+            if len(waiting) < _MAX_QUEUED or name in self._at_launch:
                 waiting.append(callback)
             return
         if len(self._queue) >= _MAX_QUEUED and name not in self._at_launch:
@@ -105,7 +116,8 @@ class Names:
 
     def _schedule_renewal(self) -> None:
         when = self.pins.next_due()
-        if when != math.inf:
+        self._renewal_set = when != math.inf
+        if self._renewal_set:
             self._loop.call_at(when, self._renew)
 
     def _renew(self) -> None:

@@ -13,6 +13,7 @@ from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.outcomes import Refusal
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.broker.rules import Rules
 from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.hostnames.addresses import Kind
 from sandboxed_kernel.hostnames.pins import Pins, Rejected
@@ -34,8 +35,8 @@ Line = Callable[[], str | None]
 
 
 class Notifier:
-    def __init__(self, reporter: Reporter, pins: Pins, own: OwnAddresses, workers: Workers) -> None:
-        self._reporter, self._pins, self._own = reporter, pins, own
+    def __init__(self, reporter: Reporter, pins: Pins, own: OwnAddresses, workers: Workers, rules: Rules) -> None:
+        self._reporter, self._pins, self._own, self._rules = reporter, pins, own, rules
         self._may_wait, self._post = workers.may_wait, workers.post
         self._ourselves = _who(os.getpid())
         # What was reported last, by which process, in which cell; and when.
@@ -66,11 +67,16 @@ class Notifier:
         cell = self._reporter.cell if now - call.when < _PROMPT else call.cell
         return self._reporter.refused((kind, protocol, host or address, port), make, answer, cell=cell)
 
-    def refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
-        """Report a DNS question for a name that the policy does not name; ``then`` the question is answered."""
-        self._post(self._refuse_name, name, pid, then)
+    def refuse_name(self, name: str, pid: int, then: Callable[[], None], again: Callable[[], None]) -> None:
+        """Report a DNS question for a name that the policy does not name; ``then`` the question is answered. Where the
+        rules have changed it is asked ``again``.
+        """
+        self._post(self._refuse_name, name, pid, then, again)
 
-    def _refuse_name(self, name: str, pid: int, then: Callable[[], None]) -> None:
+    def _refuse_name(self, name: str, pid: int, then: Callable[[], None], again: Callable[[], None]) -> None:
+        if self._rules.have_changed():
+            again()
+            return
         now, asked = time.monotonic(), (name, pid, self._reporter.cell)
         last, when = self._last_name
         if asked == last and now - when < _ONE_QUESTION:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,10 +46,19 @@ class Child(Protocol):
         """The reading end of its standard output and error, or None where it writes to the launcher's own."""
 
 
+class RunningPolicy(Protocol):
+    """``sandboxed_kernel.live.LivePolicy``."""
+
+    words: collections.deque[str]
+
+    def look(self) -> tuple[int, Policy]: ...
+
+
 class Orders(Record):
     """What the launcher wants of the broker; the functions are the *does* parts of other folders."""
 
     policy: Policy
+    running_policy: RunningPolicy
     spawn: Callable[[], Child]
     confine_thread: Callable[[], None]
     open_log: Callable[[], Log]

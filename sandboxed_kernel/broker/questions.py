@@ -18,12 +18,14 @@ _MAX_EARLY = 64
 _EARLY = 1.0  # seconds
 _LENGTH = struct.Struct("!H")  # before each message over TCP, RFC 1035 section 4.2.2
 
-TellName = Callable[[str, int, Callable[[], None]], None]
+TellName = Callable[[str, int, Callable[[], None], Callable[[], None]], None]
 
 
 class Questions:
     def __init__(self, names: Names, own_hostname: str, search: tuple[str, ...], tell_name: TellName) -> None:
-        """``tell_name(name, pid, then)`` reports a refused name, then calls ``then``."""
+        """``tell_name(name, pid, then, again)`` reports a refused name, then calls ``then``; where the rules have
+        changed it calls ``again``.
+        """
         self._names, self._own, self._search, self._tell_name = names, own_hostname, search, tell_name
 
     def ask(self, question: bytes, pid: int, reply: Callable[[bytes], None], *, over_tcp: bool) -> None:
@@ -51,7 +53,8 @@ class Questions:
         if answered is None:
             return
         if found.refused_name is not None:
-            self._tell_name(found.refused_name, pid, lambda: reply(answered))
+            again = lambda: self._ask(question, pid, reply, over_tcp, may_ask_upstream=True)  # noqa: E731
+            self._tell_name(found.refused_name, pid, lambda: reply(answered), again)
         else:
             reply(answered)
 

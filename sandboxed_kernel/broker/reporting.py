@@ -21,6 +21,7 @@ HOLD = 0.05  # seconds that a refused call may wait for its notice
 _HEARD = 0.0002  # seconds; longer takes the way from the relay's word that a cell begins to the cell's first call
 _FLUSH = 0.2  # seconds between updates of counts
 _MAX_DESTINATIONS = 1000  # told one by one in a cell; a kernel that makes up more gets them counted as one
+_MAX_REMARK = 2000  # characters
 _MAX_ALLOWED = 10_000  # named in the audit log
 
 
@@ -129,6 +130,10 @@ class Reporter:
             self._seen[counter] = _Told(event)
             self._log.write(event)
             self._send(channel.Reported(event))
+
+    def remark(self, sentence: str) -> None:
+        """For the cell that runs, or the next one."""
+        self._send(channel.Remark(sentence[:_MAX_REMARK]))
 
     def published(self, number: int) -> None:
         """The relay has told the user, or did not within the time: the call may be answered."""

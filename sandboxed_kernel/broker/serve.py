@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,7 @@ class _Life:
         self._status: int | None = None
         self._cause = ""
         self._passed_on = 0
+        self._cell_began: Callable[[], None] = lambda: None
 
     # --- begin -----------------------------------------------------------------------------------------------------
 
@@ -111,9 +113,10 @@ class _Life:
         limits, warden = self._orders.policy.limits, self._child.warden
         told = (self._crossed, self._tell_limit)
         with self.loop.lock:
-            workers = assemble(self._orders, warden, listener, self.loop, self._reporter)
+            workers, rules = assemble(self._orders, warden, listener, self.loop, self._reporter)
             self._limits = LimitWatch(self.loop, workers, warden, limits, self._group, *told)
             self._limits.begin()
+            self._cell_began = rules.cell_began
 
     def _watch_signals(self) -> None:
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -178,6 +181,7 @@ class _Life:
                 self._reporter.published(number)
             case channel.CellBegan(msg_id):
                 self._reporter.cell_began(msg_id)
+                self._cell_began()
 
     def send(self, data: bytes) -> bool:
         """For the reporter: False while the relay takes nothing; then try again when it can take more."""

@@ -20,6 +20,7 @@ from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Refusal
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.ports import Ports
 from sandboxed_kernel.broker.questions import QuestionStreams
+from sandboxed_kernel.broker.rules import Rules
 from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.linux import sockets as linux_sockets
 from sandboxed_kernel.linux.diag import SocketDiag
@@ -43,20 +44,22 @@ class TcpCalls:
         own: OwnAddresses,
         notifier: Notifier,
         ports: Ports,
+        rules: Rules,
     ) -> None:
         self._may_wait, self._sockets, self._connecting, self._streams = may_wait, sockets, connecting, streams
         self._names, self._diag, self._own, self._notifier = names, diag, own, notifier
-        self._ports = ports
+        self._ports, self._rules = ports, rules
+        rules.when_changed.append(lambda _allow: self._targets.clear())
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
         self._targets: dict[tuple[int, bytes], tuple[float, Target]] = {}  # (family, sockaddr) -> until when, where to
         self._look_again = 0.0  # at all listeners of the machine, of time.monotonic()
 
     def connect_as_before(self, call: Call, reference: Reference) -> Outcome:
-        """Connect where this very address was allowed to lead before: what policy and pins allow only ever grows. None
-        where it was not.
-        """
+        """Connect where this very address was allowed to lead before, by rules that still hold. None where not."""
+        now = time.monotonic()
+        self._rules.refresh(now)
         until, target = self._targets.get((reference.family, call.copied or b""), _NO_TARGET)
-        if time.monotonic() >= until:
+        if now >= until:
             return None
         return self._connecting.connect(call, reference, target)
 
@@ -87,13 +90,18 @@ class TcpCalls:
             target = self._target(reference, names, names.address)
             return self._connecting.connect_near(reference, Near(target, 4, self._expect(reference, call.tid)))
         if isinstance(verdict, decisions.ConnectToOwn):
-            return self._connect_own(reference, to, verdict.address)
+            return self._connect_own(call, reference, to, verdict.address)
+        return self._refuse(call, reference, to, verdict)
+
+    def _refuse(self, call: Call, reference: Reference, to: InetAddress, refusal: Refuse) -> Outcome:
         if self._names.launching:
             # The address may belong to a name of the policy that is being looked up: look again when that is over.
             return self._once_launched()
-        return self._notifier.endpoint(verdict, "connect", "tcp", to, reference.inode)
+        if self._rules.have_changed():
+            return self.connect(call, reference, to)
+        return self._notifier.endpoint(refusal, "connect", "tcp", to, reference.inode)
 
-    def _connect_own(self, reference: Reference, to: InetAddress, address: decisions.IpAddress) -> Outcome:
+    def _connect_own(self, call: Call, reference: Reference, to: InetAddress, address: decisions.IpAddress) -> Outcome:
         """To a socket that this very sandbox listens on, looked up before and again after connecting."""
         candidates = [address]
         if address == decisions.LOOPBACK6:  # a server bound to :: was bound to the mapped IPv4 loopback
@@ -108,10 +116,8 @@ class TcpCalls:
         itself = decisions.normalise(to.address)
         if itself not in candidates:  # another address of this machine, where only others can listen
             occupied = occupied or self._diag.tcp_listener(itself, to.port) is not None
-        if occupied and self._names.launching:
-            return self._once_launched()
         if occupied:
-            return self._notifier.endpoint(decisions.NOT_OURS, "connect", "tcp", to, reference.inode)
+            return self._refuse(call, reference, to, decisions.NOT_OURS)
         if any((own, to.port) in self._listening for own in candidates) and self._diag.lacks("tcp_diag"):
             refusal = decisions.unknowable(errno.ECONNREFUSED, "tcp_diag")
             return Refusal(refusal, "connect", str(address), protocol="tcp", port=to.port, inode=reference.inode)

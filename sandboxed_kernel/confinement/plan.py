@@ -197,6 +197,28 @@ def closed_in_workspace(surroundings: Surroundings, *, writable: bool) -> list[C
     return list(found.values())
 
 
+def check_place(
+    policy: Policy, features: HostFeatures, launched: Surroundings, guard: Guard | None, places: PolicyPlaces
+) -> None:
+    """Whether the files of a policy that is read while its sandbox runs lie where nothing inside can change them.
+
+    ``policy``: of the launch. ``places``: of the files that are read now, and the links to them. Raises PolicyError.
+    """
+    files, links = places
+    around = replace(launched, policy_files=(*launched.policy_files, *files), further=(*launched.further, *links))
+    make_plan(policy, features, around, guard)
+    closed = [] if guard is None else [each.path for each in guard.closed]
+    known = {*launched.policy_files, *(row.path for row in launched.further)}
+    for path in sorted({*files, *(row.path for row in links)} - known):
+        beside = is_beneath(path, launched.workspace) and not any(is_within(path, each) for each in closed)
+        if beside or is_within(path, launched.private):
+            found = f"{path} lies where the code inside may write"
+            raise PolicyError("the policy", found, "Put it elsewhere, or restart the kernel, which then closes it")
+
+
+PolicyPlaces = tuple[tuple[str, ...], tuple[Protected, ...]]
+
+
 def _that_stop(protected: tuple[Protected, ...], surroundings: Surroundings) -> tuple[Protected, ...]:
     """Those that no guard can keep closed in the workspace: they are the workspace or hold it, or are the system's."""
     workspace, home = surroundings.workspace, surroundings.home

@@ -125,6 +125,13 @@ class Pins:
 
     def __init__(self, allow: tuple[Destination, ...], mode: Literal["session", "ttl"] = "session") -> None:
         self._mode = mode
+        self._misses: dict[str, _Entry] = {}  # wildcard names without an address, oldest first
+        self._owners: dict[Address, dict[str, bool]] = {}
+        self._decisions: dict[tuple[Address, int, Transport, bool], Destination | None] = {}
+        self._set_rules(allow)
+        self._entries = {name: _Entry() for name in self._exact}  # and wildcard names once they have addresses
+
+    def _set_rules(self, allow: tuple[Destination, ...]) -> None:
         self._exact: dict[str, list[Destination]] = {}
         self._wildcards: dict[str, list[Destination]] = {}
         self._networks = tuple(rule for rule in allow if rule.network is not None)
@@ -132,10 +139,25 @@ class Pins:
         for rule in allow:
             if rule.name is not None and not is_localhost(rule.name):
                 (self._wildcards if rule.wildcard else self._exact).setdefault(rule.name, []).append(rule)
-        self._entries = {name: _Entry() for name in self._exact}  # and wildcard names once they have addresses
-        self._misses: dict[str, _Entry] = {}  # wildcard names without one, oldest first
-        self._owners: dict[Address, dict[str, bool]] = {}
-        self._decisions: dict[tuple[Address, int, Transport, bool], Destination | None] = {}
+
+    def replace(self, allow: tuple[Destination, ...]) -> None:
+        """Other rules from now on. A name that is still allowed keeps its addresses; where ``private`` is said of
+        it now, or no longer, it is looked up anew.
+        """
+        known = {name: (entry, self._may_be_private(name)) for name, entry in self._entries.items() if entry.addresses}
+        self._set_rules(allow)
+        self._misses.clear()
+        self._owners.clear()
+        self._decisions.clear()
+        self._entries = {name: _Entry() for name in self._exact}
+        for name, (entry, private) in known.items():
+            if self._rules_of(name) and self._may_be_private(name) is private:
+                self._entries[name] = entry
+                for address, from_hosts_file in entry.addresses.items():
+                    self._owners.setdefault(address, {})[name] = from_hosts_file
+
+    def _may_be_private(self, name: str) -> bool:
+        return any(rule.private for rule in self._rules_of(name))
 
     # --- names ---------------------------------------------------------------------------------------------------
 

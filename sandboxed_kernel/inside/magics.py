@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 
-POLICY_TEXT = "SANDBOXED_KERNEL_POLICY_TEXT"  # environment: the effective policy, as the launcher wrote it
-REFUSALS_FILE = "refusals.txt"  # beside the connection file (notices/refusals.py); nobody inside can write it
+# Beside the connection file (notices/refusals.py); nobody inside can write them.
+POLICY_FILE, REFUSALS_FILE = "policy.txt", "refusals.txt"
 
 
 def sandbox(line: str, folder: str) -> None:
@@ -17,11 +17,11 @@ def sandbox(line: str, folder: str) -> None:
         return
     if line.strip() != "refusals":
         print("What this sandbox allows:\n")  # noqa: T201
-        print(os.environ.get(POLICY_TEXT) or "(the policy's text was not passed in)")  # noqa: T201
+        print(_read(os.path.join(folder, POLICY_FILE)) or "(the policy's text cannot be read)")  # noqa: T201
     if line.strip() != "policy":
         print("\nThe last refusals:\n")  # noqa: T201
         print(_read(os.path.join(folder, REFUSALS_FILE)) or "none")  # noqa: T201
-    print("\nTo allow something, write in a terminal: sandboxed-kernel allow HOST:PORT. Then restart the kernel.")  # noqa: T201
+    print("\nTo allow something, write in a terminal: sandboxed-kernel allow HOST:PORT. Then run the cell again.")  # noqa: T201
 
 
 def _read(path: str) -> str:

@@ -34,6 +34,12 @@ class Reported(Record):
     number: int | None = None
 
 
+class Remark(Record):
+    """A sentence about the policy, for people: in the cell that runs, or else in the next one."""
+
+    text: str
+
+
 class Ended(Record):
     """The confined process and all its descendants are gone. ``status`` is as from ``os.waitpid``; ``cause`` says more
     where the broker knows more than the status ("crossed [limits] memory = 4 GiB"), else it is empty."""
@@ -64,10 +70,10 @@ class CellBegan(Record):
     msg_id: str
 
 
-FromBroker = Started | Reported | Ended | Failed
+FromBroker = Started | Reported | Remark | Ended | Failed
 FromRelay = Published | CellBegan
 
-_TYPES = {t.__name__: t for t in (Started, Reported, Ended, Failed, Published, CellBegan)}
+_TYPES = {t.__name__: t for t in (Started, Reported, Remark, Ended, Failed, Published, CellBegan)}
 
 
 def encode(message: FromBroker | FromRelay) -> bytes:

@@ -107,7 +107,7 @@ def _advice(event: Event, place: Place) -> list[tuple[str, str | None]]:
         lines += [("    {}", "[network]"), ("    {}", f"allow = [{event.allow_line}]")]
     if event.kind == "name" and event.address is None and event.port is None:  # only the name was asked for
         lines.append(("The port was not asked for yet: http has 80, https 443.", None))
-    lines.append(("Then restart the kernel.", None))
+    lines.append(("Then restart the kernel." if event.kind == "file" else "Then run the cell again.", None))
     return lines
 
 

@@ -239,11 +239,11 @@ class Relay:
         cell = self._cells.running_visible()
         if cell is not None:
             self._tell_broker(words.CellBegan(cell.msg_id))
-            self._say_what_the_start_was_like(cell)
+            self._say_what_is_unsaid(cell)
             self._say(self._board.cell_began(cell.header))
 
-    def _say_what_the_start_was_like(self, cell: Cell) -> None:
-        """In the first cell: few people see a kernel's banner."""
+    def _say_what_is_unsaid(self, cell: Cell) -> None:
+        """About the start, in the first cell: few people see a kernel's banner. About a changed policy."""
         for sentence in self._unsaid:
             self._say([IopubMessage("stream", {"name": "stderr", "text": f"[sandbox] {sentence}\n"}, cell.header)])
         self._unsaid = ()
@@ -411,6 +411,11 @@ class Relay:
         match word:
             case words.Reported():
                 self._report(word)
+            case words.Remark():
+                self._unsaid = (*self._unsaid, word.text)
+                cell = self._cells.running_visible()
+                if cell is not None:
+                    self._say_what_is_unsaid(cell)
             case words.Ended():
                 self._finish(endings.of(os.waitstatus_to_exitcode(word.status), word.cause))
             case words.Failed():

@@ -62,6 +62,8 @@ class PlainRelay:
                 if number is not None:
                     with suppress(OSError):
                         self._broker.send(channel.encode(channel.Published(number)))
+            case channel.Remark(sentence):
+                _say(f"[sandbox] {sentence}")
             case channel.Ended(status, cause):
                 if cause:
                     _say(f"sandboxed-kernel: ended: {cause}")

@@ -51,7 +51,7 @@ def test_where_there_is_no_policy_one_is_made(file: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert f"--- {file}" in said
     assert '+allow = ["pypi.org:443", "b.example:80,443"]' in said
-    assert "Restart the kernel" in said
+    assert "run the cell again" in said
     assert main(["explain", "b.example:80"]) == 0
 
 

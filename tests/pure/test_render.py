@@ -78,7 +78,7 @@ def test_a_notice_names_place_reason_process_and_line() -> None:
         "          Or in the policy:",
         "              [network]",
         '              allow = ["db.example:5432"]',
-        "          Then restart the kernel.",
+        "          Then run the cell again.",
     ]
     place = Place("/etc/policy.toml", ("--policy", "/etc/policy.toml"), is_mine=False)
     assert render.text(event, place=place).splitlines()[3:5] == [
@@ -102,7 +102,7 @@ def test_a_notice_of_a_name_says_which_port_to_write() -> None:
         "              [network]",
         '              allow = ["a.example:80,443"]',
         "          The port was not asked for yet: http has 80, https 443.",
-        "          Then restart the kernel.",
+        "          Then run the cell again.",
     ]
     assert "<code>sandboxed-kernel allow a.example:80,443</code>" in render.as_html(event)
 

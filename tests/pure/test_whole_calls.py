@@ -32,6 +32,7 @@ from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.repeats import Repeats
 from sandboxed_kernel.broker.reporting import Reporter
+from sandboxed_kernel.broker.rules import Rules
 from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.broker.tcp_calls import TcpCalls
 from sandboxed_kernel.broker.unix_calls import UnixCalls
@@ -92,13 +93,28 @@ class Broker:
         self.reporter = Reporter(cast(Any, self), cast(Any, SimpleNamespace(write=self.logged.append)), cast(Any, self))
         self.pins = Pins(allow)
         own = OwnAddresses(may_wait)
-        notifier = Notifier(self.reporter, self.pins, own, loop)
+
+        def policy() -> tuple[int, None]:
+            return 0, None
+
+        rules = Rules(cast(Any, SimpleNamespace(words=(), look=policy)), may_wait, self.post, print)
+        notifier = Notifier(self.reporter, self.pins, own, loop, rules)
         self.names = cast(Names, SimpleNamespace(pins=self.pins, launching=False, when_launched=self.launched.append))
         self.sockets = Sockets(cast(Any, None), DEVICE, may_wait, self.post)
         connecting = Connecting(loop, loop, self.sockets)
-        ports = SimpleNamespace(given=range(20000, 20001), choose=lambda: iter((20000,)), taken=self.taken)
+        given = range(20000, 20001)
+        ports = cast(Any, SimpleNamespace(given=given, choose=lambda: iter((20000,)), taken=self.taken))
         self.tcp = TcpCalls(
-            may_wait, self.sockets, connecting, cast(Any, None), self.names, loop, own, notifier, cast(Any, ports)
+            may_wait,
+            self.sockets,
+            connecting,
+            cast(Any, None),
+            self.names,
+            loop,
+            own,
+            notifier,
+            ports,
+            rules,
         )
         unix = UnixSockets(loop, loop, loop, lambda: None, named=())
         parts = Parts(
@@ -128,7 +144,7 @@ class Broker:
         self.asked.append(function.__name__)
         if function.__name__ == "_knock":
             return self.fact("connect_now")[0]
-        if function.__name__ in ("_send", "<lambda>", "close"):
+        if function.__name__ in ("_send", "<lambda>", "close", "policy"):
             return function(*arguments)
         if function.__name__ == "_look":
             call = arguments[0]
@@ -245,7 +261,7 @@ def test_an_answer_does_not_wait_for_a_relay_that_says_nothing(broker: Broker) -
 def test_an_allowed_connect_is_made_answered_and_let_go(broker: Broker) -> None:
     sock = broker.reference()
     assert broker.call("connect", address=sockaddr(ALLOWED, 80), connect_now=(0, False)) == (0, 0)
-    assert broker.asked == ["_look", "connect_now", "_send"]
+    assert broker.asked == ["_look", "policy", "connect_now", "_send"]
     assert sock.closed
     assert len(broker.sockets) == 0
     assert not broker.said
@@ -291,7 +307,7 @@ def test_an_own_listener_is_met_with_the_token_and_nobody_else(broker: Broker) -
     demanded: dict[str, Any] = {"connect_now": (0, False), "demand_no_token": None}
     broker.asked.clear()
     assert broker.call("connect", address=sockaddr(OWN, 20000), **demanded) == (0, 0)
-    assert broker.asked == ["_look", "_knock", "demand_no_token", "_send"]
+    assert broker.asked == ["_look", "policy", "_knock", "demand_no_token", "_send"]
     broker.reference()
     broker.listeners[OWN, 20000] = 123  # somebody else's, since
     assert broker.call("connect", tid=TID + 1) is None

@@ -1,0 +1,117 @@
+"""What is saved in the policy holds for new connections, more and less; the code inside can change none of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import ANY
+
+from tests.support.sandbox import launcher_command
+from tests.support.servers import Contact, TcpListener
+
+# Each line of the input is Python; its answer is one line.
+PROGRAM = """
+import os, socket, sys
+def tcp(address, port):
+    socket.create_connection((address, port), 5).close()
+def udp(address, port):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((address, port))
+for line in sys.stdin:
+    try:
+        exec(line)
+        print("done", flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+class Inside:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def do(self, line: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+
+@contextmanager
+def sandbox(workspace: Path, folder: Path, policy: str) -> Iterator[Inside]:
+    folder.mkdir()
+    command = launcher_command(policy, folder, workspace, folder / "audit.jsonl")
+    command += [sys.executable, "-c", PROGRAM]
+    pipe = subprocess.PIPE
+    with (
+        (folder / "said").open("w") as said,
+        subprocess.Popen(command, cwd=workspace, stdin=pipe, stdout=pipe, stderr=said, text=True) as process,
+    ):
+        yield Inside(process)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def allowing(*servers: TcpListener) -> str:
+    return f"[network]\nallow = {[server.endpoint for server in servers]}\n".replace("'", '"')
+
+
+def test_more_holds_at_the_next_call(workspace: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p" / "policy.toml"
+    with TcpListener() as server, sandbox(workspace, tmp_path / "p", "") as inside:
+        connect = f"tcp({server.address!r}, {server.port})"
+        assert inside.do(connect) == "PermissionError"
+        assert not server.received()
+        policy.write_text(allowing(server))
+        assert inside.do(connect) == "done"
+        assert len(server.received()) == 1
+
+
+def test_a_datagrams_destination_too(workspace: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p" / "policy.toml"
+    with sandbox(workspace, tmp_path / "p", "") as inside:
+        assert inside.do("udp('127.0.0.1', 999)") == "OSError"
+        policy.write_text('[network]\nallow = ["udp://127.0.0.1:999"]\n')
+        assert inside.do("udp('127.0.0.1', 999)") == "done"
+
+
+def test_fewer_hold_within_a_second_and_what_stands_stays(workspace: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p" / "policy.toml"
+    with TcpListener() as server, TcpListener() as other:
+        with sandbox(workspace, tmp_path / "p", allowing(server)) as inside:
+            assert inside.do(f"stands = socket.create_connection(({server.address!r}, {server.port}), 5)") == "done"
+            policy.write_text(allowing(other))
+            time.sleep(1.1)
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "PermissionError"
+            assert inside.do(f"tcp({other.address!r}, {other.port})") == "done"
+            assert inside.do("stands.sendall(b'still here')") == "done"
+        assert server.received() == [Contact(ANY, b"still here", finished=True)]
+
+
+def test_a_file_that_the_code_may_write_is_not_taken(workspace: Path, tmp_path: Path) -> None:
+    """A link, by a careless hand or a program of the user's: into the notebook's folder."""
+    policy = tmp_path / "p" / "policy.toml"
+    with TcpListener() as server, sandbox(workspace, tmp_path / "p", "") as inside:
+        connect = f"tcp({server.address!r}, {server.port})"
+        text = allowing(server)
+        assert inside.do(f"open('mine.toml', 'w').write({text!r})") == "done"
+        assert (workspace / "mine.toml").read_text() == text
+        assert inside.do(f"open({str(policy)!r}, 'a').write({text!r})") == "PermissionError"
+        policy.unlink()
+        policy.symlink_to(workspace / "mine.toml")
+        assert inside.do(connect) == "PermissionError"
+        policy.unlink()
+        policy.write_text(f'extends = ["{workspace / "mine.toml"}"]\n')
+        assert inside.do(connect) == "PermissionError"
+        assert not server.received()
+        policy.write_text(text)
+        time.sleep(1.1)
+        assert inside.do(connect) == "done"
+    said = (tmp_path / "p" / "said").read_text()
+    assert "lies where the code inside may write" in said or "mine.toml" in said

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import ANY
 
+from tests.support.dns_server import DnsServer
 from tests.support.sandbox import launcher_command
 from tests.support.servers import Contact, TcpListener
 
@@ -43,9 +44,9 @@ class Inside:
 
 
 @contextmanager
-def sandbox(workspace: Path, folder: Path, policy: str) -> Iterator[Inside]:
+def sandbox(workspace: Path, folder: Path, policy: str, resolv_conf: Path | None = None) -> Iterator[Inside]:
     folder.mkdir()
-    command = launcher_command(policy, folder, workspace, folder / "audit.jsonl")
+    command = launcher_command(policy, folder, workspace, folder / "audit.jsonl", resolv_conf)
     command += [sys.executable, "-c", PROGRAM]
     pipe = subprocess.PIPE
     with (
@@ -92,6 +93,39 @@ def test_fewer_hold_within_a_second_and_what_stands_stays(workspace: Path, tmp_p
             assert inside.do(f"tcp({other.address!r}, {other.port})") == "done"
             assert inside.do("stands.sendall(b'still here')") == "done"
         assert server.received() == [Contact(ANY, b"still here", finished=True)]
+
+
+def test_each_save_holds_for_the_next_connect(workspace: Path, tmp_path: Path) -> None:
+    """Saved quickly after one another, in place and by an editor's rename."""
+    policy = tmp_path / "p" / "policy.toml"
+    with TcpListener() as one, TcpListener() as other:
+        with sandbox(workspace, tmp_path / "p", allowing(one)) as inside:
+            for number in range(50):
+                now, before = (other, one) if number % 2 == 0 else (one, other)
+                saved = policy if number % 3 else policy.with_suffix(".new")
+                saved.write_text(allowing(now))
+                saved.replace(policy)
+                assert inside.do(f"tcp({now.address!r}, {now.port})") == "done"
+                assert inside.do(f"tcp({before.address!r}, {before.port})") == "PermissionError"
+        assert len(one.received()) == len(other.received()) == 25
+
+
+def test_a_name_is_answered_and_reached_once_it_is_allowed(workspace: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p" / "policy.toml"
+    with TcpListener() as server, DnsServer({"later.example": [server.address]}) as names:
+        resolv_conf = Path(names.write_resolver_config(tmp_path))
+        with sandbox(workspace, tmp_path / "p", "", resolv_conf) as inside:
+            assert inside.do(f"tcp('later.example', {server.port})") == "gaierror"
+            assert not names.queries
+            rule = f'{{ host = "later.example", port = {server.port}, private = true }}'
+            policy.write_text(f"[network]\nallow = [{rule}]\n")
+            assert inside.do(f"tcp('later.example', {server.port})") == "done"
+            policy.write_text("")
+            policy.write_text("# nothing any more\n")
+            time.sleep(1.1)
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "PermissionError"
+            assert inside.do(f"tcp('later.example', {server.port})") == "gaierror"
+        assert len(server.received()) == 1
 
 
 def test_a_file_that_the_code_may_write_is_not_taken(workspace: Path, tmp_path: Path) -> None:

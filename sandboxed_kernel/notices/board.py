@@ -174,6 +174,12 @@ class NoticeBoard:
         page = self._pages.get(cell)
         return self._update_page(page) if page else []
 
+    def closing(self, cell: str) -> str:
+        """What the error of a cell ends with: what was refused in it; empty where nothing was."""
+        page = self._pages.get(cell)
+        here = [notice.event for notice in page.notices if not notice.late] if page else []
+        return render.closing(here, self._place) if here else ""
+
     def due(self, now: float) -> float | None:
         """Seconds until ``update`` has something to do; None: nothing waits."""
         return max(0.0, self._last_update + PAUSE - now) if self._due else None

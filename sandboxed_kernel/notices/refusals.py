@@ -50,7 +50,8 @@ class Refusals(ShownFile):
 
         key = (event.cell, event.destination)
         self._texts.pop(key, None)
-        self._texts[key] = render.text(event, place=self._place)
+        # Without the mark of a notice: what %sandbox prints comes from inside.
+        self._texts[key] = render.text(event, place=self._place).removeprefix(render.MARK)
         if len(self._texts) > KEPT:
             del self._texts[next(iter(self._texts))]
         self.write("".join(f"{each}\n" for each in self._texts.values()))

@@ -8,9 +8,10 @@ links).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from sandboxed_kernel.notices.advice import Place, command, preset_command
+from sandboxed_kernel.notices.advice import ALLOW, Place, command, preset_command
 from sandboxed_kernel.notices.events import Event, Kind
 
 # As html.escape, whose module brings a table of all 2,200 entities into every process.
@@ -112,12 +113,30 @@ def _advice(event: Event, place: Place) -> list[tuple[str, str | None]]:
 
 
 UNKNOWN = Place()
+MARK = "[sandbox] "
+_CLOSING, _CLOSING_LENGTH = 3, 250  # destinations, characters
 
 
 def text(event: Event, *, late: bool = False, place: Place = UNKNOWN) -> str:
     """For terminals, logs, and notebooks that show no HTML. ``place``: of the policy that would have to change."""
     said = [line.replace("{}", shown(value or "")) for line, value in _lines(event, late, place)]
-    return "[sandbox] " + "\n          ".join(said)
+    return MARK + "\n          ".join(said)
+
+
+def closing(events: Sequence[Event], place: Place = UNKNOWN) -> str:
+    """The last line of an error in whose cell these were refused: clients and logs that show nothing else have it."""
+    named = list(dict.fromkeys(shown(where(event)) for event in events))
+    more = f" and {len(named) - _CLOSING} more" if len(named) > _CLOSING else ""
+    commands = {written for event in events if (written := command(event, place)) is not None}
+    to_go_on = f" To go on: {commands.pop() if len(commands) == 1 else ALLOW}" if commands and place.is_mine else ""
+    said = f"{MARK}Refused in this cell: {', '.join(named[:_CLOSING])}{more}.".encode(
+        "ascii", "backslashreplace"
+    ).decode()
+    return f"{_cut_at(said, _CLOSING_LENGTH - len(to_go_on))}{to_go_on}"
+
+
+def _cut_at(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 # Legible in light and dark themes: the page's own colours of text and background, a coloured border, nothing else.

@@ -309,7 +309,16 @@ class Relay:
             self._cleaner.clean(checked.msg_type, checked.content)
         return checked
 
+    def _say_why(self, message: Checked) -> None:
+        """An error ends with what was refused in its cell: nbclient and the logs made of it show only the traceback."""
+        if isinstance(message.content.get("traceback"), list):
+            line = self._board.closing(str(message.parent.get("msg_id")))
+            if line:
+                message.content["traceback"].append(f"\x1b[0m{line}")
+
     def _pass_output(self, message: Checked) -> None:
+        if message.msg_type == "error":
+            self._say_why(message)
         self._front.pass_output(message)
         if message.msg_type in self._after:
             self._after[message.msg_type](message)
@@ -317,6 +326,8 @@ class Relay:
     def _pass_reply(self, request: Request, message: Checked) -> None:
         if message.msg_type in self._before:
             self._before[message.msg_type](message)
+        if message.msg_type == "execute_reply":
+            self._say_why(message)
         if not request.allows_replacing:
             for item in message.content.get("payload", ()):
                 item.pop("replace", None)  # then what it writes is a cell of its own, below

@@ -16,6 +16,7 @@ from typing import Any
 
 from sandboxed_kernel.records import Record
 from sandboxed_kernel.relay.messages import MAX_ID, Frame, Json, Unusable
+from sandboxed_kernel.relay.terminal import harmless
 
 MAX_COUNT = 2**31 - 1
 MAX_ITEMS = 10_000  # completions, lines of history, comms, frames of a traceback: of one message
@@ -54,7 +55,7 @@ def _short(value: Any) -> str:
 def _needed_text(value: Any) -> str:
     if not isinstance(value, str | list):
         raise Unusable("without a text")
-    return _text(value)
+    return harmless(_text(value))
 
 
 def _identifier(value: Any) -> str:
@@ -105,7 +106,10 @@ def _pick(content: Json, checks: dict[str, Check]) -> Json:
 
 def _bundle(value: Any) -> Json:
     """MIME types and their values: text, but for JSON types (``mimebundle`` of nbformat's v4 schema)."""
-    return {mime: item for mime, item in _object(value).items() if _fits(mime, item)}
+    fitting = {mime: item for mime, item in _object(value).items() if _fits(mime, item)}
+    if "text/plain" in fitting:
+        fitting["text/plain"] = harmless(_text(fitting["text/plain"]))
+    return fitting
 
 
 def _fits(mime: str, value: Any) -> bool:
@@ -166,11 +170,11 @@ def defuse(text: str) -> str:
 
 
 def _defused(value: Any) -> str:
-    return defuse(_text(value))
+    return defuse(harmless(_text(value)))
 
 
 def _defused_short(value: Any) -> str:
-    return defuse(_short(value))
+    return defuse(harmless(_short(value)))
 
 
 _ERROR: dict[str, Check] = {"ename": _defused_short, "evalue": _defused, "traceback": _list_of(_defused)}

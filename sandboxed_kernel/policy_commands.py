@@ -85,6 +85,18 @@ def named(file: PolicyFile) -> str:
     return file.path if file.exists else f"{file.path} (does not exist: the default policy)"
 
 
+def do_with_less(policy: str | None, name: str) -> None:
+    """``install --best-effort``: the policy says what this Linux cannot enforce. Raises PolicyError."""
+    from sandboxed_kernel.confinement.host import find_features
+    from sandboxed_kernel.confinement.plan import missing_features
+    from sandboxed_kernel.editing import edit
+
+    missing = missing_features(find_features().landlock_abi)
+    if missing:
+        edited = edit(policy or policy_file_of(name), Change(best_effort=missing), name)
+        print(f"Not enforced on this host, as {edited.path} says now: {', '.join(missing)}")
+
+
 def tell_installed(options: Namespace, name: str, policy: str | None) -> None:
     """What ``install`` says of the policy, and makes for it. Raises PolicyError."""
     what = options.display_name or kernelspec.DISPLAY_NAME

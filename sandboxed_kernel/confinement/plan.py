@@ -113,6 +113,9 @@ _FEATURES: tuple[_Feature, ...] = (
 )
 
 
+WITH_LESS = "sandboxed-kernel install --best-effort"
+
+
 def missing_features(abi: int) -> tuple[str, ...]:
     """Which of BEST_EFFORT_NAMES a Linux with this Landlock ABI lacks."""
     return tuple(feature.name for feature in _FEATURES if abi < feature.abi)
@@ -158,7 +161,10 @@ def require(features: HostFeatures, best_effort: frozenset[str]) -> tuple[str, .
     if refused := [name for name in missing if name not in best_effort]:
         sentences = " ".join(describe_missing(name, features.landlock_abi) for name in refused)
         wanted = ", ".join(f'"{name}"' for name in missing)
-        raise HostError(f"{sentences} Allow it with best_effort = [{wanted}].")
+        raise HostError(
+            f"{sentences} To go on with less, in a terminal: {WITH_LESS}. Or write in the policy:"
+            f" best_effort = [{wanted}]."
+        )
     return missing
 
 

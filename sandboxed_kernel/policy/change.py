@@ -24,6 +24,7 @@ class Change(Record):
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
+    best_effort: tuple[str, ...] = ()
     folder: str | None = None  # absolute: for notebooks beneath it only
     remove: bool = False
     first: bool = False  # put before what is there, not behind it
@@ -32,6 +33,7 @@ class Change(Record):
         """For people who make it by hand."""
         named: tuple[tuple[str, tuple[Any, ...]], ...] = (
             ("extends", self.presets),
+            ("best_effort", self.best_effort),
             ("network.allow", self.allow),
             ("filesystem.read", self.read),
             ("filesystem.write", self.write),
@@ -97,6 +99,7 @@ def apply(
         table = section
     for place, key, entries, same in (
         ("", "extends", change.presets, _equal),
+        ("", "best_effort", change.best_effort, _equal),
         ("network", "allow", change.allow, _same_destination),
         ("filesystem", "read", change.read, _same_path(home)),
         ("filesystem", "write", write, _same_path(home)),

@@ -16,6 +16,7 @@ import pytest
 import sandboxed_kernel
 from sandboxed_kernel import check, kernelspec
 from sandboxed_kernel.cli import KernelArguments, kernel_arguments, main
+from sandboxed_kernel.confinement import host
 from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.policy.file import parse
 from sandboxed_kernel.policy.read import presets
@@ -355,6 +356,7 @@ def test_policy_says_what_holds_and_where_it_stands(
 def starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests also run from a checkout that is not installed, where ``-I`` would not find the package."""
     monkeypatch.setattr(kernelspec, "_see_that_it_starts", lambda: None)
+    monkeypatch.setattr(kernelspec, "try_kernel", lambda _folder: "")
 
 
 @pytest.mark.usefixtures("starts")
@@ -413,6 +415,29 @@ def test_install_makes_a_policy_that_says_nothing(configuration: Path, capsys: p
     assert main(["install", "--user"]) == 0
     assert file.read_text() == 'extends = ["pypi"]'
     assert f"Policy:    {file}\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("starts")
+def test_install_goes_on_with_less(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(host, "find_features", lambda: SimpleNamespace(landlock_abi=4))
+    for _ in range(2):
+        assert main(["install", "--best-effort"]) == 0
+        assert f"as {configuration / 'policy.toml'} says now: ioctl, abstract, signals" in capsys.readouterr().out
+    written = tomllib.loads((configuration / "policy.toml").read_text())
+    assert written == {"best_effort": ["ioctl", "abstract", "signals"]}
+
+
+@pytest.mark.usefixtures("starts")
+def test_install_says_why_the_kernel_does_not_work(
+    configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernelspec, "try_kernel", lambda _folder: "this host has no Landlock")
+    assert main(["install"]) == HostError.exit_code
+    assert "the kernel does not work here: this host has no Landlock" in capsys.readouterr().err
+    assert main(["install", "--no-try"]) == 0
+    assert (configuration / "policy.toml").exists()
 
 
 @pytest.mark.usefixtures("starts")

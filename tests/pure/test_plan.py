@@ -106,7 +106,8 @@ def test_the_refusal_names_the_word_that_would_allow_it() -> None:
         make_plan(Policy(best_effort=frozenset({"abstract"})), replace(HOST, landlock_abi=5), HERE)
     assert str(refused.value) == (
         "this host has Landlock ABI 5; signals cannot be kept inside before ABI 6 (Linux 6.12)."
-        ' Allow it with best_effort = ["abstract", "signals"].'
+        " To go on with less, in a terminal: sandboxed-kernel install --best-effort. Or write in the policy:"
+        ' best_effort = ["abstract", "signals"].'
     )
     assert describe_missing("truncate", 2) == (
         "this host has Landlock ABI 2; files outside the writable folders cannot be kept from being emptied before"

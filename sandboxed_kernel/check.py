@@ -13,7 +13,7 @@ import time
 
 from sandboxed_kernel.confinement.group import make_group
 from sandboxed_kernel.confinement.host import find_features
-from sandboxed_kernel.confinement.plan import describe_missing, missing_features, second_fences
+from sandboxed_kernel.confinement.plan import WITH_LESS, describe_missing, missing_features, second_fences
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.linux.diag import MODULES, missing_modules
 from sandboxed_kernel.linux.sockets import DEFAULT_TTL, HIGHEST_TTL, default_ttl
@@ -22,7 +22,7 @@ from sandboxed_kernel.records import Record
 
 _PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside", "probe.py")
 _TIMEOUT = 60  # seconds
-_BEST_EFFORT = "What Landlock lacks, a policy can do without: docs/policy.md, best_effort."
+_BEST_EFFORT = f"To go on with what this Linux can enforce: {WITH_LESS}"
 _LOAD_MODULES = (
     f"An administrator of this machine (for a container: of its host) can load what is missing: modprobe -a"
     f" {' '.join(MODULES)}; and at every start: the names, a line each, in /etc/modules-load.d/sandboxed-kernel.conf."

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sandboxed_kernel.errors import PolicyError, SandboxError
+from sandboxed_kernel.errors import HostError, PolicyError, SandboxError
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
 from sandboxed_kernel.records import Record
 from sandboxed_kernel.startup import pin_imports
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     pin_imports()
     try:
+        _see_that_this_is_linux()
         if words and words[0].startswith("-") and words[0] not in _FOR_PEOPLE:
             return _run_kernel(words)
         return _run_for_people(words)
@@ -38,6 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _see_that_this_is_linux() -> None:
+    if sys.platform != "linux":
+        where = "Use it in a virtual machine, on Windows in WSL2."
+        raise HostError(
+            f"this is {sys.platform}, and Landlock and seccomp are parts of Linux. {where}"
+        )
 
 
 # --- the form that starts a Jupyter kernel -----------------------------------------------------------------------
@@ -202,8 +211,6 @@ def _try(error: str) -> int:
     if not error:
         print("Tried:     a kernel started in the sandbox and ran a cell.")
         return 0
-    from sandboxed_kernel.errors import HostError
-
     sys.stdout.flush()
     print(f"{PROGRAM}: it is installed, but the kernel does not work here: {error}", file=sys.stderr)
     return HostError.exit_code
@@ -218,7 +225,6 @@ def _uninstall(options: Namespace) -> int:
 
 def _check(_: Namespace) -> int:
     from sandboxed_kernel.check import check
-    from sandboxed_kernel.errors import HostError
 
     results = check()
     width = max((len(result.name) for result in results), default=0)

@@ -417,6 +417,15 @@ def test_install_makes_a_policy_that_says_nothing(configuration: Path, capsys: p
     assert f"Policy:    {file}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["check"], ["install"], ["-f", "c.json"], ["run", "--", "true"]])
+def test_another_system_is_named_at_once(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert main(words) == HostError.exit_code
+    assert capsys.readouterr().err.startswith("sandboxed-kernel: this is darwin, and Landlock and seccomp are parts of Linux")
+
+
 @pytest.mark.usefixtures("starts")
 def test_install_goes_on_with_less(
     configuration: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -44,9 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _see_that_this_is_linux() -> None:
     if sys.platform != "linux":
         where = "Use it in a virtual machine, on Windows in WSL2."
-        raise HostError(
-            f"this is {sys.platform}, and Landlock and seccomp are parts of Linux. {where}"
-        )
+        raise HostError(f"this is {sys.platform}, and Landlock and seccomp are parts of Linux. {where}")
 
 
 # --- the form that starts a Jupyter kernel -----------------------------------------------------------------------

@@ -423,7 +423,7 @@ def test_another_system_is_named_at_once(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert main(words) == HostError.exit_code
-    assert capsys.readouterr().err.startswith("sandboxed-kernel: this is darwin, and Landlock and seccomp are parts of Linux")
+    assert capsys.readouterr().err.startswith("sandboxed-kernel: this is darwin, ")
 
 
 @pytest.mark.usefixtures("starts")

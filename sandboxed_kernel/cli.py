@@ -217,7 +217,8 @@ def _try(error: str) -> int:
 def _uninstall(options: Namespace) -> int:
     from sandboxed_kernel import kernelspec
 
-    print(f"Removed {kernelspec.uninstall(options.name or kernelspec.NAME)}")
+    for folder in kernelspec.uninstall(options.name or kernelspec.NAME):
+        print(f"Removed {folder}")
     return 0
 
 

@@ -24,6 +24,8 @@ NAME = DEFAULT_KERNEL
 DISPLAY_NAME = "Python 3 (sandboxed)"
 _MODULE = "sandboxed_kernel"
 _TEMPLATE = "kernel.json"
+_ENVIRONMENT = sys.prefix
+_BROUGHT = "python"  # argv[0] of the one that the wheel brings, which Jupyter takes for its own Python
 _PATIENCE = 60.0  # seconds for a kernel that is tried
 
 # A wheel carries the folder inside the package; in a checkout (and an editable install) it lies beside the package.
@@ -51,7 +53,12 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
             json.dump(_spec(name, display_name, policy_file), file, indent=1)
         try:
             manager = KernelSpecManager()
-            return manager.install_kernel_spec(folder, name, user=prefix is None, prefix=prefix)
+            installed = manager.install_kernel_spec(folder, name, user=prefix is None, prefix=prefix)
+            own = os.path.join(_ENVIRONMENT, "share", "jupyter", "kernels", name.lower())
+            if prefix is None and own != installed and _MODULE in (_read_spec(own) or ()):
+                # Jupyter in this environment looks here first, and would not see the policy that was named.
+                manager.install_kernel_spec(folder, name, prefix=_ENVIRONMENT)
+            return installed
         except OSError as error:
             write = "Choose another place: --user, --sys-prefix or --prefix PREFIX"
             raise PolicyError("install", f"{error.filename} cannot be written ({error.strerror})", write) from None
@@ -92,27 +99,54 @@ def _readable_by_all() -> Iterator[None]:
         os.umask(before)
 
 
-def uninstall(name: str = NAME) -> str:
-    """Remove the kernelspec ``name`` and return the folder it was in. Raises PolicyError; touches no other kernel's."""
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+def uninstall(name: str = NAME) -> list[str]:
+    """Remove the kernelspecs ``name`` that ``install`` wrote, and return their folders. Raises PolicyError where there
+    is none; touches no other kernel's.
+    """
+    removed, refused = list[str](), None
+    for path in _folders_of(name):
+        argv = _read_spec(path)
+        if argv is None:
+            continue
+        if _MODULE not in argv:
+            found, write = f"the kernel {name!r} is not sandboxed", f"Use jupyter kernelspec remove {name}"
+            refused = refused or PolicyError("uninstall", found, write)
+        elif argv[0] == _BROUGHT:
+            found, write = f"the kernel {name!r} in {path} came with the package", "Run pip uninstall sandboxed-kernel"
+            refused = refused or PolicyError("uninstall", found, write)
+        else:
+            try:
+                shutil.rmtree(path)
+            except OSError as error:
+                found = f"{error.filename} stays ({error.strerror})"
+                raise PolicyError("uninstall", found, "Remove it as its owner") from None
+            removed.append(path)
+    if not removed:
+        write = 'Write a name that "jupyter kernelspec list" shows'
+        raise refused or PolicyError("uninstall", f"no kernel {name!r}", write)
+    return removed
 
-    manager = KernelSpecManager()
+
+def _folders_of(name: str, folders: Sequence[str] | None = None) -> list[str]:
+    """Where a kernelspec of this name may lie, in the order in which Jupyter looks."""
+    if folders is None:
+        from jupyter_core.paths import jupyter_path  # 30 ms, and jupyter_client's own search three times that
+
+        folders = jupyter_path("kernels")
+    return [os.path.join(folder, name.lower()) for folder in folders]
+
+
+def _read_spec(path: str) -> list[str] | None:
+    """Its command line, or None where there is none. Raises PolicyError."""
     try:
-        spec = manager.get_kernel_spec(name)
-    except NoSuchKernel:
-        raise PolicyError(
-            "uninstall", f"no kernel {name!r}", 'Write a name that "jupyter kernelspec list" shows'
-        ) from None
-    if _MODULE not in spec.argv:
-        raise PolicyError("uninstall", f"the kernel {name!r} is not sandboxed", f"Use jupyter kernelspec remove {name}")
-    if spec.argv[0] == "python":  # the template itself, as the wheel brings it
-        found = f"the kernel {name!r} in {spec.resource_dir} belongs to the package"
-        raise PolicyError("uninstall", found, "Run pip uninstall sandboxed-kernel")
-    try:
-        shutil.rmtree(spec.resource_dir)
-    except OSError as error:
-        raise PolicyError("uninstall", f"{error.filename} stays ({error.strerror})", "Remove it as its owner") from None
-    return str(spec.resource_dir)
+        with open(os.path.join(path, _TEMPLATE), encoding="utf-8") as file:
+            argv: list[str] = json.load(file)["argv"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        name = os.path.basename(path)
+        raise PolicyError(path, f"its {_TEMPLATE} cannot be read", f"Install the kernel {name!r} again") from None
+    return argv
 
 
 def kept_policy(name: str, prefix: str | None) -> str | None:
@@ -143,18 +177,10 @@ def find(name: str, folders: Sequence[str] | None = None) -> Installed | None:
 
     ``folders`` are those that hold kernelspecs (default: Jupyter's path). Raises PolicyError for one that is not ours.
     """
-    if folders is None:
-        from jupyter_core.paths import jupyter_path  # 30 ms, and jupyter_client's own search three times that
-
-        folders = jupyter_path("kernels")
-    for path in (os.path.join(folder, name.lower()) for folder in folders):
-        try:
-            with open(os.path.join(path, _TEMPLATE), encoding="utf-8") as file:
-                argv = json.load(file)["argv"]
-        except FileNotFoundError:
+    for path in _folders_of(name, folders):
+        argv = _read_spec(path)
+        if argv is None:
             continue
-        except (OSError, ValueError, KeyError, TypeError):
-            raise PolicyError(path, f"its {_TEMPLATE} cannot be read", f"Install the kernel {name!r} again") from None
         if _MODULE not in argv:
             raise PolicyError("--kernel", f"the kernel {name!r} is not sandboxed", "Name a kernel that install wrote")
         return Installed(path, _value_of("--policy", argv))

@@ -353,10 +353,12 @@ def test_policy_says_what_holds_and_where_it_stands(
 
 
 @pytest.fixture
-def starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests also run from a checkout that is not installed, where ``-I`` would not find the package."""
     monkeypatch.setattr(kernelspec, "_see_that_it_starts", lambda: None)
     monkeypatch.setattr(kernelspec, "try_kernel", lambda _folder: "")
+    monkeypatch.setattr(kernelspec, "_ENVIRONMENT", str(tmp_path / "environment"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")  # what the package brought here is not looked at first
 
 
 @pytest.mark.usefixtures("starts")
@@ -471,6 +473,18 @@ def test_install_keeps_the_policy_of_the_last_one(policy: str, capsys: pytest.Ca
     installed = kernelspec.find(kernelspec.NAME)
     assert installed is not None
     assert installed.policy_file is None
+
+
+@pytest.mark.usefixtures("starts")
+def test_the_kernel_that_the_package_brought_has_the_policy_of_the_last_install(tmp_path: Path, policy: str) -> None:
+    """Jupyter in the same environment takes it first."""
+    brought = tmp_path / "environment" / "share" / "jupyter" / "kernels" / kernelspec.NAME
+    brought.mkdir(parents=True)
+    (brought / "kernel.json").write_text(f'{{"argv": ["python", "-I", "-m", "{sandboxed_kernel.__name__}"]}}')
+    assert main(["install", "--policy", policy]) == 0
+    found = kernelspec.find(kernelspec.NAME, [str(brought.parent)])
+    assert found is not None
+    assert found.policy_file == policy
 
 
 @pytest.mark.usefixtures("starts")

@@ -18,6 +18,7 @@ from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.model import Policy
 
 GRACE = 5.0  # seconds that the rules outlive their file: an editor may be about to write it
+_PATIENCE = 1.0  # seconds for another thread that looks already
 _RETRY = 1.0  # second between two readings of a policy with a mistake: what it extends is not known
 _TICK = 0.03  # seconds; changes within one tick of Linux's clock (10 ms at most) have one time (inode(7))
 
@@ -45,6 +46,7 @@ class LivePolicy:
         self._launched, self._current, self._path = policy, policy, path
         self._read, self._accept, self._show = read, accept, show
         self._lock = threading.Lock()
+        self._began = inf  # when the thread that looks now began, of time.monotonic()
         self._number = 0
         self._files = _files(policy, path)
         self._mark = _mark(self._files)
@@ -54,13 +56,25 @@ class LivePolicy:
         self._owners = {0, os.geteuid(), *_owners(self._files)}
 
     def look(self) -> tuple[int, Policy]:
-        """The policy as last accepted, and how many were accepted before it. May wait for the disk."""
-        with self._lock:
-            now, mark = time.monotonic(), _mark(self._files)
+        """The policy as last accepted, and how many were accepted before it. May wait for the disk: one thread as long as
+        it takes, every other for a second at most.
+        """
+        patience = min(_PATIENCE, max(0.0, self._began + _PATIENCE - time.monotonic()))
+        if not self._lock.acquire(timeout=patience):
+            self._say(
+                "disk", f"{self._path} cannot be looked at, its disk does not answer: the rules from before hold."
+            )
+            return self._number, self._current
+        try:
+            self._began = now = time.monotonic()
+            mark = _mark(self._files)
             if mark != self._mark or now >= self._again:
                 self._mark, self._again = mark, inf
                 self._look_closely(now)
             return self._number, self._current
+        finally:
+            self._began = inf
+            self._lock.release()
 
     def _look_closely(self, now: float) -> None:
         if _is_empty(self._path) and self._current.allow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,3 +179,25 @@ def test_each_change_of_the_rules_has_a_number(path: Path) -> None:
     assert watched.live.look()[0] == 0
     save_by_rename(path, B)
     assert watched.live.look()[0] == 1
+
+
+def test_a_disk_that_does_not_answer_keeps_one_thread_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(path)
+    hangs, answers = threading.Event(), threading.Event()
+
+    def stat(_files: object) -> tuple[None, ...]:
+        hangs.set()
+        assert answers.wait(30)
+        return (None,)
+
+    monkeypatch.setattr(live, "_mark", stat)
+    monkeypatch.setattr(live, "_PATIENCE", 0.1)
+    thread = threading.Thread(target=watched.live.look)
+    thread.start()
+    assert hangs.wait(30)
+    for _ in range(3):
+        assert watched.allowed() == ["a.example:443"]
+    (words,) = watched.live.words
+    assert "its disk does not answer" in words
+    answers.set()
+    thread.join()

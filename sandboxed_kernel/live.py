@@ -56,13 +56,13 @@ class LivePolicy:
         self._owners = {0, os.geteuid(), *_owners(self._files)}
 
     def look(self) -> tuple[int, Policy]:
-        """The policy as last accepted, and how many were accepted before it. May wait for the disk: one thread as long as
-        it takes, every other for a second at most.
+        """The policy as last accepted, and how many were accepted before it. May wait for the disk: one thread as
+        long as it takes, every other for a second at most.
         """
         patience = min(_PATIENCE, max(0.0, self._began + _PATIENCE - time.monotonic()))
         if not self._lock.acquire(timeout=patience):
             self._say(
-                "disk", f"{self._path} cannot be looked at, its disk does not answer: the rules from before hold."
+                "disk", f"{self._path} cannot be read, its disk does not answer: the rules from before hold."
             )
             return self._number, self._current
         try:

@@ -61,9 +61,7 @@ class LivePolicy:
         """
         patience = min(_PATIENCE, max(0.0, self._began + _PATIENCE - time.monotonic()))
         if not self._lock.acquire(timeout=patience):
-            self._say(
-                "disk", f"{self._path} cannot be read, its disk does not answer: the rules from before hold."
-            )
+            self._say("disk", f"{self._path} cannot be read, its disk does not answer: the rules from before hold.")
             return self._number, self._current
         try:
             self._began = now = time.monotonic()

@@ -1,7 +1,8 @@
 """Pure: which notice is shown when and where; the clock and the random ids are arguments.
 
-Each event is published twice: as a ``comm_open`` of its own, which survives a flood in Jupyter Server's rate limiter,
-and as one ``display_data`` per cell and destination, whose count ``update_display_data`` raises. Notices raised while
+Each event is published as one ``display_data`` per cell and destination, whose count ``update_display_data`` raises;
+and, while a front end has announced that it knows what to do with it, as a ``comm_open`` of its own, which survives a
+flood in Jupyter Server's rate limiter. Clients without a handler warn of each comm. Notices raised while
 no client was listening (no cell was running) are repeated in the next cell. A growing count updates existing displays;
 it never creates one. A flood of refusals becomes a number: at most ``SHOWN_PER_CELL`` displays and ``COMMS_PER_CELL``
 comms per cell, and updates at most every ``PAUSE`` seconds.
@@ -23,6 +24,7 @@ SHOWN_PER_CELL = 20
 COMMS_PER_CELL = 250
 CELLS_KEPT = 200  # whose notices are sent again after clear_output
 COUNTERS_KEPT = 5000  # the broker has 1,000 in a cell
+FRONTS_KEPT = 100  # that announced themselves
 PAUSE = 0.25  # seconds between updates; the first notice of a destination never waits
 
 Json = dict[str, Any]
@@ -68,8 +70,19 @@ class NoticeBoard:
         self._counters: dict[Counter, list[_Notice]] = {}  # and where they are shown
         self._backlog: dict[Counter, Event] = {}
         self._backlog_overflow = 0
+        self._fronts: dict[str, None] = {}  # ids of the comms by which they announced themselves, the oldest first
         self._last_update = float("-inf")
         self._due = False
+
+    def announced(self, comm_id: str) -> None:
+        """A front end opened a comm on our target: from now on it, and hence every client, gets comms."""
+        self._fronts[comm_id] = None
+        if len(self._fronts) > FRONTS_KEPT:
+            del self._fronts[next(iter(self._fronts))]
+
+    def left(self, comm_id: str) -> bool:
+        """Whether the comm that a front end closes was its announcement, which is forgotten."""
+        return self._fronts.pop(comm_id, self) is None
 
     def report(self, event: Event, parent: Json | None, *, is_listened_to: bool, now: float) -> list[IopubMessage]:
         """``event.cell`` is the cell it was counted in. ``parent`` is the header of the cell to show it in, None before
@@ -126,7 +139,7 @@ class NoticeBoard:
         return notice
 
     def _comm(self, page: _Page, event: Event) -> list[IopubMessage]:
-        if page.comms >= COMMS_PER_CELL:
+        if not self._fronts or page.comms >= COMMS_PER_CELL:
             return []
         page.comms += 1
         # nbclient takes data with the keys "state" or "buffer_paths" for a widget's (client.py); an event has neither.

@@ -21,7 +21,7 @@ import zmq
 from sandboxed_kernel.errors import Bug, HostError, PolicyError
 from sandboxed_kernel.notices import channel as words
 from sandboxed_kernel.notices.advice import Place
-from sandboxed_kernel.notices.board import IopubMessage, NoticeBoard
+from sandboxed_kernel.notices.board import COMM_TARGET, IopubMessage, NoticeBoard
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.records import Record, made
 from sandboxed_kernel.relay import answers, channels, endings, messages, rules, schema
@@ -199,8 +199,10 @@ class Relay:
         if action == "answer":
             self._answer(channel, message)
             return
-        if action == "comm" and rules.is_ours(message.content().get("comm_id")):
-            return  # a client that has no handler for our target closes the comm; the kernel knows none of it
+        if action == "comm" and self._is_for_us(message):
+            self._front.publish("status", {"execution_state": "busy"}, message.header)
+            self._front.publish("status", {"execution_state": "idle"}, message.header)
+            return
         if message.msg_type == "shutdown_request":
             self._ending, self._end_at = -1, time.monotonic() + SHUTDOWN
         if channel != "stdin":
@@ -208,6 +210,19 @@ class Relay:
         if action == "cell":
             self._begin(channel, message)
         self._to_kernel(channel, message)
+
+    def _is_for_us(self, message: Verified) -> bool:
+        """A front end announces itself by a comm on our target, and leaves by closing it. A client that has no handler
+        for the target closes the comms that it gets. The kernel knows of none of them.
+        """
+        content = message.content()
+        comm_id = content.get("comm_id")
+        if message.msg_type == "comm_open" and content.get("target_name") == COMM_TARGET:
+            if isinstance(comm_id, str):
+                self._board.announced(comm_id)
+            return True
+        closed = message.msg_type == "comm_close" and isinstance(comm_id, str) and self._board.left(comm_id)
+        return closed or rules.is_ours(comm_id)
 
     def _to_kernel(self, channel: str, message: Verified) -> None:
         frames = messages.frames(message.identities, message.parts, message.buffers, self._back_signer)

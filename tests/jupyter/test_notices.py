@@ -63,7 +63,35 @@ def comms(messages: list[Message]) -> list[Message]:
     return [m for m in messages if m["msg_type"] == "comm_open" and m["content"]["target_name"] == COMM_TARGET]
 
 
+def say(kernel: Kernel, msg_type: str, **content: object) -> None:
+    """As an extension of a front end, over a comm; returns when the kernel has taken it."""
+    message = kernel.client.session.msg(msg_type, {"comm_id": "front", "data": {}, **content})
+    kernel.client.shell_channel.send(message)
+    kernel.until_iopub(
+        lambda m: (
+            m["parent_header"].get("msg_id") == message["header"]["msg_id"]
+            and m["content"].get("execution_state") == "idle"
+        )
+    )
+
+
+def announce(kernel: Kernel) -> None:
+    say(kernel, "comm_open", target_name=COMM_TARGET)
+
+
+def test_no_client_gets_a_comm_unless_one_announced_itself(told_kernel: Kernel, tmp_path: Path) -> None:
+    """Those without a handler warn of it. The kernel, which has none either, is not asked."""
+    assert comms(report_in_cell(told_kernel, tmp_path / "1", EVENT).iopub) == []
+    announce(told_kernel)
+    assert len(comms(report_in_cell(told_kernel, tmp_path / "2", EVENT).iopub)) == 1
+    say(told_kernel, "comm_close")
+    outcome = report_in_cell(told_kernel, tmp_path / "3", EVENT)
+    assert (comms(outcome.iopub), len(notices(outcome.iopub))) == ([], 1)
+    assert "front" not in told_kernel.run("print(get_ipython().kernel.comm_manager.comms)").text
+
+
 def test_a_refusal_is_a_comm_and_a_display_in_its_cell(told_kernel: Kernel, tmp_path: Path) -> None:
+    announce(told_kernel)
     outcome = report_in_cell(told_kernel, tmp_path / "go", EVENT)
     expected = replace(EVENT, cell=outcome.msg_id).to_json()
     (comm,), (notice,) = comms(outcome.iopub), notices(outcome.iopub)
@@ -123,6 +151,7 @@ def test_the_same_destination_is_counted_up_in_one_display(told_kernel: Kernel, 
 
 
 def test_an_allowed_destination_is_a_comm_only(told_kernel: Kernel, tmp_path: Path) -> None:
+    announce(told_kernel)
     outcome = report_in_cell(told_kernel, tmp_path / "go", replace(EVENT, verdict="allowed", rule="policy.toml"))
     assert [comm["content"]["data"]["verdict"] for comm in comms(outcome.iopub)] == ["allowed"]
     assert notices(outcome.iopub) == []
@@ -153,6 +182,7 @@ def test_clear_output_brings_the_notices_back(told_kernel: Kernel, tmp_path: Pat
 
 
 def test_a_flood_of_events_becomes_a_count(told_kernel: Kernel, tmp_path: Path) -> None:
+    announce(told_kernel)
     events = [replace(EVENT, host=f"host{number}.example.com") for number in range(400)]
     outcome = report_in_cell(told_kernel, tmp_path / "go", *events)
     assert len([n for n in notices(outcome.iopub) if n["msg_type"] == "display_data"]) == 20
@@ -162,6 +192,7 @@ def test_a_flood_of_events_becomes_a_count(told_kernel: Kernel, tmp_path: Path) 
 
 
 def test_the_kernel_may_flood_and_the_notices_still_arrive(told_kernel: Kernel, tmp_path: Path) -> None:
+    announce(told_kernel)
     events = [replace(EVENT, host=f"host{number}.example.com") for number in range(5)]
     outcome = report_in_cell(told_kernel, tmp_path / "go", *events, after="for i in range(9000): display(i)")
     assert len(comms(outcome.iopub)) == 5
@@ -241,6 +272,7 @@ def test_nothing_forged_arrives(own_kernel: Kernel, what: str) -> None:
 
 @pytest.mark.parametrize("before", SILENCERS.values(), ids=SILENCERS)
 def test_a_kernel_cannot_silence_a_notice(told_kernel: Kernel, tmp_path: Path, before: str) -> None:
+    announce(told_kernel)
     assert told_kernel.broker is not None
     go = tmp_path / "go"
     told_kernel.broker.report(EVENT)  # so that CellBegan is repeated to us
@@ -266,9 +298,9 @@ def test_a_kernel_that_exits_right_after_the_call_is_still_told(told_kernel: Ker
 
 
 def test_a_client_that_closes_our_comm_does_not_disturb_the_kernel(told_kernel: Kernel, tmp_path: Path) -> None:
+    announce(told_kernel)
     (comm,) = comms(report_in_cell(told_kernel, tmp_path / "go", EVENT).iopub)
-    message = told_kernel.client.session.msg("comm_close", {"comm_id": comm["content"]["comm_id"], "data": {}})
-    told_kernel.client.shell_channel.send(message)
+    say(told_kernel, "comm_close", comm_id=comm["content"]["comm_id"])
     outcome = told_kernel.run("1")
     assert not outcome.of("stream")
     assert all(m["parent_header"].get("msg_id") == outcome.msg_id for m in outcome.iopub)

@@ -22,8 +22,11 @@ FIRST, SECOND = {"msg_id": "first"}, {"msg_id": "second"}
 
 
 def new_board() -> NoticeBoard:
+    """With a front end that announced itself."""
     numbers = itertools.count()
-    return NoticeBoard(lambda: str(next(numbers)))
+    made = NoticeBoard(lambda: str(next(numbers)))
+    made.announced("front")
+    return made
 
 
 def of(cell: str | None, count: int = 1, **fields: Any) -> Event:
@@ -177,3 +180,26 @@ def test_the_first_notice_takes_the_place_that_was_kept() -> None:
     assert shown.msg_type == other.msg_type == "display_data"
     assert shown.content["transient"] == empty.content["transient"] != other.content["transient"]
     assert notices.keep_place(FIRST) == []
+
+
+def test_comms_are_for_front_ends_that_announced_themselves() -> None:
+    notices = NoticeBoard(lambda: "id")
+    said = notices.report(of("first"), FIRST, is_listened_to=True, now=0.0)
+    assert [saying.msg_type for saying in said] == ["display_data"]
+    assert not notices.left("one")
+    notices.announced("one")
+    notices.announced("two")
+    assert notices.left("one")
+    said = notices.report(of("first", host="b.example"), FIRST, is_listened_to=True, now=1.0)
+    assert [saying.msg_type for saying in said] == ["comm_open", "display_data"]
+    assert notices.left("two")
+    said = notices.report(of("first", host="c.example"), FIRST, is_listened_to=True, now=2.0)
+    assert [saying.msg_type for saying in said] == ["display_data"]
+
+
+def test_announcements_are_bounded() -> None:
+    notices = NoticeBoard(lambda: "id")
+    for number in range(board.FRONTS_KEPT + 1):
+        notices.announced(str(number))
+    assert not notices.left("0")
+    assert notices.left("1")

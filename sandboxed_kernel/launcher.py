@@ -45,7 +45,7 @@ from sandboxed_kernel.live import LivePolicy
 from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, sentence
-from sandboxed_kernel.policy.model import Limits, Policy
+from sandboxed_kernel.policy.model import Limits, Policy, in_force
 from sandboxed_kernel.policy.paths import is_beneath
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
 from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
@@ -125,7 +125,7 @@ def run_kernel(
             in_force = replace(ready.policy, allow=policy.allow, sources=policy.sources)
             shown.write(describe(in_force, grants, plan.missing, plan.absent, plan.guard, file=file.path))
 
-        show(policy)
+        show(in_force(policy, time.time()))
         inherited = tuple(back.listeners.values())
         with _Launched(ready, launch, private, inherited=inherited, own_output=False, show=show) as (broker, lifeline):
             from sandboxed_kernel.relay.imports import late_imports
@@ -280,7 +280,7 @@ class _Launched:
         self._limits = plan.limits
         self._group: Group | None = None
         self._orders = Orders(
-            policy=ready.policy,
+            policy=in_force(ready.policy, time.time()),
             running_policy=_live_policy(ready, launch, show),
             spawn=lambda: spawn(
                 plan,

@@ -15,7 +15,7 @@ from contextlib import suppress
 from math import inf
 
 from sandboxed_kernel.errors import PolicyError
-from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.model import Policy, in_force
 
 GRACE = 5.0  # seconds that the rules outlive their file: an editor may be about to write it
 _PATIENCE = 1.0  # seconds for another thread that looks already
@@ -43,14 +43,15 @@ class LivePolicy:
         ``show`` is given each policy that was accepted.
         """
         self.words: collections.deque[str] = collections.deque(maxlen=20)  # sentences for the user, oldest first
-        self._launched, self._current, self._path = policy, policy, path
+        self._launched, self._path = policy, path
+        self._current = in_force(policy, time.time())
         self._read, self._accept, self._show = read, accept, show
         self._lock = threading.Lock()
         self._began = inf  # when the thread that looks now began, of time.monotonic()
         self._number = 0
         self._files = _files(policy, path)
         self._mark = _mark(self._files)
-        self._again = inf  # when to read it whatever its mark, of time.monotonic()
+        self._again = self._first_end(policy, time.monotonic())  # when to read it whatever its mark
         self._gone_since: float | None = None
         self._said: object = None
         self._owners = {0, os.geteuid(), *_owners(self._files)}
@@ -90,8 +91,9 @@ class LivePolicy:
         except PolicyError as error:
             self._again = now + _RETRY
             self._say(str(error), f"{error} Until then the rules from before hold.")
+            self._apply(self._current)
             return
-        self._again = now + _TICK if _is_fresh(self._mark) else inf
+        self._again = min(now + _TICK if _is_fresh(self._mark) else inf, self._first_end(policy, now))
         self._take(policy)
 
     def _check_owners(self) -> None:
@@ -108,10 +110,20 @@ class LivePolicy:
         if changed:
             words = f"{self._path} has changed: what it says under {', '.join(changed)} holds when the kernel is"
             self._say(_at_start(policy), f"{words} restarted.")
-        if policy.allow != self._current.allow:
+        self._apply(policy)
+
+    def _apply(self, policy: Policy) -> None:
+        current = in_force(policy, time.time())
+        if current.allow != self._current.allow:
             self._number += 1
-        self._current = policy
-        self._show(policy)
+        self._current = current
+        self._show(current)
+
+    @staticmethod
+    def _first_end(policy: Policy, now: float) -> float:
+        """When a rule ends next, of time.monotonic() as ``now`` is; inf where none does."""
+        clock = time.time()
+        return min((now + rule.until - clock for rule in policy.allow if rule.until > clock), default=inf)
 
     def _say(self, what: object, sentence: str) -> None:
         """Once for each ``what``."""

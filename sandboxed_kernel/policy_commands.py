@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel import kernelspec
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.change import Change, entry_for, entry_of, entry_text, still_allowed
 from sandboxed_kernel.policy.file import absolute
-from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.model import Policy, in_force
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL, FOLDER, file_name
 from sandboxed_kernel.settings import PolicyFile, choose_policy, load_settings
 from sandboxed_kernel.surroundings import home_folder, policy_file_of
@@ -70,7 +71,7 @@ def policy_file(options: Namespace, workspace: str) -> PolicyFile:
 
 def read_policy(file: PolicyFile, workspace: str) -> Policy:
     """Raises PolicyError."""
-    return read_named(file.path, workspace) if file.exists else Policy()
+    return in_force(read_named(file.path, workspace), time.time()) if file.exists else Policy()
 
 
 def read_named(path: str, workspace: str) -> Policy:
@@ -125,10 +126,20 @@ def add_change_options(parser: ArgumentParser) -> None:
     parser.add_argument("--write", metavar="PATH", action="append", default=[], help="likewise, also for writing")
     parser.add_argument("--preset", metavar="NAME", action="append", default=[], help="all that a preset allows")
     parser.add_argument("--private", action="store_true", help="the names may mean addresses of a private network")
+    text = "allow it for this long only: 30m, 2h, 1d"
+    parser.add_argument("--for", dest="time", metavar="TIME", type=_seconds, help=text)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--in", dest="folder", metavar="FOLDER", help="only for notebooks in this folder or beneath it")
     where.add_argument("--everywhere", action="store_true", help="for all notebooks of the kernel (default)")
     add_policy_options(parser, workspace=False)
+
+
+def _seconds(text: str) -> int:
+    """Raises ValueError, which argparse puts into words."""
+    seconds = int(text[:-1]) * {"m": 60, "h": 3600, "d": 86400}.get(text[-1:], 0)
+    if not 0 < seconds <= 366 * 86400:
+        raise ValueError
+    return seconds
 
 
 def _folder(options: Namespace) -> str | None:
@@ -146,7 +157,7 @@ def allow(options: Namespace) -> int:
     if _is_inside():
         return _not_here(options, "allow")
     change = _change(options, remove=False)
-    if change == Change(folder=change.folder):
+    if change == Change(folder=change.folder, now=change.now):
         return _allow_refused(options)
     return _edit(options, change)
 
@@ -156,7 +167,7 @@ def forget(options: Namespace) -> int:
     if _is_inside():
         return _not_here(options, "forget")
     change = _change(options, remove=True)
-    if change == Change(folder=change.folder, remove=True):
+    if change == Change(folder=change.folder, remove=True, now=change.now):
         raise PolicyError("the command line", "nothing to forget", "Write HOST:PORT, --read, --write or --preset")
     return _edit(options, change)
 
@@ -185,13 +196,18 @@ def _change(options: Namespace, *, remove: bool) -> Change:
     def paths(texts: list[str]) -> tuple[str, ...]:
         return tuple(absolute(text, os.getcwd(), home_folder(), "the command line") for text in texts)
 
+    now = time.time()
+    until = None if options.time is None else datetime.fromtimestamp(int(now) + options.time, UTC)
+    if until is not None and (remove or not options.targets):
+        raise PolicyError("--for", "it is about HOST:PORT that is allowed", "Write: allow HOST:PORT --for 2h")
     return Change(
-        allow=tuple(entry_for(text, private=options.private) for text in options.targets),
+        allow=tuple(entry_for(text, private=options.private, until=until) for text in options.targets),
         read=paths(options.read),
         write=paths(options.write),
         presets=tuple(options.preset),
         folder=_folder(options),
         remove=remove,
+        now=now,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, MutableMapping, MutableSequence
+from datetime import datetime
+from math import inf
 from typing import Any
 
 from sandboxed_kernel.errors import PolicyError
@@ -27,6 +29,7 @@ class Change(Record):
     best_effort: tuple[str, ...] = ()
     folder: str | None = None  # absolute: for notebooks beneath it only
     remove: bool = False
+    now: float = 0.0  # seconds since the epoch: entries whose time was over by then go
     first: bool = False  # put before what is there, not behind it
 
     def words(self) -> str:
@@ -41,19 +44,28 @@ class Change(Record):
         return ", ".join(f"{shown(entry)} in {key}" for key, entries in named for entry in entries)
 
 
-def entry_for(text: str, *, private: bool = False) -> Entry:
+def entry_for(text: str, *, private: bool = False, until: datetime | None = None) -> Entry:
     """The entry of ``[network] allow`` for ``host:port`` as a person writes it, its name in the form that is compared
-    (``xn--``). With ``private`` the name may mean an address of a private network. Raises PolicyError.
+    (``xn--``). With ``private`` the name may mean an address of a private network; ``until`` has
+    a time zone. Raises PolicyError.
     """
     rule = parse_destination(text, "the command line")
-    if rule.name is None:
+    if rule.name is None and until is None:
         return text
-    host = f"*.{rule.name}" if rule.wildcard else rule.name
-    if not private or rule.private:
+    host = f"*.{rule.name}" if rule.wildcard else rule.name or _written_host(text)
+    if until is None and (not private or rule.private):
         return f"{'udp://' if rule.transport == 'udp' else ''}{host}:{text.rpartition(':')[2]}"
     ports = [each.first if each.first == each.last else f"{each.first}-{each.last}" for each in rule.ports]
     entry: dict[str, Any] = {"host": host, **({"port": ports[0]} if len(ports) == 1 else {"ports": ports})}
-    return {**entry, **({"protocol": "udp"} if rule.transport == "udp" else {}), "private": True}
+    if rule.transport == "udp":
+        entry["protocol"] = "udp"
+    if private and not rule.private:
+        entry["private"] = True
+    return entry if until is None else {**entry, "until": until}
+
+
+def _written_host(text: str) -> str:
+    return re.sub(r"^[a-z]+://", "", text).rpartition(":")[0]
 
 
 def entry_of(host: str | None, address: str | None, port: int | None, protocol: str, line: str | None) -> Entry | None:
@@ -113,11 +125,16 @@ def apply(
 def _change(
     array: MutableSequence[Any], entries: tuple[Any, ...], same: Callable[[Any, Any], bool], change: Change
 ) -> None:
+    expired = [index for index, there in enumerate(array) if not change.remove and _until(there) <= change.now]
+    for index in reversed(expired):
+        del array[index]
     for entry in entries:
         found = [index for index, there in enumerate(array) if same(there, entry)]
         if change.remove:
             for index in reversed(found):
                 del array[index]
+        elif found and _until(array[found[0]]) != inf:
+            array[found[0]] = entry
         elif not found:
             array.insert(0 if change.first else len(array), entry)
 
@@ -158,6 +175,12 @@ def _array(table: Any, place: str, key: str, make: NewTable | None) -> MutableSe
         table[key] = []
     found: MutableSequence[Any] = table[key]
     return found
+
+
+def _until(entry: Any) -> float:
+    entry = _plain(entry)
+    until = entry.get("until") if isinstance(entry, dict) else None
+    return until.timestamp() if isinstance(until, datetime) else inf
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -15,11 +16,12 @@ from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.hostnames.addresses import RANGES, Address, Kind, Network, Range, canonical, classify, plain
 from sandboxed_kernel.policy.model import Destination, Ports, Transport
 from sandboxed_kernel.policy.words import instead, shown, type_name
+from sandboxed_kernel.records import replace
 
 ALL_PORTS = Ports(1, 65535)
 _EXAMPLE = 'Write "host:port", for example "pypi.org:443"'
 _TABLE_EXAMPLE = 'Write { host = "db.corp", port = 5432, private = true }'
-_TABLE_KEYS = ("host", "port", "ports", "protocol", "private")
+_TABLE_KEYS = ("host", "port", "ports", "protocol", "private", "until")
 _TRANSPORTS: tuple[Transport, ...] = ("tcp", "udp")
 
 # Ports of URL schemes, to say what to write instead of a URL (IANA, "Service Name and Transport Protocol Port Number").
@@ -148,6 +150,9 @@ def _from_table(table: Mapping[str, Any], place: str) -> Destination:
         raise _Unusable(f"protocol is {shown(transport)}", 'Write protocol = "tcp" or protocol = "udp"')
     if not isinstance(private, bool):
         raise _Unusable(f"private is {type_name(private)}", "Write private = true or private = false")
+    until = table.get("until")
+    if until is not None and not (isinstance(until, datetime) and until.tzinfo is not None):
+        raise _Unusable(f"until is {type_name(until)} without a time zone", "Write until = 2030-12-31T18:00:00Z")
     if ("port" in table) == ("ports" in table):
         raise _Unusable("no port" if "port" not in table else "both port and ports", _TABLE_EXAMPLE)
     value = table["port"] if "port" in table else table["ports"]
@@ -160,13 +165,16 @@ def _from_table(table: Mapping[str, Any], place: str) -> Destination:
             raise _Unusable("the host holds a port or a URL", _TABLE_EXAMPLE)
         host = f"[{host}]"
     text = "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in table.items()) + " }"
-    return _destination(host, ports, transport, private=private, text=text, place=place)
+    rule = _destination(host, ports, transport, private=private, text=text, place=place)
+    return rule if until is None else replace(rule, until=until.timestamp())
 
 
 def _toml(value: object) -> str:
     """A checked value of a table, in full."""
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, datetime):
+        return value.isoformat()
     return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 

@@ -5,9 +5,10 @@ Text becomes these values in ``file.py``; nothing here reads a file, a clock or 
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
-from sandboxed_kernel.records import Record, made
+from sandboxed_kernel.records import Record, made, replace
 
 if TYPE_CHECKING:  # ipaddress is not wanted before the fork
     from sandboxed_kernel.hostnames.addresses import Network
@@ -45,6 +46,7 @@ class Destination(Record):
     private: bool  # a name may resolve to loopback and private ranges
     text: str  # as written in the policy, for explanations
     place: str  # "policy.toml: network.allow[2]", for explanations
+    until: float = inf  # seconds since the epoch: from then on it is no rule
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.network is None):
@@ -113,3 +115,9 @@ class Policy(Record):
     active_content: Literal["strip", "allow"] = "strip"
     best_effort: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()  # the policy's file and the presets it extends, in reading order
+
+
+def in_force(policy: Policy, now: float) -> Policy:
+    """Without the rules whose time is over; ``now`` is in seconds since the epoch."""
+    left = tuple(rule for rule in policy.allow if rule.until > now)
+    return policy if left == policy.allow else replace(policy, allow=left)

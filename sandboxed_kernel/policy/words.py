@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 
 _LONGEST = 80  # characters of a value in an error; the place says where to find the rest
 
@@ -32,6 +33,8 @@ def shown(value: object) -> str:
         )
     elif isinstance(value, int) and abs(value) >= 10**_LONGEST:
         text = "a number of more than 80 digits"  # str() of more than 4,300 digits raises ValueError
+    elif isinstance(value, datetime):
+        text = value.isoformat()
     else:
         text = str(value)
     return text if len(text) <= _LONGEST + 2 else text[:_LONGEST] + "..."

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -241,3 +242,49 @@ def test_only_for_the_notebooks_of_a_folder(before: str, file: Path, tmp_path: P
     assert '"a.example:1"' not in file.read_text()
     assert main(["policy", "--origin", "--workspace", str(project)]) == 0
     assert main(["allow", "a.example:1", "--in", str(tmp_path / "nowhere")]) == 78
+
+
+@pytest.mark.parametrize(
+    ("target", "table"),
+    [
+        ("a.example:443", {"host": "a.example", "port": 443}),
+        ("*.a.example:80,443", {"host": "*.a.example", "ports": [80, 443]}),
+        ("udp://192.0.2.1:53000", {"host": "192.0.2.1", "port": 53000, "protocol": "udp"}),
+        ("[2001:db8::1]:443", {"host": "[2001:db8::1]", "port": 443}),
+    ],
+)
+def test_for_a_time(target: str, table: dict[str, object], file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["allow", target, "--for", "2h"]) == 0
+    (entry,) = tomllib.loads(file.read_text())["network"]["allow"]
+    until = entry.pop("until")
+    assert entry == table
+    assert 7000 < (until - datetime.now(UTC)).total_seconds() <= 7200
+    assert main(["allow", target, "--for", "1d"]) == 0  # longer: in the place of the first
+    (entry,) = tomllib.loads(file.read_text())["network"]["allow"]
+    assert entry["until"] > until
+    assert main(["policy"]) == 0
+    assert "until" in capsys.readouterr().out
+    assert main(["allow", target]) == 0  # for good
+    assert tomllib.loads(file.read_text()) == {"network": {"allow": [target]}}
+    assert main(["allow", target, "--for", "1m"]) == 0
+    assert tomllib.loads(file.read_text()) == {"network": {"allow": [target]}}
+
+
+def test_what_is_over_allows_nothing_and_goes(file: Path) -> None:
+    written(file, '[network]\nallow = [{ host = "a.example", port = 443, until = 2020-01-01T00:00:00Z }]\n')
+    assert main(["explain", "a.example:443"]) != 0
+    assert main(["allow", "b.example:443"]) == 0
+    assert tomllib.loads(file.read_text()) == {"network": {"allow": ["b.example:443"]}}
+
+
+@pytest.mark.parametrize("words", [["a.example:443", "--for", "soon"], ["a.example:443", "--for", "0h"]])
+def test_no_time(words: list[str], file: Path) -> None:
+    with pytest.raises(SystemExit):
+        main(["allow", *words])
+    assert not file.exists()
+
+
+def test_a_time_is_for_a_host(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["allow", "--preset", "pypi", "--for", "2h"]) == 78
+    assert "Write: allow HOST:PORT --for 2h" in capsys.readouterr().err
+    assert not file.exists()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,24 @@ def test_a_disk_that_does_not_answer_keeps_one_thread_only(path: Path, monkeypat
     assert "its disk does not answer" in words
     answers.set()
     thread.join()
+
+
+def test_a_rule_ends_with_its_time(path: Path) -> None:
+    until = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    path.write_text(f'[network]\nallow = ["a.example:443", {{ host = "b.example", port = 443, until = {until} }}]\n')
+    watched = Watched(path)
+    assert len(watched.allowed()) == 2
+    time.sleep(1.1)
+    assert watched.allowed() == ["a.example:443"]
+    assert watched.live.look()[0] == 1
+
+
+def test_a_rule_ends_with_its_time_whatever_the_file_says_by_then(path: Path) -> None:
+    until = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    path.write_text(f'[network]\nallow = [{{ host = "b.example", port = 443, until = {until} }}]\n')
+    watched = Watched(path)
+    assert len(watched.allowed()) == 1
+    path.write_text("a mistake")
+    assert len(watched.allowed()) == 1
+    time.sleep(1.2)
+    assert watched.allowed() == []

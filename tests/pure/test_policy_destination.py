@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import UTC, datetime
 from ipaddress import ip_network
+from math import inf
 
 import pytest
 from hypothesis import example, given
@@ -279,3 +281,21 @@ def test_a_normal_name_is_its_own_normal_form(text: str) -> None:
 def test_an_address_is_never_a_name(address: object) -> None:
     assert normal_name(str(address)) is None
     assert parse_address(str(address)) is not None
+
+
+def test_a_rule_may_end() -> None:
+    rule = parse_destination(
+        tomllib.loads('a = { host = "a.example", port = 1, until = 2030-01-02T03:04:05Z }')["a"], "p"
+    )
+    assert rule.until == datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
+    assert rule.text == '{ host = "a.example", port = 1, until = 2030-01-02T03:04:05+00:00 }'
+    assert parse_destination("a.example:1", "p").until == inf
+
+
+@pytest.mark.parametrize(
+    "until", ["2030-01-02T03:04:05", "2030-01-02", "03:04:05", '"2030-01-02T03:04:05Z"', "5", "true"]
+)
+def test_when_it_ends_is_a_time_that_is_the_same_everywhere(until: str) -> None:
+    entry = tomllib.loads(f'a = {{ host = "a.example", port = 1, until = {until} }}')["a"]
+    with pytest.raises(PolicyError, match=r"without a time zone\. Write until = 2030-12-31T18:00:00Z"):
+        parse_destination(entry, "p")

@@ -251,7 +251,7 @@ _SHAPES: dict[str, dict[str, Check]] = {
     "comm_close": {"comm_id": _identifier, "data": _needed_object},
     "debug_event": {"type": _one_of(otherwise="event"), "event": _identifier, **_DAP},
     # stdin
-    "input_request": {"prompt": _short, "password": _flag},
+    "input_request": {"prompt": lambda value: harmless(_short(value)), "password": _flag},
     # shell and control, when the status is ok
     "execute_reply": _EXECUTED,
     "inspect_reply": {"found": _flag, "data": _bundle, "metadata": _object},

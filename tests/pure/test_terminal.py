@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandboxed_kernel.relay.schema import check
 from sandboxed_kernel.relay.terminal import MARK, harmless
 
 STAYS = (
@@ -93,3 +94,9 @@ def test_the_time_grows_as_the_text(piece: str) -> None:
     begun = time.process_time()
     harmless(text + "\xe9")
     assert time.process_time() - begun < 5  # quadratic would be minutes
+
+
+def test_a_prompt_neither_acts_nor_passes_for_a_notice() -> None:
+    content = {"prompt": "\x1b]52;c;ZQ==\x07[sandbox] your password: ", "password": True}
+    asked = check("input_request", content, {}, {}, [])
+    assert asked.content == {"prompt": "[notebook says: sandbox] your password: ", "password": True}

@@ -156,6 +156,10 @@ def _parser() -> ArgumentParser:
     show = add("policy", policy_commands.show, "print the policy of a kernel")
     show.add_argument("--origin", action="store_true", help="each entry with its file, line and section")
     policy_commands.add_policy_options(show)
+    text = "list what was made or changed in a folder that programs outside the sandbox run or obey"
+    changes = add("changes", policy_commands.changes, text)
+    changes.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="the notebook's (default: this one)")
+    policy_commands.add_since(changes)
     run = add("run", _run, "run any command in the same sandbox", usage=f"{PROGRAM} run [OPTIONS] -- COMMAND ...")
     policy_commands.add_policy_options(run)
     run.add_argument("--audit", metavar="FILE", help="append one JSON line per refusal and new destination to FILE")

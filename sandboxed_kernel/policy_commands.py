@@ -142,6 +142,33 @@ def _seconds(text: str) -> int:
     return seconds
 
 
+def add_since(parser: ArgumentParser) -> None:
+    """Of ``changes``."""
+    text = "how far back: 30m, 2h, 7d (default: 1d)"
+    parser.add_argument("--since", metavar="TIME", type=_seconds, default=86400, help=text)
+
+
+def changes(options: Namespace) -> int:
+    """Exit code 0 if nothing was found, 1 otherwise, as of a program that compares."""
+    from sandboxed_kernel.changes import changes as look
+    from sandboxed_kernel.notices.render import shown
+
+    try:
+        found, is_all = look(options.folder, time.time() - options.since)
+    except OSError as error:
+        raise PolicyError("changes", f"{options.folder} cannot be listed ({error.strerror})", "Name a folder") from None
+    for each in found:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.when))
+        print(f"{when}  {shown(each.path)}    read by: {each.reader}")
+    if not is_all:
+        print("There are too many files: not all were looked at. Name a folder beneath.")
+    if not found:
+        print("Nothing that a program outside is known to run or obey was changed in that time.")
+    else:
+        print("Whoever changed them: Linux keeps no record. Look into each before you run the program that reads it.")
+    return 1 if found or not is_all else 0
+
+
 def _folder(options: Namespace) -> str | None:
     """Where its links lead: that is how a kernel knows its own folder. Raises PolicyError."""
     if options.folder is None:

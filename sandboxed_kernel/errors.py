@@ -17,10 +17,23 @@ class PolicyError(SandboxError):
 
     exit_code = 78  # EX_CONFIG, sysexits.h
 
-    def __init__(self, place: str, found: str, write: str) -> None:
-        """``place`` (file: key[index]), what was ``found`` there, and what to ``write`` instead."""
-        self.place, self.found, self.write = place, found, write
-        super().__init__(f"{place}: {found}. {write}")
+    def __init__(
+        self,
+        place: str,
+        found: str,
+        write: str,
+        *,
+        excerpt: str = "",
+        further: tuple[PolicyError, ...] = (),
+        untold: int = 0,
+    ) -> None:
+        """``place`` (file: key[index]), what was ``found`` there, and what to ``write`` instead; ``excerpt``: the line,
+        and a caret below. ``further`` are the other mistakes of the same policy, without those ``untold``.
+        """
+        self.place, self.found, self.write, self.excerpt, self.further = place, found, write, excerpt, further
+        said = [f"{place}: {found}. {write}", excerpt, *map(str, further)]
+        said += [f"{untold} more mistakes are not shown."] if untold else []
+        super().__init__("\n".join(filter(None, said)))
 
 
 class HostError(SandboxError):

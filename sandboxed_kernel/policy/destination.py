@@ -219,7 +219,7 @@ def _port_range(text: str) -> Ports:
     if not 1 <= first <= 65535 or not 1 <= last <= 65535:
         raise _Unusable(f"{shown(text)} is not a port", "Write a number from 1 to 65535, a range 8000-8010, or *")
     if first > last:
-        raise _Unusable("a range of ports that ends before it begins", f'Write "{last}-{first}"')
+        raise _Unusable("a range of ports that ends before it begins", f"Write the ports as {last}-{first}")
     return Ports(first, last)
 
 
@@ -346,14 +346,26 @@ def _with_host(host: str, entry: object) -> str:
 
 def _what_to_write(entry: object) -> str:
     """The line that the writer of an unusable ``entry`` probably meant, if it can be read off the text."""
-    match = _URL.fullmatch(entry.strip()) if isinstance(entry, str) else None
+    text = entry.strip() if isinstance(entry, str) else ""
+    if text in ("*", "0.0.0.0", "::", "any", "all"):
+        return 'Write each host, or a domain such as "*.example.org:443"'
+    if text.lower() in ("localhost", "127.0.0.1"):
+        return f'Write the port too, for example "{text.lower()}:8000"'
+    network = re.fullmatch(r"[0-9.]+/[0-9]+|\[[0-9a-fA-F:.]+/[0-9]+\]", text)
+    match = _URL.fullmatch(text)
+    if network is not None and _is_usable(f"{text}:443"):
+        return f'Write "{text}:443"'
     if match is None:
         return _EXAMPLE
     scheme, host, port = (match[1] or "").lower(), match[2], match[3]
     prefix = "udp://" if scheme == "udp" else ""
     line = f"{prefix}{host}:{port or _SCHEME_PORTS.get(scheme, 443)}"
+    return f'Write "{line}"' if _is_usable(line) else _EXAMPLE
+
+
+def _is_usable(line: str) -> bool:
     try:
         _from_text(line, "")
     except _Unusable:
-        return _EXAMPLE
-    return f'Write "{line}"'
+        return False
+    return True

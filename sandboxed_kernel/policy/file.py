@@ -17,8 +17,9 @@ from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.destination import parse_destination
 from sandboxed_kernel.policy.model import ACCELERATOR_NAMES, BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
 from sandboxed_kernel.policy.paths import is_within
+from sandboxed_kernel.policy.syntax import gathered, not_toml
 from sandboxed_kernel.policy.variables import NAME, kept_out
-from sandboxed_kernel.policy.words import instead, key_name, shown, type_name
+from sandboxed_kernel.policy.words import instead, key_name, shown, size_text, type_name
 from sandboxed_kernel.records import Record, made
 
 MAX_DEPTH = 8  # of extends; a policy that needs more is not understood by anyone
@@ -77,16 +78,24 @@ def build(
     What is extended comes first; lists add up, single values override. ``seen`` receives the sources in this order.
     """
     draft = _Draft(workspace, home)
-    _add(source, (), draft, open_extended)
+    policy: Policy | None = None
+    try:
+        _add(source, (), draft, open_extended)
+        policy = draft.policy()
+    except PolicyError as error:
+        draft.mistakes.append(error)
     if seen is not None:
         seen += draft.read
-    return draft.policy()
+    if draft.mistakes or policy is None:
+        raise gathered(draft.mistakes, draft.texts)
+    return policy
 
 
 def _add(source: Source, above: tuple[Source, ...], draft: _Draft, open_extended: Opener) -> None:
     """Read ``source`` into ``draft`` after what it extends. ``above`` are the sources that led here."""
     draft.sources.append(source.place)
     table = _toml(source)
+    draft.texts[source.place] = source.text
     folders = _folders(table.pop("folder", []), source, draft)
     _extend(table, "", source, above, draft, open_extended)
     _read_table(table, _KEYS, source.place, "", draft)
@@ -98,7 +107,9 @@ def _add(source: Source, above: tuple[Source, ...], draft: _Draft, open_extended
             _read_table(section, _KEYS, source.place, path, draft)
         else:  # for its mistakes
             section.pop("extends", None)
-            _read_table(section, _KEYS, source.place, path, _Draft(draft.workspace, draft.home))
+            _read_table(
+                section, _KEYS, source.place, path, _Draft(draft.workspace, draft.home, mistakes=draft.mistakes)
+            )
     draft.read.append(source)
 
 
@@ -107,19 +118,24 @@ def _folders(value: object, source: Source, draft: _Draft) -> list[tuple[str, di
     found = []
     for index, section in enumerate(_array(value, f"{source.place}: folder", '[[folder]] and path = "~/project"')):
         place = f"{source.place}: folder[{index}]"
-        tables = dict(_table(section, place, '[[folder]] and path = "~/project"'))
-        if "path" not in tables:
-            raise PolicyError(place, "no path", 'Write path = "~/project" under [[folder]]')
-        text = _string(tables.pop("path"), f"{place}.path")
-        if not text.startswith(("/", "~")):
-            found_text = f"{shown(text)} starts from no fixed folder"
-            raise PolicyError(f"{place}.path", found_text, 'Write an absolute path, or one from "~"')
-        for number, entry in enumerate(_strings(tables.get("extends", []), f"{place}.extends")):
-            if entry.endswith(".toml"):  # a file that only some kernels read is one that the others do not keep closed
-                found_text = f"{shown(entry)}: a folder's section extends presets only"
-                raise PolicyError(f"{place}.extends[{number}]", found_text, "Write it above the first [table]")
-        found.append((absolute(text, "/", draft.home, f"{place}.path"), tables))
+        with draft.noting:
+            found.append(_folder(section, place, draft))
     return found
+
+
+def _folder(section: object, place: str, draft: _Draft) -> tuple[str, dict[str, Any]]:
+    tables = dict(_table(section, place, '[[folder]] and path = "~/project"'))
+    if "path" not in tables:
+        raise PolicyError(place, "no path", 'Write path = "~/project" under [[folder]]')
+    text = _string(tables.pop("path"), f"{place}.path")
+    if not text.startswith(("/", "~")):
+        found_text = f"{shown(text)} starts from no fixed folder"
+        raise PolicyError(f"{place}.path", found_text, 'Write an absolute path, or one from "~"')
+    for number, entry in enumerate(_strings(tables.get("extends", []), f"{place}.extends")):
+        if entry.endswith(".toml"):  # a file that only some kernels read is one that the others do not keep closed
+            found_text = f"{shown(entry)}: a folder's section extends presets only"
+            raise PolicyError(f"{place}.extends[{number}]", found_text, "Write it above the first [table]")
+    return absolute(text, "/", draft.home, f"{place}.path"), tables
 
 
 def _longest(workspace: str, folders: list[tuple[str, dict[str, Any]]]) -> int | None:
@@ -135,10 +151,19 @@ def _extend(
     table: dict[str, Any], path: str, source: Source, above: tuple[Source, ...], draft: _Draft, open_extended: Opener
 ) -> None:
     """Read what ``table``, which stands at ``path`` of ``source``, extends."""
-    entries = _strings(table.pop("extends", []), f"{source.place}: {path}extends")
+    entries: list[object] = []
+    with draft.noting:
+        value = table.pop("extends", [])
+        entries = _array(
+            value, f"{source.place}: {path}extends", f"[{shown(value)}]" if isinstance(value, str) else '["pypi"]'
+        )
     for index, entry in enumerate(entries):
         place = f"{source.place}: {path}extends[{index}]"
-        extended = open_extended(entry, source, place)
+        extended: Source | None = None
+        with draft.noting:
+            extended = open_extended(_string(entry, place), source, place)
+        if extended is None:
+            continue
         _check_chain(extended, (*above, source), place)
         if len(draft.sources) >= MAX_SOURCES:
             raise PolicyError(place, f"more than {MAX_SOURCES} files and presets", "Extend fewer files")
@@ -157,14 +182,28 @@ def _toml(source: Source) -> dict[str, Any]:
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        # The message ends in "(at line 3, column 5)" or "(at end of document)"; the attributes came with Python 3.14.
-        what, _, where = str(error).rpartition(" (at ")
-        raise PolicyError(f"{source.place}: {where.rstrip(')')}", f"not TOML: {what}", "Write TOML (toml.io)") from None
+        raise not_toml(source.text, source.place, error) from None
     except (ValueError, RecursionError):  # a number of more than 4,300 digits; arrays in arrays in arrays ...
         raise PolicyError(source.place, "not TOML: a value too long or too deep", "Write TOML (toml.io)") from None
 
 
 # --- the policy while it is read -------------------------------------------------------------------------------------
+
+
+class _Noting:
+    """A block whose mistake is noted, so that the next one is found too."""
+
+    def __init__(self, mistakes: list[PolicyError]) -> None:
+        self._mistakes = mistakes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, PolicyError):
+            return False
+        self._mistakes.append(error)
+        return True
 
 
 class _Draft(Record, frozen=False):
@@ -185,6 +224,12 @@ class _Draft(Record, frozen=False):
     accelerators: list[str] = made(default_factory=list)
     proxy: Destination | None = None
     single: dict[str, Any] = made(default_factory=dict)  # pins, active_content
+    mistakes: list[PolicyError] = made(default_factory=list)
+    texts: dict[str, str] = made(default_factory=dict)  # by the place that names them in errors
+
+    @property
+    def noting(self) -> _Noting:
+        return _Noting(self.mistakes)
 
     def policy(self) -> Policy:
         return Policy(
@@ -213,7 +258,8 @@ class _Draft(Record, frozen=False):
 
     def read_allow(self, value: object, place: str) -> None:
         for index, entry in enumerate(_array(value, place, '["pypi.org:443"]')):
-            self.allow.append(parse_destination(entry, f"{place}[{index}]"))
+            with self.noting:
+                self.allow.append(parse_destination(entry, f"{place}[{index}]"))
 
     def read_proxy(self, value: object, place: str) -> None:
         self.proxy = _proxy(_string(value, place), place)
@@ -228,12 +274,14 @@ class _Draft(Record, frozen=False):
         self.single["active_content"] = _choice(value, ("strip", "allow"), place)
 
     def read_best_effort(self, value: object, place: str) -> None:
-        for index, entry in enumerate(_array(value, place, '["signals"]')):
-            self.best_effort.append(_choice(entry, BEST_EFFORT_NAMES, f"{place}[{index}]"))
+        for index, entry in enumerate(_array(value, place, _all(BEST_EFFORT_NAMES, value))):
+            with self.noting:
+                self.best_effort.append(_choice(entry, BEST_EFFORT_NAMES, f"{place}[{index}]"))
 
     def read_accelerators(self, value: object, place: str) -> None:
         for index, entry in enumerate(_array(value, place, '["nvidia"]')):
-            self.accelerators.append(_choice(entry, ACCELERATOR_NAMES, f"{place}[{index}]"))
+            with self.noting:
+                self.accelerators.append(_choice(entry, ACCELERATOR_NAMES, f"{place}[{index}]"))
 
     def read_read(self, value: object, place: str) -> None:
         self.grants += self._paths(value, place, writable=False)
@@ -245,22 +293,32 @@ class _Draft(Record, frozen=False):
         self.required += self._paths(value, place, writable=False)
 
     def _paths(self, value: object, place: str, *, writable: bool) -> list[PathGrant]:
-        places = [(text, f"{place}[{index}]") for index, text in enumerate(_strings(value, place))]
-        return [PathGrant(absolute(text, self.workspace, self.home, at), writable, text, at) for text, at in places]
+        found = []
+        for index, entry in enumerate(_array(value, place, _in_brackets(value))):
+            at = f"{place}[{index}]"
+            with self.noting:
+                text = _string(entry, at)
+                found.append(PathGrant(absolute(text, self.workspace, self.home, at), writable, text, at))
+        return found
 
     def read_pass(self, value: object, place: str) -> None:
-        for index, name in enumerate(_strings(value, place)):
-            self.passed.append(_variable(name, f"{place}[{index}]"))
+        for index, name in enumerate(_array(value, place, _in_brackets(value))):
+            at = f"{place}[{index}]"
+            with self.noting:
+                self.passed.append(_variable(_string(name, at), at))
 
     def read_set(self, value: object, place: str) -> None:
-        for name, text in _table(value, place, '{ TZ = "UTC" }').items():
-            where = f"{place}.{key_name(name)}"
-            _variable(name, where)
-            if not isinstance(text, str):
-                raise PolicyError(where, f"{shown(text)} is {type_name(text)}", f"Write {shown(shown(text))}")
-            if "\0" in text:
-                raise PolicyError(where, "a NUL character", "Write text without it; no variable can hold one")
-            self.set[name] = text
+        for name, text in _table(value, place, _as_table(value)).items():
+            with self.noting:
+                self._set(name, text, f"{place}.{key_name(name)}")
+
+    def _set(self, name: str, text: object, where: str) -> None:
+        _variable(name, where)
+        if not isinstance(text, str):
+            raise PolicyError(where, f"{shown(text)} is {type_name(text)}", f"Write {shown(shown(text))}")
+        if "\0" in text:
+            raise PolicyError(where, "a NUL character", "Write text without it; no variable can hold one")
+        self.set[name] = text
 
     def read_memory(self, value: object, place: str) -> None:
         self.limits["memory"] = _size(value, place, least=16 << 20, example='"4 GiB"')
@@ -309,12 +367,13 @@ def _read_table(table: Mapping[str, Any], keys: Keys, file: str, path: str, draf
     for key, value in table.items():
         place = f"{file}: {path}{key_name(key)}"
         reader = keys.get(key)
-        if reader is None:
-            raise PolicyError(place, "unknown key", _instead_of_key(key, keys, path))
-        if isinstance(reader, Mapping):
-            _read_table(_table(value, place, f"[{key}]"), reader, file, f"{path}{key}.", draft)
-        else:
-            reader(draft, value, place)
+        with draft.noting:
+            if reader is None:
+                raise PolicyError(place, "unknown key", _instead_of_key(key, keys, path))
+            if isinstance(reader, Mapping):
+                _read_table(_table(value, place, f"[{key}]"), reader, file, f"{path}{key}.", draft)
+            else:
+                reader(draft, value, place)
 
 
 def _instead_of_key(key: str, keys: Keys, path: str) -> str:
@@ -351,12 +410,30 @@ def _string(value: object, place: str) -> str:
 
 
 def _strings(value: object, place: str) -> list[str]:
-    example = f"[{shown(value)}]" if isinstance(value, str) else '["..."]'
-    return [_string(item, f"{place}[{index}]") for index, item in enumerate(_array(value, place, example))]
+    return [_string(item, f"{place}[{index}]") for index, item in enumerate(_array(value, place, _in_brackets(value)))]
+
+
+def _in_brackets(value: object) -> str:
+    return f"[{shown(value)}]" if isinstance(value, str) else '["..."]'
+
+
+def _all(names: tuple[str, ...], value: object) -> str:
+    if isinstance(value, str) and value in names:
+        return _in_brackets(value)
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _as_table(value: object) -> str:
+    """``["A=1"]`` as the table that was meant."""
+    pairs = [entry.partition("=") for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+    known = [f"{name} = {shown(text)}" for name, equals, text in pairs if equals and NAME.fullmatch(name)]
+    return "{ " + ", ".join(known) + " }" if known else '{ TZ = "UTC" }'
 
 
 def _choice(value: object, choices: tuple[str, ...], place: str) -> str:
-    text = _string(value, place)
+    if not isinstance(value, str):
+        raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not a string", instead("", choices))
+    text = value
     if text not in choices:
         raise PolicyError(place, f"{shown(text)} is none of its values", instead(text, choices))
     return text
@@ -366,7 +443,11 @@ def _integer(value: object, place: str, *, least: int, example: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not an integer", f"Write {example}")
     if not least <= value <= _LARGEST:
-        found = f"{shown(value)} is less than {least}" if value < least else f"{shown(value)} is more than any host has"
+        found = (
+            f"{shown(value)} is less than {size_text(least) if least > 1024 else least}"
+            if value < least
+            else f"{shown(value)} is more than any host has"
+        )
         raise PolicyError(place, found, f"Write {example}, or remove the key for no limit")
     return value
 

@@ -20,21 +20,33 @@ _PLAIN = re.compile(r"[^,\]}#\n]*")  # a number, a date, true
 
 def lines_of(text: str) -> dict[Path, int]:
     """The line (from 1) on which the value at each path begins, arrays and inline tables among them."""
-    return dict(_Scanner(text).document())
+    return {path: text.count("\n", 0, at) + 1 for path, at in _Scanner(text).document() if path[-1] != ""}
+
+
+def offsets_of(text: str) -> dict[Path, int]:
+    """Where the value at each path begins, and behind an "" its key; the first header of a table."""
+    found: dict[Path, int] = {}
+    for path, at in _Scanner(text).document(headers=True):
+        found.setdefault(path, at)
+    return found
 
 
 class _Scanner:
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
 
-    def document(self) -> Iterator[tuple[Path, int]]:
+    def document(self, *, headers: bool = False) -> Iterator[tuple[Path, int]]:
         header: Path = ()
         counts: dict[Path, int] = {}  # of [[arrays of tables]]
         while self._skip(_BLANK) and self._at < len(self._text):
             if self._peek("["):
                 many = self._text.startswith("[[", self._at)
                 self._at += 2 if many else 1
+                begin = self._at
                 header = self._resolved(self._key(), counts, many)
+                if headers:
+                    yield header, begin
+                    yield (*header, ""), begin
                 self._at += 2 if many else 1
             else:
                 yield from self._pair(header)
@@ -51,7 +63,9 @@ class _Scanner:
         return path
 
     def _pair(self, above: Path) -> Iterator[tuple[Path, int]]:
+        begin = self._at
         key = self._key()
+        yield (*above, *key, ""), begin
         self._at += 1  # "="
         yield from self._value((*above, *key))
 
@@ -68,7 +82,7 @@ class _Scanner:
 
     def _value(self, path: Path) -> Iterator[tuple[Path, int]]:
         self._skip(_BLANK)
-        yield path, self._text.count("\n", 0, self._at) + 1
+        yield path, self._at
         if self._peek("["):
             yield from self._array(path)
         elif self._peek("{"):

@@ -105,7 +105,7 @@ BAD: list[tuple[object, str]] = [
     ("a.example:-1", f'"a.example:-1": "-1" {_PORT}'),
     ("a.example:https", f'"a.example:https": "https" {_PORT}'),
     ("a.example:\N{FULLWIDTH DIGIT ONE}", f'"a.example:\N{FULLWIDTH DIGIT ONE}": "\N{FULLWIDTH DIGIT ONE}" {_PORT}'),
-    ("a.example:9-8", '"a.example:9-8": a range of ports that ends before it begins. Write "8-9"'),
+    ("a.example:9-8", '"a.example:9-8": a range of ports that ends before it begins. Write the ports as 8-9'),
     (
         "8.8.8.8:53",
         '"8.8.8.8:53": port 53: names are answered from the policy, no name server is reached. Remove the entry',

@@ -118,7 +118,11 @@ def _run_for_people(words: list[str]) -> int:
     parser = _parser()
     # What follows "--" is somebody else's command line: argparse must not see it.
     own, command = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, None)
-    options = parser.parse_args(own)
+    options, unknown = parser.parse_known_args(own)
+    if unknown and options.run is _run and command is None:
+        parser.error(f'the command stands behind "--": {PROGRAM} run -- {" ".join(unknown)}')
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if command is not None and options.run is not _run:
         parser.error('"--" belongs to the command run')
     if options.run is _run:
@@ -246,13 +250,22 @@ def _check(_: Namespace) -> int:
 def _run(options: Namespace) -> int:
     if not options.command:
         raise PolicyError("the command line", "no command", f"Write {PROGRAM} run [--policy FILE] -- COMMAND ...")
+    import shutil
+
     from sandboxed_kernel import launcher, policy_commands
 
+    workspace = policy_commands.workspace_of(options)
+    program = options.command[0]
+    searched = os.environ.get("PATH", os.defpath)
+    if "/" not in program and shutil.which(program, path=f"{searched}:{os.path.join(sys.prefix, 'bin')}") is None:
+        raise PolicyError(
+            "the command line", f"{program!r} is not found on PATH ({searched})", "Write a program's name"
+        )
     return launcher.run_command(
         options.command,
         policy_file=policy_commands.named_policy(options),
         kernel=policy_commands.kernel_of(options),
-        workspace=policy_commands.workspace_of(options),
+        workspace=workspace,
         audit_file=options.audit,
         resolv_conf=options.resolv_conf,
     )

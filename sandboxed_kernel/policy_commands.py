@@ -367,6 +367,10 @@ def explain(options: Namespace) -> int:
     workspace = workspace_of(options)
     file = policy_file(options, workspace)
     policy = read_policy(file, workspace)
+    if ":" not in options.target and not _is_path(options.target):
+        found = f"{entry_text(options.target)} is no host with a port, and no such file is here"
+        name = options.target if options.target.isprintable() else "NAME"
+        raise PolicyError("the command line", found, f"Write {name}:443 for a host, or ./{name} for a path")
     if _is_path(options.target):
         code = _explain_path(policy, options.target, workspace)
     else:
@@ -405,11 +409,31 @@ def _explain_path(policy: Policy, target: str, workspace: str) -> int:
         closed = closed_on_the_way(
             path, root, mode, lambda folder: any(os.path.exists(f"{folder}/{name}") for name in ENVIRONMENT_MARKERS)
         )
-    read = _tell(explain_path(policy, path, "read", baseline=implied, absent=gone, closed=closed))
-    _tell(explain_path(policy, path, "write", baseline=implied, absent=gone, closed=closed))
+    read = explain_path(policy, path, "read", baseline=implied, absent=gone, closed=closed)
+    code = _tell(_if_accepted(read, policy, path, writable=False))
+    write = explain_path(policy, path, "write", baseline=implied, absent=gone, closed=closed)
+    _tell(_if_accepted(write, policy, path, writable=True))
     if absent:
         print(f"note: {describe_absent(absent)}")
-    return read
+    return code
+
+
+def _if_accepted(explanation: Explanation, policy: Policy, path: str, *, writable: bool) -> Explanation:
+    """``explanation`` without its line where no kernel would start with that."""
+    from sandboxed_kernel.confinement.plan import check_grants
+    from sandboxed_kernel.policy.model import PathGrant
+    from sandboxed_kernel.records import replace
+    from sandboxed_kernel.surroundings import look_around
+
+    if explanation.line is None or not os.path.exists(path):
+        return explanation
+    grant = PathGrant(path, writable, path, "the command line")
+    policy = replace(policy, grants=(*policy.grants, grant))
+    try:
+        check_grants([grant], look_around(policy, workspace="/", private="/nonexistent", argv=(), kept=()))
+    except PolicyError as error:
+        return replace(explanation, reason=f"{explanation.reason}, and no line can: {error.found}", line=None, key=None)
+    return explanation
 
 
 def _tell(explanation: Explanation) -> int:

@@ -148,9 +148,12 @@ def test_run_works_in_this_folder_and_with_the_default_policy(launched: Calls) -
         (["run", "--"], 78, "no command. Write sandboxed-kernel run [--policy FILE] -- COMMAND ..."),
         (["run", "--workspace", "/dev/null", "--", "x"], 78, '"/dev/null" is not a folder. Name an existing folder'),
         (["explain", "a:1", "--workspace", "/dev/null"], 78, '"/dev/null" is not a folder. Name an existing folder'),
-        (["explain", "pypi.org"], 78, '"pypi.org": no port. Write "pypi.org:443"'),
+        (["explain", "pypi.org"], 78, "Write pypi.org:443 for a host, or ./pypi.org for a path"),
         (["explain", "a:1", "--policy", "/dev/null"], 78, "/dev/null: not a regular file. Name the policy file itself"),
         (["install", "--policy", "/dev/null"], 78, "/dev/null: not a regular file. Name the policy file itself"),
+        (["run", "--", "no-such-program"], 78, "'no-such-program' is not found on PATH ("),
+        (["explain", "no-such-file"], 78, "Write no-such-file:443 for a host, or ./no-such-file for a path"),
+        (["explain", "a.csv"], 78, "Write a.csv:443 for a host, or ./a.csv for a path"),
         (["uninstall", "--name", "no-such-kernel-here"], 78, "no kernel 'no-such-kernel-here'."),
     ],
 )
@@ -507,3 +510,28 @@ def test_an_unusable_name_or_place(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "file").touch()
     assert main(["install", "--prefix", str(tmp_path / "file")]) == 78
     assert "cannot be written (Not a directory)" in capsys.readouterr().err
+
+
+def test_a_command_without_its_dashes_is_shown_with_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "ls", "-la"])
+    assert ended.value.code == 2
+    assert 'the command stands behind "--": sandboxed-kernel run -- ls -la' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["/", "/tmp", "/etc/passwd-of-nobody/..", "~", "~/.ssh"])
+def test_explain_shows_no_line_with_which_no_kernel_starts(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home" / ".ssh").mkdir(parents=True)
+    (tmp_path / "home" / "data").mkdir()
+    (tmp_path / "book").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "book")
+    main(["explain", closed])
+    said = capsys.readouterr().out
+    write = said[said.index(" written") :]
+    assert "and no line can: " in write
+    assert "add this under [filesystem] write" not in said
+    assert main(["explain", "~/data"]) == 1
+    assert f'add this under [filesystem] write:\n    "{tmp_path}/home/data"' in capsys.readouterr().out

@@ -90,7 +90,7 @@ class LivePolicy:
             self._check_owners()
         except PolicyError as error:
             self._again = now + _RETRY
-            self._say(str(error), f"{error} Until then the rules from before hold.")
+            self._say(str(error), f"{error}\nUntil it is mended, the rules from before hold.")
             self._apply(self._current)
             return
         self._again = min(now + _TICK if _is_fresh(self._mark) else inf, self._first_end(policy, now))

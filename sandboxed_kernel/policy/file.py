@@ -17,7 +17,6 @@ from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.destination import parse_destination
 from sandboxed_kernel.policy.model import ACCELERATOR_NAMES, BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
 from sandboxed_kernel.policy.paths import is_within
-from sandboxed_kernel.policy.syntax import gathered, not_toml
 from sandboxed_kernel.policy.variables import NAME, kept_out
 from sandboxed_kernel.policy.words import instead, key_name, shown, size_text, type_name
 from sandboxed_kernel.records import Record, made
@@ -87,6 +86,8 @@ def build(
     if seen is not None:
         seen += draft.read
     if draft.mistakes or policy is None:
+        from sandboxed_kernel.policy.syntax import gathered  # a start without mistakes does not wait for it
+
         raise gathered(draft.mistakes, draft.texts)
     return policy
 
@@ -182,6 +183,8 @@ def _toml(source: Source) -> dict[str, Any]:
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
+        from sandboxed_kernel.policy.syntax import not_toml
+
         raise not_toml(source.text, source.place, error) from None
     except (ValueError, RecursionError):  # a number of more than 4,300 digits; arrays in arrays in arrays ...
         raise PolicyError(source.place, "not TOML: a value too long or too deep", "Write TOML (toml.io)") from None

@@ -94,7 +94,7 @@ def test_a_mistake_leaves_the_rules_and_is_said_once(path: Path) -> None:
         assert watched.allowed() == ["a.example:443"]
     (words,) = watched.live.words
     assert str(path) in words
-    assert words.endswith("Until then the rules from before hold.")
+    assert words.endswith("Until it is mended, the rules from before hold.")
     path.write_text(B)
     assert watched.allowed() == ["b.example:443"]
 

@@ -38,7 +38,6 @@ class FakeBroker:
         self.sender: str | None = None
         command = [sys.executable, str(START), "-f", back.file]
         environment = {**os.environ, "TMPDIR": private, "IPYTHONDIR": f"{private}/ipython"}
-        environment["SANDBOXED_KERNEL_POLICY_TEXT"] = "[network]\nallow = []"
         fds = tuple(back.listeners.values())
         self.child = subprocess.Popen(command, pass_fds=fds, env=environment, process_group=0, stdin=subprocess.DEVNULL)
         back.close_listeners()

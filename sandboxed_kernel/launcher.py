@@ -36,11 +36,13 @@ from sandboxed_kernel.confinement.plan import (
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
+from sandboxed_kernel.lasting_home import LastingHome, NothingLasts, open_lasting
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
 from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, sentence
+from sandboxed_kernel.policy.lasting import Owner, opens_more
 from sandboxed_kernel.policy.model import Limits, Policy
 from sandboxed_kernel.policy.paths import is_beneath
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
@@ -48,7 +50,7 @@ from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
-from sandboxed_kernel.surroundings import home_folder, look_around, ports_of_jupyter, search_domains
+from sandboxed_kernel.surroundings import home_folder, homes_folder, look_around, ports_of_jupyter, search_domains
 from sandboxed_kernel.survey import look_for_closed
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class _Launch(Record):
     workspace: str
     settings: Settings
     policy_file: PolicyFile
+    kernel: str
     connection_file: str | None = None
 
 
@@ -90,12 +93,13 @@ def run_kernel(
     try:
         settings = load_settings(os.getcwd())
         file = choose_policy(policy_file or settings.policy_file, kernel)
-        launch = _Launch(os.getcwd(), settings, file, front.file)
+        launch = _Launch(os.getcwd(), settings, file, kernel, front.file)
         back = create_back(private.path)
-        policy, plan = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
+        argv = (sys.executable, _START, "-f", back.file, *settings_inside)
+        policy, plan, home = _prepare(launch, private, argv)
         place = _place(file, policy_file, kernel)
         refusals = Refusals(private.path, place)
-        plan = _for_kernel(plan, policy, file, back.file, refusals.path)
+        plan = _for_kernel(plan, policy, file, back.file, refusals.path, home)
         inherited = tuple(back.listeners.values())
         with _Launched(policy, plan, launch, private, inherited=inherited, own_output=False) as (broker, lifeline):
             from sandboxed_kernel.relay.imports import late_imports
@@ -106,7 +110,7 @@ def run_kernel(
                 active_content=policy.active_content,
                 on_event=refusals.add,
                 not_enforced=_not_enforced(plan),
-                remarks=_remarks(plan),
+                remarks=_remarks(plan, policy, home),
                 policy_place=place,
             )
             gc.enable()
@@ -136,9 +140,9 @@ def run_command(
     try:
         found = load_settings(workspace)
         settings = Settings(audit_file or found.audit_file, resolv_conf or found.resolv_conf, found.policy_file)
-        launch = _Launch(workspace, settings, choose_policy(policy_file or found.policy_file, kernel))
-        policy, plan = _prepare(launch, private.path, tuple(argv))
-        for remark in _remarks(plan):
+        launch = _Launch(workspace, settings, choose_policy(policy_file or found.policy_file, kernel), kernel)
+        policy, plan, home = _prepare(launch, private, tuple(argv))
+        for remark in _remarks(plan, policy, home):
             sys.stderr.write(f"[sandbox] {remark}\n")
         with _Launched(policy, plan, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
@@ -147,17 +151,26 @@ def run_command(
         private.end()
 
 
-def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> tuple[Policy, Plan]:
+def _prepare(
+    launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]
+) -> tuple[Policy, Plan, LastingHome | NothingLasts]:
     """Everything that can be wrong is found here, before anything is started. Raises PolicyError and HostError."""
     policy = _read_policy(launch.policy_file, launch.workspace)
-    kept = [(launch.settings.audit_file, "the audit log")]
+    homes = os.path.realpath(homes_folder())
+    kept = [(launch.settings.audit_file, "the audit log"), (homes, "where the private homes of all notebooks last")]
     if launch.connection_file is not None:
         kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
-    around = look_around(policy, workspace=launch.workspace, private=private, argv=argv, kept=kept)
+    around = look_around(policy, workspace=launch.workspace, private=private.path, argv=argv, kept=kept)
     features = find_features()
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
     remove_left_pools(around.workspace, POOL_PREFIX)
-    return policy, make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
+    guard = look_for_closed(policy, around, launch.workspace)
+    home: LastingHome | NothingLasts = NothingLasts("[home] keep = false")
+    if policy.keep_home:
+        home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), opens_more(policy, around.workspace)))
+    if isinstance(home, LastingHome):
+        private.hold(home.descriptor, home.end)
+    return policy, make_plan(policy, features, replace(around, lasting=home.path), guard), home
 
 
 def _place(file: PolicyFile, named: str | None, kernel: str) -> Place:
@@ -181,15 +194,24 @@ def _read_policy(file: PolicyFile, workspace: str) -> Policy:
     return load(file.path, workspace=workspace, home=home_folder())
 
 
-def _for_kernel(plan: Plan, policy: Policy, file: PolicyFile, connection_file: str, refusals_file: str) -> Plan:
+def _for_kernel(
+    plan: Plan,
+    policy: Policy,
+    file: PolicyFile,
+    connection_file: str,
+    refusals_file: str,
+    home: LastingHome | NothingLasts,
+) -> Plan:
     """What ipykernel needs beyond a command's plan: its connection file, and the texts that ``%sandbox`` shows."""
     own_files = (
         PathRule(connection_file, READ, "the kernel's own connection file", optional=False),
         PathRule(refusals_file, READ, "the last refusals, for %sandbox", optional=False),
     )
     grants = effective_grants(policy, plan.cwd)
-    text = describe(policy, grants, plan.missing, plan.absent, plan.guard, file=file.path)
+    text = describe(policy, grants, plan.missing, plan.absent, plan.guard, home=home.describe(), file=file.path)
     environment = {**plan.environment, "SANDBOXED_KERNEL_POLICY_TEXT": text}
+    if plan.cache:
+        environment["SANDBOXED_KERNEL_HOME_LASTS"] = "1"
     if sys.prefix != "/usr" and "PATH" not in dict(policy.environment_set):
         environment["PATH"] = put_first(environment["PATH"], os.path.join(sys.prefix, "bin"))
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
@@ -200,10 +222,10 @@ def _not_enforced(plan: Plan) -> tuple[str, ...]:
     return tuple(describe_missing(name, plan.abi) for name in plan.missing)
 
 
-def _remarks(plan: Plan) -> tuple[str, ...]:
+def _remarks(plan: Plan, policy: Policy, home: LastingHome | NothingLasts) -> tuple[str, ...]:
     """What else the user should know of this start: sentences."""
     closed = "" if plan.guard is None else sentence(plan.guard)
-    return tuple(filter(None, (describe_absent(plan.absent), closed)))
+    return tuple(filter(None, (describe_absent(plan.absent), closed, *home.remarks(policy.home_limit))))
 
 
 class _Launched:
@@ -305,13 +327,17 @@ class _Launched:
 
 
 def _put_links(plan: Plan) -> None:
-    """Before anything untrusted runs. What stands in the way of a link stays: the home may be one that was used."""
-    home = os.open(plan.home, OPEN_FOLDER)
-    try:
-        for path, target in plan.home_links:
-            link_beneath(home, path, target)
-    finally:
-        os.close(home)
+    """Before anything untrusted runs here. The home is new; in a cache that lasts a notebook before, or one that runs
+    now, may have put anything in the way, which gets another name.
+    """
+    for folder, links in ((plan.home, plan.home_links), (plan.cache, plan.cache_links)):
+        if links:
+            opened = os.open(folder, OPEN_FOLDER)
+            try:
+                for path, target in links:
+                    link_beneath(opened, path, target, set_aside=None if folder == plan.home else [])
+            finally:
+                os.close(opened)
 
 
 def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket, group: Group | None) -> None:
@@ -342,12 +368,17 @@ def writable_paths(plan: Plan) -> tuple[str, ...]:
 
     A folder that it may not list (/dev/shm) ends with a slash: what lies beneath is its own, not the folder itself.
     """
+    guard = plan.guard
     return tuple(
         rule.path if rule.access & Fs.READ_DIR else f"{rule.path}/"
         for rule in plan.path_rules
         if rule.access & Fs.WRITE_FILE
         and not rule.access & Fs.IOCTL_DEV
-        and not (plan.guard is not None and is_beneath(rule.path, plan.guard.root))
+        and (
+            guard is None
+            or not is_beneath(rule.path, guard.root)
+            or any(is_beneath(rule.path, each) for each in guard.elsewhere)
+        )
     )
 
 

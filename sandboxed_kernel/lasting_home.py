@@ -15,13 +15,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EACCES, EAGAIN, ENOTDIR
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from typing import Self
 
-from sandboxed_kernel.linux.folders import OPEN_FOLDER, birth_of, remove_tree, size_of_tree
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, birth_of, open_own, remove_tree, size_of_tree
 from sandboxed_kernel.policy.lasting import (
     CACHE,
     FOLDERS,
@@ -73,8 +73,7 @@ class LastingHome:
         self._homes, self._remark = homes, remark
 
     def describe(self) -> str:
-        since = f"since {_date(self.meta.created)}, written by {self.meta.runs} runs"
-        return f"caches, history, %store and packages last, {since}: {self.path}"
+        return f"caches, history, %store and packages last, since {_date(self.meta.created)}: {self.path}"
 
     def remarks(self, limit: int) -> Iterator[str]:
         """Sentences for the first cell. Looks how much lies there, for a short time."""
@@ -157,6 +156,7 @@ class Homes:
     def __init__(self, path: str, *, make: bool = False) -> None:
         """Raises OSError: among others PermissionError where it is another user's."""
         self.path = path
+        self._left: list[str] = []
         if make and not os.path.isdir(path):
             os.makedirs(path, 0o700)
             for name in (".nomedia", ".trackerignore"):  # neither a gallery nor a search shows what lies there
@@ -176,6 +176,10 @@ class Homes:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            flock(self._descriptor, LOCK_UN)
+        for name in self._left:
+            self._destroy(name)
         os.close(self._descriptor)
 
     # --- one home ----------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ class Homes:
 
     def choose(self, owner: Owner) -> LastingHome:
         """Raises OSError."""
-        meta = _new_meta(owner)
+        meta = new_meta(owner)
         name, found = self._find(owner)
         remark = ""
         if found is not None and not is_same_folder(found, meta.inode, meta.birth):
@@ -273,13 +277,17 @@ class Homes:
     def _set_aside(self, name: str) -> None:
         self._rename(name, f"{name.partition('.')[0]}.aside-{os.urandom(4).hex()}")
 
+    def current(self, owner: Owner) -> str:
+        """The name of its home, there or not. Raises OSError."""
+        return self._find(owner)[0]
+
     # --- for people --------------------------------------------------------------------------------------------------
 
     def adopt(self, name: str, owner: Owner) -> None:
         """Let the home ``name`` be that of ``owner``, whose own, if there is one, is set aside. Raises OSError."""
         with self.opened(name, alone=True) as home:
             before = _read(home)
-            new = _new_meta(owner)
+            new = new_meta(owner)
             own, found = self._find(owner)
             if own != name:
                 if found is not None:
@@ -299,9 +307,12 @@ class Homes:
             self._remove(name)
 
     def _remove(self, name: str) -> None:
-        passing = f".removed-{os.urandom(4).hex()}"
-        self._rename(name, passing)
-        self._destroy(passing)
+        self._rename(name, self._rubbish())
+
+    def _rubbish(self) -> str:
+        """A name for what is removed when nobody waits any more."""
+        self._left.append(f".removed-{os.urandom(4).hex()}")
+        return self._left[-1]
 
     def _destroy(self, name: str) -> None:
         with suppress(OSError), self.opened(name) as home:
@@ -312,23 +323,26 @@ class Homes:
         with self.opened(name, alone=True) as home:
             inner = os.open("h", OPEN_FOLDER, dir_fd=home)
             try:
-                cache = os.open(CACHE, OPEN_FOLDER, dir_fd=inner)
-                try:
-                    remove_tree(f"{self.path}/{name}/h/{CACHE}", cache)
-                finally:
-                    os.close(cache)
+                _make_folders(inner)
+                os.rename(CACHE, self._rubbish(), src_dir_fd=inner, dst_dir_fd=self._descriptor)
                 _make_folders(inner)
             finally:
                 os.close(inner)
 
     def remove_left(self) -> None:
-        """What was not removed to its end, or not made. Never raises."""
-        for name in os.listdir(self._descriptor):
-            if name.startswith((".new-", ".removed-")):
-                self._destroy(name)
+        """What was not removed to its end, or not made."""
+        self._left += [name for name in os.listdir(self._descriptor) if name.startswith((".new-", ".removed-"))]
+
+    def sizes(self, names: Iterable[str], seconds: float) -> Iterator[tuple[str, int, bool]]:
+        """Of each, as ``size_of_tree``. Nobody waits meanwhile. Raises OSError."""
+        flock(self._descriptor, LOCK_UN)
+        for name in names:
+            with self.opened(name) as home:
+                yield name, *size_of_tree(home, time.monotonic() + seconds)
 
 
-def _new_meta(owner: Owner) -> Meta:
+def new_meta(owner: Owner) -> Meta:
+    """Raises OSError."""
     folder = os.open(owner.folder, OPEN_FOLDER)
     try:
         now = int(time.time())
@@ -343,6 +357,7 @@ def _make_folders(inner: int) -> None:
         try:
             os.mkdir(name, 0o700, dir_fd=inner)
         except FileExistsError:
+            os.close(open_own(name, inner))  # code inside may have closed it
             continue
         if name == CACHE:
             os.close(_written(f"{CACHE}/{_CACHE_TAG}", inner, _CACHE_TEXT))

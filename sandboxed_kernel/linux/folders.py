@@ -38,20 +38,20 @@ def _empty(root: int) -> None:
                 os.rmdir(name, dir_fd=root)
                 continue
             except OSError:
-                inner = _open(name, root)
+                inner = open_own(name, root)
             try:
                 for deeper in _remove_files(inner):
                     moved += 1
                     with suppress(OSError):
-                        os.close(_open(deeper, inner))  # to be moved it has to be writable
+                        os.close(open_own(deeper, inner))  # to be moved it has to be writable
                     os.rename(deeper, f"{prefix}-{moved}", src_dir_fd=inner, dst_dir_fd=root)
             finally:
                 os.close(inner)
             os.rmdir(name, dir_fd=root)
 
 
-def _open(name: str, within: int) -> int:
-    """A descriptor of a folder that may have been closed to its owner.
+def open_own(name: str, within: int) -> int:
+    """A descriptor of a folder that may have been closed to its owner, which it is no more. Raises OSError.
 
     chmod(2) follows links, so it gets a descriptor's path: ``name`` may be exchanged for a link at any moment.
     """

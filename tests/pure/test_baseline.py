@@ -57,7 +57,14 @@ def test_every_row_has_a_reason_and_every_root_is_replaced() -> None:
         assert getattr(row, "reason", "") or getattr(row, "what", "")
     rules = file_rules(ROOTS)
     assert all(rule.path.startswith("/") for rule in rules)
-    assert [rule.path for rule in rules if not rule.optional] == ["/opt/py", "/usr", "/p/h", "/p/l/cache", "/p/t", "/p/r"]
+    assert [rule.path for rule in rules if not rule.optional] == [
+        "/opt/py",
+        "/usr",
+        "/p/h",
+        "/p/l/cache",
+        "/p/t",
+        "/p/r",
+    ]
 
 
 def test_what_is_writable_without_a_grant() -> None:

@@ -360,13 +360,12 @@ def _make_folders(inner: int) -> None:
             os.close(open_own(name, inner))  # code inside may have closed it
             continue
         if name == CACHE:
-            os.close(_written(f"{CACHE}/{_CACHE_TAG}", inner, _CACHE_TEXT))
+            _make_file(f"{CACHE}/{_CACHE_TAG}", inner, _CACHE_TEXT)
 
 
-def _written(name: str, within: int, data: bytes) -> int:
-    file = os.open(name, _MAKE | os.O_NOFOLLOW, 0o600, dir_fd=within)
-    os.write(file, data)
-    return file
+def _make_file(name: str, within: int, data: bytes) -> None:
+    with open(os.open(name, _MAKE | os.O_NOFOLLOW, 0o600, dir_fd=within), "wb") as file:
+        file.write(data)
 
 
 def _read(home: int) -> Meta | None:
@@ -386,7 +385,7 @@ def _write(home: int, meta: Meta) -> None:
     """In one step. Raises OSError, and leaves what was there."""
     passing = f".{_META}-{os.urandom(4).hex()}"
     try:
-        os.close(_written(passing, home, meta.to_json().encode()))
+        _make_file(passing, home, meta.to_json().encode())
         os.rename(passing, _META, src_dir_fd=home, dst_dir_fd=home)
     except OSError:
         with suppress(OSError):

@@ -32,7 +32,8 @@ START_UP = """
     .ipython/profile_default/ipython_kernel_config.py .ipython/extensions .jupyter .local .local/lib .local/bin
     .local/lib/python3.11/site-packages .local/share .local/share/jupyter .pdbrc .pythonrc.py .pythonstartup .npmrc
     .Rprofile .julia .vimrc .gdbinit .ssh .config/pip/pip.conf .pip/pip.conf .pydistutils.cfg .condarc .cargo bin
-    .keras .ipython/profile_default/db .config/matplotlib .netrc .Renviron .sqliterc .psqlrc .octaverc .wgetrc .curlrc"""
+    .keras .ipython/profile_default/db .config/matplotlib .netrc .Renviron .sqliterc .psqlrc .octaverc .wgetrc .curlrc
+"""
 
 
 @pytest.mark.parametrize("name", START_UP.split())

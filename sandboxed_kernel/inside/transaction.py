@@ -8,8 +8,6 @@ When the installer fails, or the next start finds that it was killed, that takes
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -30,6 +28,8 @@ def main(folder: str, command: list[str]) -> int:
         except OSError as error:
             sys.stderr.write(f"nothing was installed: {folder}: {error}\n")
             return 1
+        import subprocess  # a kernel's start, which asks for ``settle_left`` alone, does not wait for it
+
         code = 1
         try:
             code = subprocess.call(command)
@@ -59,6 +59,8 @@ def _open_lock(folder: str) -> int:
 
 
 def _begin(folder: str) -> None:
+    import shutil
+
     try:
         shutil.copytree(folder, f"{folder}.new", symlinks=True, copy_function=_second_name)
     except OSError:  # shutil.Error among them
@@ -71,6 +73,8 @@ def _second_name(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # a file system without hard links
+        import shutil
+
         shutil.copy2(source, target, follow_symlinks=False)
 
 
@@ -87,6 +91,8 @@ def _settle(folder: str) -> None:
 
 def _remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

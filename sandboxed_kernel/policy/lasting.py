@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 
 from sandboxed_kernel.policy.model import Policy
 from sandboxed_kernel.policy.paths import is_within
 from sandboxed_kernel.records import Record, as_dict
+from sandboxed_kernel.signing import sha256
 
 
 class LastingRow(Record):
@@ -54,7 +54,7 @@ class Owner(Record):
     def name(self) -> str:
         """Of its folder. Two owners have different ones, but for an accident that ``Meta`` shows."""
         text = json.dumps([self.folder, self.kernel, self.more])
-        return sha256(text.encode()).hexdigest()[:16]
+        return sha256(text.encode()).hex()[:16]
 
 
 def opens_more(policy: Policy, folder: str) -> bool:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from tests.support.wheels import wheel
-from tests.support.workloads import Both, Site, text_of
+from tests.support.workloads import Both, Site, side_by_side, text_of
 
 pytestmark = pytest.mark.container
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Both]:
+    """Packages go with the kernel, and come before this Python's. What lasts: tests/jupyter/test_what_lasts.py."""
+    policy = f"[network]\nallow = [{site.allow}]\n[home]\nkeep = false\n"
+    with side_by_side(tmp_path_factory.mktemp("w"), site, policy) as kernels:
+        yield kernels
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -135,10 +135,17 @@ class Files:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         raise Refused(Refusal(Refuse(errno.EACCES, no.reason), "file", path, protocol=call_name, allow_line=line))
 
-    def _of_holders(self, place: Place | Native) -> No | None:
+    def _on_the_way(self, place: Place | Native) -> No | None:
+        """Where something closed would lie beneath it, there may be a folder and nothing else: a link would lead to
+        where it is open.
+        """
         held = self._folder.holds_closed(place.path)
-        if held is not None:
-            return No(f"it is on the way to {held}, which must stay where it is")
+        return None if held is None else No(f"it is on the way to {held}, which must stay where it is")
+
+    def _of_holders(self, place: Place | Native) -> No | None:
+        no = self._on_the_way(place)
+        if no is not None:
+            return no
         if isinstance(place, Native) or place.status is None or not place.is_folder():
             return None
         if self._folder.must_stay(place.path):
@@ -172,6 +179,8 @@ class Files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         exists = place.status is not None
         self._check(place, "make" if not exists else "write" if writing else "read", name, exists=exists)
+        if not exists:
+            self._heed(self._on_the_way(place), place.path, name)
         wanted = flags & _KEPT
         file = None if exists else self._create(call, place, wanted, call.args[at.mode])
         made = file is not None
@@ -397,8 +406,8 @@ class Files:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._check(source, "remove", "rename")
         self._check(target, "make" if target.status is None else "remove", "rename", exists=target.status is not None)
-        if source.is_folder():  # what it holds would be at that place
-            self._heed(self._of_holders(target), target.path, "rename")
+        # What it holds, or where it leads, would be at that place.
+        self._heed(self._of_holders(target) if source.is_folder() else self._on_the_way(target), target.path, "rename")
         rename_entry(source.folder, source.leaf, target.folder, target.leaf, flags)
         return None
 
@@ -411,6 +420,7 @@ class Files:
         source, target = both
         self._check(source, "write", "link")
         self._check(target, "make", "link", exists=target.status is not None)
+        self._heed(self._on_the_way(target), target.path, "link")
         with open_entry(source.folder, source.leaf, os.O_PATH | os.O_NOFOLLOW) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or self._folder.closed_file(status) is not None:

@@ -322,6 +322,10 @@ class Writable:
         self._paths = tuple(os.fsencode(path) for path in paths)
         self._folder = folder
 
+    def may_hold_link(self, path: bytes) -> bool:
+        """Whether a link may be made at the real ``path``: not where something closed would lie beneath it."""
+        return self.holds(path) and (self._folder is None or self._folder.holds_closed(os.fsdecode(path)) is None)
+
     def may_lead_to(self, path: bytes) -> bool:
         """Whether a link may lead to the real ``path``: not to a folder in which something is closed, since other names
         would then lead through it.

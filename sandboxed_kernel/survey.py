@@ -11,11 +11,12 @@ import re
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 
 from sandboxed_kernel.confinement.plan import Surroundings, closed_in_workspace
 from sandboxed_kernel.errors import HostError
+from sandboxed_kernel.linux.folders import links_on_the_way
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
     POOL_PREFIX,
@@ -49,11 +50,7 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
     writable = named.get(root, not any(grant.writable for grant in policy.grants))
     closed = closed_in_workspace(around, writable=writable)
     closed += _places_on_path(around)
-    closed += (
-        Closed(path, "none", f"where {link} leads")
-        for path, link in home_links(around.home).items()
-        if is_beneath(path, root)
-    )
+    closed += _led_to(around.home, root)
     programs = os.path.join(around.home, "bin")
     if is_beneath(programs, root):
         closed.append(Closed(programs, "read", "where a shell outside looks for commands"))
@@ -74,10 +71,32 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
 
 
 def _places_on_path(around: Surroundings) -> Iterable[Closed]:
-    """The folders in which a shell outside looks for commands."""
-    entries = around.environment.get("PATH", "").split(os.pathsep)
-    real = {around.real_paths.get(entry, "") for entry in entries}
-    return (Closed(path, "read", "a folder on PATH") for path in real if is_beneath(path, around.workspace))
+    """The folders in which a shell outside looks for commands, there or not, and the links that lead to them."""
+    for entry in filter(os.path.isabs, around.environment.get("PATH", "").split(os.pathsep)):
+        yield from _closed_with_links(entry, around.workspace, "read", "a folder on PATH")
+
+
+def _led_to(home: str, root: str) -> Iterable[Closed]:
+    """Beneath ``root``: where the links among the dot entries of ``home`` lead, by way of which further links."""
+    for link, path in home_links(home):
+        if is_beneath(path, root):
+            yield Closed(path, "none", f"where {link} leads")
+        yield from _links_to(link, root)
+
+
+def _closed_with_links(path: str, root: str, access: Access, what: str) -> Iterable[Closed]:
+    """Where the absolute ``path`` leads, and each link that it passes, as far as they lie beneath ``root``."""
+    real = os.path.realpath(path)
+    if is_beneath(real, root):
+        yield Closed(real, access, what)
+    yield from _links_to(path, root)
+
+
+def _links_to(path: str, root: str) -> Iterable[Closed]:
+    """Exchanged for another one, such a link would lead elsewhere."""
+    for link in links_on_the_way(path):
+        if is_beneath(link, root):
+            yield Closed(link, "read", f"a link on the way from {path}")
 
 
 def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable[Closed]) -> Guard | None:
@@ -203,16 +222,17 @@ class _Look:
     def _follow_links(self) -> None:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
         for link, access in self._links:
-            self._close_path(os.path.realpath(link), access, f"where {link} leads")
+            self._close_path(link, access, f"where {link} leads")
 
     def _close_path(self, path: str, access: Access, what: str) -> None:
-        if is_beneath(path, self.root):
-            known = self.closed.get(path)
+        """What ``path`` means, and the links on the way there."""
+        for each in _closed_with_links(path, self.root, access, what):
+            known = self.closed.get(each.path)
             if known is not None:
-                access, what = stricter(known.access, access), known.what
-            self.closed[path] = Closed(path, access, what)
-            self.found.append(path)
-            self._hold(path)
+                each = Closed(each.path, stricter(known.access, each.access), known.what)
+            self.closed[each.path] = each
+            self.found.append(each.path)
+            self._hold(each.path)
 
     def rules(self) -> tuple[list[str], list[str]]:
         """(to write, to read): what Landlock can open, since nothing beneath is closed to it."""
@@ -298,13 +318,13 @@ _GIT_RUNS = re.compile(
 
 
 def _named_by_git(repository: str) -> list[str]:
-    """The real paths that its settings name, whether there is something or not."""
+    """The paths that its settings name, whether there is something or not."""
     text = ""
     with suppress(OSError), open(os.path.join(repository, "config"), encoding="utf-8", errors="replace") as file:
         text = file.read(_MOST_SETTINGS)
     folders = (os.path.dirname(repository), repository)
     words = map(os.path.expanduser, _GIT_RUNS.findall(text))
-    return [os.path.realpath(os.path.join(folder, word)) for word in words for folder in folders]
+    return [os.path.join(folder, word) for word in words for folder in folders]
 
 
 _MOST_SETTINGS = 1 << 16  # characters
@@ -318,11 +338,11 @@ def _is_program(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def home_links(home: str) -> Mapping[str, str]:
-    """Where the links among the dot entries of ``home`` lead, with the link: people who keep their dot files elsewhere
+def home_links(home: str) -> list[tuple[str, str]]:
+    """The links among the dot entries of ``home``, with where they lead: people who keep their dot files elsewhere
     (stow, yadm, home-manager) have the files that every shell reads in an ordinary folder.
     """
-    found: dict[str, str] = {}
+    found = []
     waiting = deque([(home, 0)])
     left = _DOT_FOLDERS
     while waiting and left:
@@ -333,7 +353,7 @@ def home_links(home: str) -> Mapping[str, str]:
                 if depth == 0 and not entry.name.startswith("."):
                     continue
                 if entry.is_symlink():
-                    found[os.path.realpath(entry.path)] = entry.path
+                    found.append((entry.path, os.path.realpath(entry.path)))
                 elif depth < _DOT_DEPTH and entry.name not in _CACHES and entry.is_dir():
                     waiting.append((entry.path, depth + 1))
     return found

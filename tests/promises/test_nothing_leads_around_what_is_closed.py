@@ -4,11 +4,12 @@ where nothing is yet, would have them read something else; so the ways there are
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.folders import make_home
+from tests.support.folders import CONTENT, make_home
 from tests.support.sandbox import Result, run_inside, run_outside
 
 STEP = """
@@ -43,3 +44,42 @@ def test_only_a_folder_can_be_made_on_the_way_to_what_is_not_there_yet(put: str,
         home = make_home(tmp_path / str(inside))
         run(inside, code, home, home, XDG_CONFIG_HOME=str(home / "settings")).check()
         assert (home / "settings" / "sandboxed-kernel" / "policy.toml").exists() is not inside
+
+
+def make_links(home: Path) -> dict[str, str]:
+    """The user's own links, visible in the home folder, on the way to what every shell and git outside obey."""
+    for name in ("src/dots/bashrc", "tools/v1/bin/tool", "hooks/kept/pre-commit", "deep/net/netrc"):
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_text(CONTENT)
+    for link, target in (("dots", "src/dots"), ("tools/current", "v1"), ("hooks/now", "kept"), ("net", "deep/net")):
+        (home / link).symlink_to(target)
+    (home / ".bashrc").unlink()
+    (home / ".bashrc").symlink_to("dots/bashrc")
+    (home / "proj" / ".netrc").symlink_to("../net/netrc")
+    with (home / "proj" / ".git" / "config").open("a") as settings:
+        settings.write("[core]\n\thooksPath = ../hooks/now\n")
+    return {"PATH": f"{home}/tools/current/bin:{home}/go/bin:{os.environ['PATH']}"}
+
+
+OBEYED = (".bashrc", "tools/current/bin/tool", "hooks/now/pre-commit", "proj/.netrc")
+EXCHANGE = """
+for link, rest in (("dots", "bashrc"), ("tools/current", "bin/tool"), ("hooks/now", "pre-commit"), ("net", "netrc")):
+    made = f"data/{link}"
+    evil(f"{made}/{rest}")
+    step(lambda: os.rename(link, link + "-old"))
+    step(lambda: os.unlink(link))
+    step(lambda: os.symlink(os.path.abspath(made), link), lambda: os.rename("x", link))
+    step(lambda: os.symlink(os.path.abspath(made), "x"), lambda: os.rename("x", link))
+    evil(f"{link}/{rest}")
+evil("data/bin/ls")
+step(lambda: os.symlink("data", "go"))
+"""
+
+
+def test_links_on_the_way_to_what_is_closed_stay(tmp_path: Path) -> None:
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        run(inside, EXCHANGE, home, home, **make_links(home)).check()
+        for name in OBEYED:
+            assert ((home / name).read_text() == CONTENT) is inside, name
+        assert (home / "go" / "bin" / "ls").exists() is not inside

@@ -400,16 +400,66 @@ class Files:
         if both is None:
             return _NATIVE
         source, target = both
+        exchanging = bool(flags & _RENAME_EXCHANGE)
+        same = os.path.samestat(os.fstat(source.folder.fileno()), os.fstat(target.folder.fileno()))
         # Elsewhere a link leads elsewhere. mv(1) makes it anew there, and then it is judged.
-        for link in (source, target) if flags & _RENAME_EXCHANGE else (source,):
-            if link.is_link() and os.path.dirname(source.path) != os.path.dirname(target.path):
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if not same and any(place.is_link() for place in ((source, target) if exchanging else (source,))):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         self._check(source, "remove", "rename")
         self._check(target, "make" if target.status is None else "remove", "rename", exists=target.status is not None)
         # What it holds, or where it leads, would be at that place.
         self._heed(self._of_holders(target) if source.is_folder() else self._on_the_way(target), target.path, "rename")
-        rename_entry(source.folder, source.leaf, target.folder, target.leaf, flags)
+        if same:
+            rename_entry(source.folder, source.leaf, target.folder, target.leaf, flags)
+        elif source.is_folder() and (not exchanging or target.is_folder()):
+            # With a slash Linux takes folders alone (do_renameat2), not a link that is there by now.
+            end = b"/" if exchanging else b""
+            rename_entry(source.folder, source.leaf + b"/", target.folder, target.leaf + end, flags)
+        elif exchanging:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        else:
+            self._move_file(source, target, flags)
         return None
+
+    def _move_file(self, source: Place, target: Place, flags: int) -> None:
+        """To another folder. What was looked at arrives there, not a link that was put in its place meanwhile: so it is
+        a further name of the file that is held open, and then the old one goes.
+        """
+        with open_entry(source.folder, source.leaf, os.O_PATH | os.O_NOFOLLOW) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISLNK(status.st_mode) or self._folder.closed_file(status) is not None:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            if target.status is not None and os.path.samestat(status, target.status):
+                return  # rename(2) does nothing with two names of one file
+            try:
+                self._put(file, target, flags)
+            except OSError as error:  # no further names on this file system, or none of another user's file
+                if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV)) from None
+                raise
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(source.leaf, dir_fd=source.folder.fileno(), follow_symlinks=False), status):
+                os.unlink(source.leaf, dir_fd=source.folder.fileno())
+
+    def _put(self, file: Descriptor, target: Place, flags: int) -> None:
+        """A name for ``file`` at ``target``, in the place of what is there. Raises OSError."""
+        try:
+            os.link(file.path, target.leaf, dst_dir_fd=target.folder.fileno(), follow_symlinks=True)
+        except FileExistsError:
+            pool = self._folder.pool
+            if flags & _RENAME_NOREPLACE:
+                raise
+            if pool is None:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV)) from None
+        else:
+            return
+        name = b"moved-" + os.urandom(8).hex().encode()
+        os.link(file.path, name, dst_dir_fd=pool.fileno(), follow_symlinks=True)
+        try:
+            rename_entry(pool, name, target.folder, target.leaf)
+        except BaseException:
+            os.unlink(name, dir_fd=pool.fileno())
+            raise
 
     def _link(self, call: Call, old: At, new: At, flags: int) -> ToLandlock | None:
         if flags & _AT_EMPTY_PATH:

@@ -83,3 +83,35 @@ def test_links_on_the_way_to_what_is_closed_stay(tmp_path: Path) -> None:
         for name in OBEYED:
             assert ((home / name).read_text() == CONTENT) is inside, name
         assert (home / "go" / "bin" / "ls").exists() is not inside
+
+
+# A file, or a folder, is exchanged for a link while it is moved: "profile" is open here and closed there.
+SWAP = """
+import ctypes, threading, time
+libc = ctypes.CDLL(None)
+end = time.monotonic() + 4
+os.symlink("profile", "data/link")
+make("data/thing")
+def swap():
+    while time.monotonic() < end:
+        libc.renameat2(-100, b"data/thing", -100, b"data/link", 2)
+def move():
+    while time.monotonic() < end and not os.path.islink("dotfiles/note.ipynb"):
+        with contextlib.suppress(OSError):
+            os.rename("data/thing", "dotfiles/note.ipynb")
+            if os.path.islink("dotfiles/note.ipynb"):
+                return
+            free = "data/link" if os.path.lexists("data/thing") else "data/thing"
+            os.rename("dotfiles/note.ipynb", free)
+threads = [threading.Thread(target=each) for each in (swap, move)]
+[each.start() for each in threads]
+[each.join() for each in threads]
+"""
+
+
+@pytest.mark.parametrize("make", ["os.mkdir", 'lambda path: open(path, "w").close()'], ids=["folder", "file"])
+def test_what_is_moved_is_what_was_looked_at(make: str, tmp_path: Path) -> None:
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        run(inside, f"make = {make}\n{SWAP}", home, home).check()
+        assert (home / "dotfiles" / "note.ipynb").is_symlink() is not inside

@@ -7,7 +7,6 @@ access to it.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from contextlib import suppress
 from sandboxed_kernel.confinement.plan import Surroundings, closed_in_workspace
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.linux.folders import links_on_the_way
+from sandboxed_kernel.policy.git_settings import Named, named_in
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
     POOL_PREFIX,
@@ -55,7 +55,14 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
     if is_beneath(programs, root):
         closed.append(Closed(programs, "read", "where a shell outside looks for commands"))
     try:
-        guard = survey(root, named=os.path.abspath(workspace), home=around.home, writable=writable, closed=closed)
+        guard = survey(
+            root,
+            named=os.path.abspath(workspace),
+            home=around.home,
+            writable=writable,
+            closed=closed,
+            git=_git_settings(around),
+        )
     except OSError as error:
         raise HostError(f"the notebook's folder {root} cannot be listed ({error.strerror}).") from None
     if guard is None:
@@ -68,6 +75,13 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
         readable=(*guard.readable, *(path for path, writable in beneath.items() if not writable)),
         pool=os.path.join(root, POOL_PREFIX + os.urandom(4).hex()) if writable else "",
     )
+
+
+def _git_settings(around: Surroundings) -> list[str]:
+    """The user's own: git-config(1), FILES."""
+    configuration = around.environment.get("XDG_CONFIG_HOME") or os.path.join(around.home, ".config")
+    named = around.environment.get("GIT_CONFIG_GLOBAL", "")
+    return [*filter(os.path.isabs, [named]), f"{around.home}/.gitconfig", f"{configuration}/git/config"]
 
 
 def _places_on_path(around: Surroundings) -> Iterable[Closed]:
@@ -99,12 +113,16 @@ def _links_to(path: str, root: str) -> Iterable[Closed]:
             yield Closed(link, "read", f"a link on the way from {path}")
 
 
-def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable[Closed]) -> Guard | None:
+def survey(
+    root: str, *, named: str, home: str, writable: bool, closed: Iterable[Closed], git: Iterable[str] = ()
+) -> Guard | None:
     """What of ``root`` stays closed, or None where it holds nothing of the kind. All paths are real but ``named``.
 
-    ``closed``: further paths beneath ``root``. Raises OSError where ``root`` cannot be listed.
+    ``closed``: further paths beneath ``root``. ``git``: the user's own settings of it. Raises OSError where ``root``
+    cannot be listed.
     """
-    look = _Look(root, "home" if root == home else "plain", {each.path: each for each in sorted(closed, key=_strict)})
+    further = {each.path: each for each in sorted(closed, key=_strict)}
+    look = _Look(root, "home" if root == home else "plain", further, _named_by_git(git))
     look.go()
     if look.mode != "home" and not look.holders:
         return None
@@ -130,8 +148,9 @@ def _strict(closed: Closed) -> bool:
 
 
 class _Look:
-    def __init__(self, root: str, mode: Mode, closed: dict[str, Closed]) -> None:
-        self.root, self.mode, self.closed = root, mode, closed
+    def __init__(self, root: str, mode: Mode, closed: dict[str, Closed], own_settings: Named) -> None:
+        """``own_settings``: what those of git that are the user's own name."""
+        self.root, self.mode, self.closed, self._own_settings = root, mode, closed, own_settings
         self.holders: set[str] = set()  # folders that hold something closed, at any depth
         self.found: list[str] = []
         self.not_seen: list[str] = []
@@ -145,6 +164,7 @@ class _Look:
             self._hold(path)
 
     def go(self) -> None:
+        self._close_named([self._own_settings], ["/"], "what your settings of git name")
         deadline = time.monotonic() + _TIME
         waiting = deque([self.root])
         seen = 0
@@ -215,9 +235,21 @@ class _Look:
         self._close_named_in(folder)
 
     def _close_named_in(self, repository: str) -> None:
-        """Closed too is what a repository's settings name: git runs it, or reads it as settings."""
-        for path in _named_by_git(repository):
-            self._close_path(path, "read", f"what {repository}/config names")
+        """Closed too is what its settings, and the user's own, name: git runs it, or reads it as settings."""
+        folder = _repository_of(repository)
+        files = [os.path.join(folder, name) for name in ("config", "config.worktree")]
+        what = f"what the settings of {repository} name"
+        self._close_named((_named_by_git(files), self._own_settings), (os.path.dirname(repository), repository), what)
+
+    def _close_named(self, settings: Iterable[Named], folders: Iterable[str], what: str) -> None:
+        for named in settings:
+            for folder in folders:
+                for path in (os.path.join(folder, os.path.expanduser(each)) for each in named.paths):
+                    self._close_path(path, "read", what)
+                for word in named.words:
+                    path = os.path.join(folder, os.path.expanduser(word))
+                    if os.path.isfile(path) or ("/" in word and not os.path.isdir(path)):
+                        self._close_path(path, "read", what)
 
     def _follow_links(self) -> None:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
@@ -310,24 +342,43 @@ def _readable(folder: str, mode: Mode) -> list[str]:
 
 
 _LOOKED_AT = 2000  # entries of one closed folder
-_GIT_RUNS = re.compile(
-    r"^\s*(?:hookspath|path|fsmonitor|attributesfile|sshcommand|askpass|editor|pager|command|driver|textconv|clean"
-    r"|smudge|process|program|templatedir)\s*=\s*\"?([^\s\";#]+)",
-    re.IGNORECASE | re.MULTILINE,
-)  # git-config(1)
 
 
-def _named_by_git(repository: str) -> list[str]:
-    """The paths that its settings name, whether there is something or not."""
-    text = ""
-    with suppress(OSError), open(os.path.join(repository, "config"), encoding="utf-8", errors="replace") as file:
-        text = file.read(_MOST_SETTINGS)
-    folders = (os.path.dirname(repository), repository)
-    words = map(os.path.expanduser, _GIT_RUNS.findall(text))
-    return [os.path.join(folder, word) for word in words for folder in folders]
+def _repository_of(place: str) -> str:
+    """Where the settings of ``place``, a ``.git`` or a bare repository, lie: a file in its stead, or in it, may name
+    another folder (gitrepository-layout(5)).
+    """
+    link = _text_of(place).strip()
+    if link.startswith("gitdir:"):
+        place = os.path.join(os.path.dirname(place), link[len("gitdir:") :].strip())
+    return os.path.normpath(os.path.join(place, _text_of(os.path.join(place, "commondir")).strip()))
 
 
-_MOST_SETTINGS = 1 << 16  # characters
+def _named_by_git(files: Iterable[str]) -> Named:
+    """What these settings name, and those that they include."""
+    waiting, seen = deque(files), set[str]()
+    found = Named((), (), ())
+    while waiting and len(seen) < _MOST_FILES:
+        path = os.path.realpath(waiting.popleft())
+        if path in seen:
+            continue
+        seen.add(path)
+        named = named_in(_text_of(path))
+        beside = [os.path.join(os.path.dirname(path), os.path.expanduser(each)) for each in named.included]
+        waiting += beside
+        found = Named((*found.paths, *named.paths, *beside), (*found.words, *named.words), ())
+    return found
+
+
+def _text_of(path: str) -> str:
+    """Of a regular file; nothing of any other, which could hold up the start, and where there is none."""
+    with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read(_MOST_SETTINGS).decode(errors="replace").replace("\0", "")
+    return ""
+
+
+_MOST_SETTINGS, _MOST_FILES = 1 << 18, 20  # bytes; files
 
 
 def _is_program(entry: os.DirEntry[str]) -> bool:

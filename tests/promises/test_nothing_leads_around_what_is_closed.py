@@ -115,3 +115,49 @@ def test_what_is_moved_is_what_was_looked_at(make: str, tmp_path: Path) -> None:
         home = make_home(tmp_path / str(inside))
         run(inside, f"make = {make}\n{SWAP}", home, home).check()
         assert (home / "dotfiles" / "note.ipynb").is_symlink() is not inside
+
+
+NAMED = (
+    "proj/one line/pre-commit", "proj/included/pre-commit", "proj/tools/diff.sh", "proj/watch it", "githooks/pre-push",
+    "proj/relative/pre-push", "settings/git", "wt/tree-hooks/pre-commit",
+)  # fmt: skip
+
+
+def make_settings(home: Path) -> None:
+    """The user's settings of git, in several files, with what they name."""
+    for name in NAMED:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(CONTENT)
+    with (home / "proj" / ".git" / "config").open("a") as settings:
+        settings.write(
+            '[core] hooksPath = "one line"\n[include] path = more\n[core]\n\tfsmonitor = "watch it"\n'
+            '[diff "x"]\n\tcommand = sh tools/diff.sh -q\n'
+        )
+    (home / "proj" / ".git" / "more").write_text("[core]\n\thooksPath = included\n")
+    (home / ".gitconfig").write_text("[core]\n\thooksPath = ~/githooks\n[include]\n\tpath = ~/settings/git\n")
+    (home / "settings" / "git").write_text(f"{CONTENT}\n[core]\n\thooksPath = relative\n")
+    (home / "wt" / ".git").write_text("gitdir: ../proj/.git/worktrees/wt\n")
+    (home / "proj" / ".git" / "worktrees" / "wt").mkdir(parents=True)
+    (home / "proj" / ".git" / "worktrees" / "wt" / "commondir").write_text("../..\n")
+    with (home / "proj" / ".git" / "config").open("a") as settings:
+        settings.write("[core]\n\thooksPath = tree-hooks\n")
+
+
+def test_what_gits_settings_name_stays(tmp_path: Path) -> None:
+    code = f"for name in {NAMED!r}: evil(name); evil(os.path.dirname(name) + '/new') if 'ook' in name else None"
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        make_settings(home)
+        run(inside, code, home, home).check()
+        for name in NAMED:
+            assert (home / name).read_text().startswith(CONTENT) is inside, name
+        assert (home / "githooks" / "new").exists() is not inside
+
+
+def test_a_fifo_among_gits_settings_holds_up_no_start(tmp_path: Path) -> None:
+    """The code of an earlier kernel can leave one in a folder of its own."""
+    home = make_home(tmp_path)
+    for name in ("config", "commondir"):
+        (home / "data" / ".git").mkdir(exist_ok=True)
+        os.mkfifo(home / "data" / ".git" / name)
+    run(True, "pass", home, home).check()

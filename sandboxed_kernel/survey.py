@@ -19,6 +19,7 @@ from sandboxed_kernel.linux.folders import links_on_the_way
 from sandboxed_kernel.policy.git_settings import Named, named_in
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
+    ENVIRONMENT_PARTS,
     POOL_PREFIX,
     REPOSITORY_MARKERS,
     Access,
@@ -27,6 +28,7 @@ from sandboxed_kernel.policy.guarded import (
     Judgement,
     Mode,
     judge,
+    mode_of_workspace,
     stricter,
 )
 from sandboxed_kernel.policy.model import Policy
@@ -73,8 +75,12 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
         found=tuple(path for path in guard.found if path not in beneath),
         native=(*guard.native, *(path for path, writable in beneath.items() if writable)),
         readable=(*guard.readable, *(path for path, writable in beneath.items() if not writable)),
-        pool=os.path.join(root, POOL_PREFIX + os.urandom(4).hex()) if writable else "",
+        pool=os.path.join(root, POOL_PREFIX + os.urandom(4).hex()) if _may_be_filled(guard) else "",
     )
+
+
+def _may_be_filled(guard: Guard) -> bool:
+    return guard.writable and guard.mode in ("plain", "home")
 
 
 def _git_settings(around: Surroundings) -> list[str]:
@@ -122,9 +128,9 @@ def survey(
     cannot be listed.
     """
     further = {each.path: each for each in sorted(closed, key=_strict)}
-    look = _Look(root, "home" if root == home else "plain", further, _named_by_git(git))
+    look = _Look(root, "home" if root == home else _mode_of(root), further, _named_by_git(git))
     look.go()
-    if look.mode != "home" and not look.holders:
+    if look.mode == "plain" and not look.holders:
         return None
     native, readable = look.rules()
     return Guard(
@@ -141,6 +147,17 @@ def survey(
         devices=frozenset(look.devices),
         visible=tuple(look.visible[:_RULES]),
     )
+
+
+def _mode_of(root: str) -> Mode:
+    parts = []
+    for folder in [root, *ancestors(root, "/")][::-1]:
+        names = frozenset(name for name in _TELLING if os.path.lexists(os.path.join(folder, name)))
+        parts.append((os.path.basename(folder), names))
+    return mode_of_workspace(parts)
+
+
+_TELLING = (*ENVIRONMENT_MARKERS, *REPOSITORY_MARKERS)
 
 
 def _strict(closed: Closed) -> bool:
@@ -203,11 +220,16 @@ class _Look:
             entries = list(listing)
         self._seen.add(folder)
         names = {entry.name for entry in entries}
-        if folder != self.root and names & {*ENVIRONMENT_MARKERS}:
-            self._environments.add(folder)
-            self._close(folder, "environment")
-            return []
-        if names >= {*REPOSITORY_MARKERS}:
+        if names & {*ENVIRONMENT_MARKERS}:
+            if folder == self.root:
+                self._close_parts()
+            else:
+                self._environments.add(folder)
+                self._close(folder, "environment")
+                return []
+        if folder == self.root and self.mode == "git":
+            self._close_named_in(folder)
+        elif folder != self.root and names >= {*REPOSITORY_MARKERS}:
             self._environments.add(folder)
             self._close_repository(folder)
             return []
@@ -228,6 +250,13 @@ class _Look:
                 self._modes[entry.path] = judged.inner
                 inner.append(entry.path)
         return inner
+
+    def _close_parts(self) -> None:
+        """Of an environment that the notebooks lie in."""
+        for name in (*ENVIRONMENT_MARKERS, *ENVIRONMENT_PARTS):
+            path = os.path.join(self.root, name)
+            self.closed.setdefault(path, Closed(path, "read", "a part of an environment", "library"))
+            self._hold(path)
 
     def _close_repository(self, folder: str) -> None:
         """A bare one."""
@@ -261,7 +290,7 @@ class _Look:
         for each in _closed_with_links(path, self.root, access, what):
             known = self.closed.get(each.path)
             if known is not None:
-                each = Closed(each.path, stricter(known.access, each.access), known.what)
+                each = replace(known, access=stricter(known.access, each.access))
             self.closed[each.path] = each
             self.found.append(each.path)
             self._hold(each.path)
@@ -292,7 +321,7 @@ class _Look:
         if path in self._environments:
             judged = Judgement("read", "", self._modes[path])
         elif known is not None:
-            judged = Judgement(stricter(known.access, judged.access), "", "shut")
+            judged = Judgement(stricter(known.access, judged.access), "", known.inner)
         if judged.access == "none":
             return
         is_folder = entry.is_dir(follow_symlinks=False)

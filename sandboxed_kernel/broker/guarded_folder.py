@@ -210,7 +210,7 @@ class GuardedFolder:
                 continue
             steps.append(self._enter(step, name, path, judged.inner, native=step.native or native == "open"))
         last = steps[-1]
-        access: Access = "read" if last.mode in ("shut", "environment", "library") else "open"
+        access: Access = "open" if last.mode in ("plain", "home", "free") else "read"
         return Place(last.folder, b".", access, "", os.fstat(last.folder.fileno()), last.path, last.mode)
 
     def _enter(self, step: _Step, name: bytes, path: str, mode: Mode, *, native: bool) -> _Step:
@@ -220,8 +220,8 @@ class GuardedFolder:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if mode in ("plain", "home", "shut") and _has_any(folder, ENVIRONMENT_MARKERS):
             mode = "environment"
-        elif self.closed_file(status) is not None:
-            mode = "shut"
+        elif (known := self.closed_file(status)) is not None:
+            mode = self._closed[known].inner
         elif mode in ("plain", "home") and _has_all(folder, REPOSITORY_MARKERS):
             mode = "git"
         elif step.mode == "git modules" and not _has_all(folder, ("HEAD",)):
@@ -235,7 +235,7 @@ class GuardedFolder:
             closed = self._closed[known] if known is not None else None
         judged = judge(step.mode, os.fsdecode(name))
         if closed is not None:
-            return Judgement(stricter(closed.access, judged.access), f"it is {closed.what}", "shut")
+            return Judgement(stricter(closed.access, judged.access), f"it is {closed.what}", closed.inner)
         if status is not None and stat.S_ISDIR(status.st_mode) and step.mode in ("plain", "home"):
             is_environment = any(_status(step.folder, name + b"/" + each.encode()) for each in ENVIRONMENT_MARKERS)
             if is_environment and (judged.access == "open" or name == b".env"):

@@ -10,7 +10,7 @@ or text that only people, git and servers after a push read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -75,6 +75,11 @@ NAMES: tuple[NameRow, ...] = (
 
 # A folder with one of these is an environment: programs outside run from there.
 ENVIRONMENT_MARKERS = ("pyvenv.cfg", "conda-meta")
+# What of one is run or imported, where notebooks lie in the folder too (``python -m venv .``).
+ENVIRONMENT_PARTS = (
+    "bin", "sbin", "lib", "lib32", "lib64", "libexec", "include", "share", "etc", "condabin",
+    "Scripts", "Lib", "Library", "Include", "DLLs",
+)  # fmt: skip
 # A folder with all of these is a bare repository: git reads its hooks and settings as those of ``.git``.
 REPOSITORY_MARKERS = ("HEAD", "objects", "refs")
 
@@ -237,6 +242,26 @@ class Closed(Record):
     path: str
     access: Access  # never "open"
     what: str
+    inner: Mode = "shut"
+
+
+def mode_of_workspace(parts: Iterable[tuple[str, frozenset[str]]]) -> Mode:
+    """How the names in the sandbox's own folder are judged: it may lie in a repository, an environment or the like.
+
+    ``parts``: the name of each folder on the way, the folder itself last, with the names in it.
+    """
+    mode: Mode = "plain"
+    above: frozenset[str] = frozenset()
+    for name, names in parts:
+        judged = judge(mode, name)
+        if mode == "plain" and name in ENVIRONMENT_PARTS and above & {*ENVIRONMENT_MARKERS}:
+            mode = "library"
+        elif mode != "plain" or judged.kind == RUNS:
+            mode = judged.inner
+        if mode in ("plain", "git modules") and names >= {*REPOSITORY_MARKERS}:
+            mode = "git"
+        above = names
+    return "plain" if mode == "free" else mode
 
 
 class Guard(Record):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.folders import CONTENT, make_home
+from tests.support.folders import CONTENT, git, make_home
 from tests.support.sandbox import Result, run_inside, run_outside
 
 STEP = """
@@ -161,3 +161,39 @@ def test_a_fifo_among_gits_settings_holds_up_no_start(tmp_path: Path) -> None:
         (home / "data" / ".git").mkdir(exist_ok=True)
         os.mkfifo(home / "data" / ".git" / name)
     run(True, "pass", home, home).check()
+
+
+# Where the notebook lies, and what in that folder must stay.
+WITHIN = {
+    "env": ("pyvenv.cfg", "lib/python3/site-packages/x.pth", "bin/activate", "lib/new.pth", "conda-meta/history"),
+    "env/lib/python3": ("site-packages/x.pth", "new.py"),
+    "proj/.venv/lib": ("python/site-packages/evil.pth", "new.pth"),
+    "hub": ("config", "hooks/post-receive", "commondir"),
+    "proj/.git": ("config", "hooks/post-commit", "commondir"),
+    "proj/.git/hooks": ("post-commit", "pre-commit"),
+    "proj/.vscode": ("tasks.json", "settings.json"),
+}
+
+
+@pytest.mark.parametrize("place", WITHIN)
+def test_what_the_notebook_lies_in_stays(place: str, tmp_path: Path) -> None:
+    code = f"for name in {WITHIN[place]!r}: evil(name)"
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        git("init", "--quiet", "--bare", "hub", folder=home)
+        for name in ("pyvenv.cfg", "lib/python3/site-packages/x.pth", "bin/activate"):
+            (home / "env" / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / "env" / name).write_text(CONTENT)
+        run(inside, code, home, home / place).check()
+        for name in WITHIN[place]:
+            path = home / place / name
+            assert (path.exists() and path.read_text() == "evil") is not inside, name
+
+
+def test_notebooks_work_in_an_environment_that_they_lie_in(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    (home / "env" / "lib").mkdir(parents=True)
+    (home / "env" / "lib" / "code.py").write_text("x = 1\n")
+    (home / "env" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    code = 'os.mkdir("out"); open("out/a", "w").close(); open("b", "w").close(); print(open("lib/code.py").read())'
+    assert "x = 1" in run(True, code, home, home / "env").check().stdout

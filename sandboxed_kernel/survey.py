@@ -6,12 +6,14 @@ access to it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 
 from sandboxed_kernel.confinement.plan import Surroundings, closed_in_workspace
 from sandboxed_kernel.errors import HostError
@@ -193,7 +195,7 @@ class _Look:
                 continue
             seen += 1
             try:
-                waiting += self._look_at(folder)
+                waiting += self._look_at(folder, deadline)
             except OSError:
                 if folder == self.root:
                     raise
@@ -213,43 +215,57 @@ class _Look:
         self._modes[path] = mode
         self._hold(path)
 
-    def _look_at(self, folder: str) -> list[str]:
-        """Look at the entries of one folder; those that are to be looked at next."""
-        inner, mode = [], self._modes[folder]
-        with os.scandir(folder) as listing:
-            entries = list(listing)
-        self._seen.add(folder)
-        names = {entry.name for entry in entries}
-        if names & {*ENVIRONMENT_MARKERS}:
-            if folder == self.root:
-                self._close_parts()
-            else:
-                self._environments.add(folder)
-                self._close(folder, "environment")
-                return []
-        if folder == self.root and self.mode == "git":
-            self._close_named_in(folder)
-        elif folder != self.root and names >= {*REPOSITORY_MARKERS}:
-            self._environments.add(folder)
-            self._close_repository(folder)
+    def _look_at(self, folder: str, deadline: float) -> list[str]:
+        """Look at the entries of one folder; those that are to be looked at next. Raises OSError."""
+        entries, whole = _entries(folder)
+        if not whole:
+            if folder != self.root:
+                raise OSError(errno.EFBIG, "too many entries")
+            self.holders.add(folder)  # what lies further on is judged when it is asked for
+        if self._is_special(folder):
             return []
-        for entry in entries:
-            if entry.path in self.closed:
-                self.found.append(entry.path)
-                continue
-            judged = judge(mode, entry.name)
-            if mode == "home" and judged.access == "open":
-                self.visible.append(entry.path)
-            if judged.access != "open":
-                self._close(entry.path, judged.inner)
-                if entry.is_symlink():
-                    self._links.append((entry.path, judged.access))
-                elif judged.inner == "git":
-                    self._close_named_in(entry.path)
-            elif entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED:
-                self._modes[entry.path] = judged.inner
-                inner.append(entry.path)
+        inner: list[str] = []
+        for count, entry in enumerate(entries):
+            if count % 1000 == 999 and folder != self.root and time.monotonic() > deadline:
+                raise OSError(errno.EFBIG, "too many entries")
+            self._look_at_entry(entry, self._modes[folder], inner)
+        self._seen.add(folder)
         return inner
+
+    def _is_special(self, folder: str) -> bool:
+        """Whether it is an environment or a repository, as a whole."""
+        names = {name for name in _TELLING if os.path.lexists(os.path.join(folder, name))}
+        if folder == self.root:
+            if names & {*ENVIRONMENT_MARKERS}:
+                self._close_parts()
+            if self.mode == "git":
+                self._close_named_in(folder)
+            return False
+        if names & {*ENVIRONMENT_MARKERS}:
+            self._close(folder, "environment")
+        elif names >= {*REPOSITORY_MARKERS}:
+            self._close_repository(folder)
+        else:
+            return False
+        self._environments.add(folder)
+        return True
+
+    def _look_at_entry(self, entry: os.DirEntry[str], mode: Mode, inner: list[str]) -> None:
+        if entry.path in self.closed:
+            self.found.append(entry.path)
+            return
+        judged = judge(mode, entry.name)
+        if mode == "home" and judged.access == "open":
+            self.visible.append(entry.path)
+        if judged.access != "open":
+            self._close(entry.path, judged.inner)
+            if entry.is_symlink():
+                self._links.append((entry.path, judged.access))
+            elif judged.inner == "git":
+                self._close_named_in(entry.path)
+        elif entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED:
+            self._modes[entry.path] = judged.inner
+            inner.append(entry.path)
 
     def _close_parts(self) -> None:
         """Of an environment that the notebooks lie in."""
@@ -301,10 +317,19 @@ class _Look:
         readable: list[str] = []
         unseen = frozenset(self.not_seen)
         guarded = {self.root, *self.holders} & self._seen - self._environments
+        files: list[tuple[os.DirEntry[str], str]] = []
         for folder in sorted(guarded, key=lambda path: path.count("/")):
-            with suppress(OSError), os.scandir(folder) as listing:
-                for entry in listing:
-                    self._rule(entry, folder, unseen, native, readable)
+            with suppress(OSError):
+                for entry in _entries(folder)[0]:
+                    if entry.is_dir(follow_symlinks=False):
+                        self._rule(entry, folder, unseen, native, readable)
+                    else:
+                        files.append((entry, folder))
+        deadline = time.monotonic() + _TIME
+        for count, (entry, folder) in enumerate(files):
+            if count % 1000 == 999 and time.monotonic() > deadline:
+                break  # the broker opens the others
+            self._rule(entry, folder, unseen, native, readable)
         for folder, mode in self._modes.items():
             if mode == "git":
                 native += [path for path in self._free_in_git(folder) if self._is_folder(path)]
@@ -347,6 +372,16 @@ class _Look:
         return False
 
 
+def _entries(folder: str) -> tuple[list[os.DirEntry[str]], bool]:
+    """Of ``folder``, as many as the memory of a start is for, and whether these are all. Raises OSError."""
+    with os.scandir(folder) as listing:
+        found = list(islice(listing, _MOST_ENTRIES))
+        return found, next(listing, None) is None
+
+
+_MOST_ENTRIES = 100_000
+
+
 def _readable(folder: str, mode: Mode) -> list[str]:
     """What Landlock can open for reading of a closed folder: all of it, if no secret lies there."""
     if any(os.path.lexists(os.path.join(folder, name)) for name in ENVIRONMENT_MARKERS):
@@ -354,20 +389,20 @@ def _readable(folder: str, mode: Mode) -> list[str]:
     if mode in ("git", "library"):
         return [folder]
     waiting, left = [(folder, mode)], _LOOKED_AT
-    secret = False
-    while waiting and not secret:
+    while waiting:
         place, inner = waiting.pop()
         try:
             with os.scandir(place) as listing:
                 for entry in listing:
                     left -= 1
                     judged = judge(inner, entry.name)
-                    secret = secret or judged.access == "none" or left < 0
+                    if judged.access == "none" or left < 0:
+                        return []
                     if judged.inner != "library" and entry.is_dir(follow_symlinks=False):
                         waiting.append((entry.path, judged.inner))
         except OSError:
-            secret = True
-    return [] if secret else [folder]
+            return []
+    return [folder]
 
 
 _LOOKED_AT = 2000  # entries of one closed folder

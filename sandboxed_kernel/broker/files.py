@@ -148,10 +148,10 @@ class Files:
             return no
         if isinstance(place, Native) or place.status is None or not place.is_folder():
             return None
-        if self._folder.must_stay(place.path):
-            return No("it holds something that is closed, or that was not looked at, and must stay where it is")
-        if not self._folder.is_native(place.status) and self._folder.holds_names(place):
-            return No("it holds something that is closed, and must stay where it is")
+        if self._folder.is_holder(place.path) or (
+            not self._folder.is_native(place.status) and self._folder.holds_names(place)
+        ):
+            return No("it holds something that is closed, or too much to be looked through, and must stay where it is")
         return None
 
     # --- open --------------------------------------------------------------------------------------------------------
@@ -245,8 +245,9 @@ class Files:
         ):
             if not os.path.samestat(os.fstat(original.fileno()), status):
                 return None
-            while os.sendfile(copy.fileno(), original.fileno(), None, 1 << 24):
-                pass
+            left = status.st_size  # no more, if it grows meanwhile
+            while left > 0 and (copied := os.sendfile(copy.fileno(), original.fileno(), None, min(left, 1 << 24))):
+                left -= copied
             os.fchmod(copy.fileno(), status.st_mode & 0o777)
             rename_entry(pool, spare, place.folder, place.leaf)
             return Descriptor(os.open(copy.path, os.O_PATH | os.O_CLOEXEC))
@@ -311,7 +312,7 @@ class Files:
             name = os.fsencode(os.path.basename(spare))
             try:
                 with open_entry(pool, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
-                    if os.listdir(folder.fileno()):
+                    if not _is_empty(folder):
                         continue  # the sandbox has found it, and put something there
                     os.fchmod(folder.fileno(), mode | os.fstat(folder.fileno()).st_mode & _SET_ID)
                 rename_entry(pool, name, place.folder, place.leaf, _RENAME_NOREPLACE)
@@ -355,7 +356,7 @@ class Files:
         try:
             with open_entry(place.folder, place.leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
                 rename_entry(place.folder, place.leaf, pool, name, _RENAME_NOREPLACE)
-                empty = not os.listdir(folder.fileno())
+                empty = _is_empty(folder)
             if not empty:
                 rename_entry(pool, name, place.folder, place.leaf, _RENAME_NOREPLACE)
         except OSError:
@@ -502,6 +503,12 @@ def _set_mode(file: Descriptor, mode: int) -> None:
     """This process's own umask may be another one, or change."""
     if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
         os.chmod(file.path, mode)
+
+
+def _is_empty(folder: Descriptor) -> bool:
+    """However many entries it has."""
+    with os.scandir(folder.fileno()) as listing:
+        return next(listing, None) is None
 
 
 def _is_landlocks(found: Place | Native | None) -> bool:

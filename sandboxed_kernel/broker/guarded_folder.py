@@ -29,6 +29,8 @@ from sandboxed_kernel.policy.guarded import (
 from sandboxed_kernel.policy.paths import is_beneath, is_within
 
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
+# A folder is held open for each step. By way of links Linux goes deeper, and on for longer; no program needs it.
+_LONGEST, _MOST_STEPS = 4096, 5000
 
 _T = TypeVar("_T")
 Identity = tuple[int, int]  # device and inode
@@ -139,12 +141,15 @@ class GuardedFolder:
         """What must stay at its place beneath ``path``, so that no folder on the way may be moved or made anew."""
         return next((each.path for each in self.guard.closed if is_beneath(each.path, path)), None)
 
-    def must_stay(self, path: str) -> bool:
-        """Whether a folder was there at the start with something closed in it, or with what nobody has looked at: moved
-        away, another one could be made in its place.
+    def is_holder(self, path: str) -> bool:
+        """Whether a folder was there at the start with something closed in it: moved away, another one could be made in
+        its place.
         """
-        guard = self.guard
-        return path == guard.root or path in guard.holders or any(is_within(path, each) for each in guard.not_seen)
+        return path == self.guard.root or path in self.guard.holders
+
+    def must_stay(self, path: str) -> bool:
+        """Whether it is one, or one that nobody has looked at."""
+        return self.is_holder(path) or any(is_within(path, each) for each in self.guard.not_seen)
 
     def is_pooled(self, path: str) -> bool:
         """Whether it lies in the pool, which is emptied at the end."""
@@ -175,9 +180,10 @@ class GuardedFolder:
         """Bytes: another absolute path, since a link leads there."""
         parts = deque(_split(rest))
         steps = [_Step(self._opened, self.guard.root, self.guard.mode)]
-        links = 0
+        links = walked = 0
         while parts:
             name = parts.popleft()
+            walked += 1
             if name == b"..":
                 if len(steps) == 1:
                     return None
@@ -185,6 +191,7 @@ class GuardedFolder:
                 continue
             step = steps[-1]
             path = f"{step.path.rstrip('/')}/{os.fsdecode(name)}"
+            _check_length(path, walked)
             status = _status(step.folder, name)
             native = None if status is None else self._natives.get(_identity(status))
             if native == "open" and not whole and b".." not in parts:
@@ -247,6 +254,12 @@ def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
 
 
+def _check_length(path: str, walked: int) -> None:
+    """Raises OSError."""
+    if len(path) > _LONGEST or walked > _MOST_STEPS:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+
 def _split(path: bytes) -> list[bytes]:
     return [part for part in path.split(b"/") if part not in (b"", b".")]
 
@@ -292,21 +305,23 @@ class _Look:
         with folder:
             if depth > _DEEPEST or _has_any(folder, ENVIRONMENT_MARKERS) or _has_all(folder, REPOSITORY_MARKERS):
                 return True
-            for name in os.listdir(folder.fileno()):
-                self._left -= 1
-                judged = judge(mode, name)
-                if self._left < 0 or judged.access != "open":
-                    return True
-                status = _status(folder, os.fsencode(name))
-                if status is None:
-                    continue
-                if self._folder.closed_file(status) is not None:
-                    return True
-                if stat.S_ISDIR(status.st_mode) and not self._folder.is_native(status):
-                    inner = open_entry(folder, os.fsencode(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-                    if self._in(inner, judged.inner, depth + 1):
-                        return True
-        return False
+            with os.scandir(folder.fileno()) as listing:
+                return any(self._closed(folder, entry.name, mode, depth) for entry in listing)
+
+    def _closed(self, folder: Descriptor, name: str, mode: Mode, depth: int) -> bool:
+        self._left -= 1
+        judged = judge(mode, name)
+        if self._left < 0 or judged.access != "open":
+            return True
+        status = _status(folder, os.fsencode(name))
+        if status is None:
+            return False
+        if self._folder.closed_file(status) is not None:
+            return True
+        if not stat.S_ISDIR(status.st_mode) or self._folder.is_native(status):
+            return False
+        inner = open_entry(folder, os.fsencode(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        return self._in(inner, judged.inner, depth + 1)
 
 
 _DEEPEST = 50

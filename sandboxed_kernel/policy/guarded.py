@@ -10,6 +10,7 @@ or text that only people, git and servers after a push read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -119,6 +120,14 @@ class _Names:
 
 _ROWS = tuple((row, _Names(row.names, fold=row.access != "open")) for row in NAMES)
 _GIT = _Names(_GIT_FILES)
+# What is in every name that some row holds but ".*", or in a copy of one: folders have many names that none holds.
+_PERHAPS = re.compile(
+    "|".join(
+        ["-checkpoint", *(re.escape(max(word.split("*"), key=len)) for row in NAMES[:-1] for word in row.names.split())]
+    ),
+    re.IGNORECASE,
+)
+_PLAIN = Judgement("open", OPEN)
 _SHUT = Judgement("read", RUNS, "shut")
 _FREE = Judgement("open", OPEN, "free")
 _LIBRARY = Judgement("read", RUNS, "library")
@@ -138,10 +147,12 @@ def judge(mode: Mode, name: str) -> Judgement:
         return _judge_git(mode, name)
     if mode == "home" and name.startswith("."):  # what lies there is every program's own
         return Judgement("none", HOME, "shut")
+    if not name.startswith(".") and _PERHAPS.search(name) is None:
+        return _PLAIN
     for row, names in _ROWS:
         if name in names:
             return (row.access == "open" and _judge_secret(name)) or Judgement(row.access, row.kind, _inner(row, name))
-    return _judge_secret(name) or Judgement("open", OPEN)
+    return _judge_secret(name) or _PLAIN
 
 
 def _inner(row: NameRow, name: str) -> Mode:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -195,25 +196,31 @@ class Files:
 
     def _create(self, call: Call, place: Place, wanted: int, mode: int) -> Descriptor | None:
         """None where somebody else has made it just now."""
-        mask = process.umask(call.tid)
-        if mode & ~mask & 0o111 and place.mode in ("plain", "home"):
-            program = self._take_program(place, wanted, mode & 0o777 & ~mask)
+        mode = _mode_in(place.folder, mode & 0o777, process.umask(call.tid))
+        if mode & 0o111 and place.mode in ("plain", "home"):
+            program = self._take_program(place, wanted, mode)
             if program is not None:
                 return program
         try:
-            file = open_entry(place.folder, place.leaf, wanted | _CREATING, mode & 0o777 & ~mask)
+            file = open_entry(place.folder, place.leaf, wanted | _CREATING, mode)
         except FileExistsError:
             return None
-        _set_mode(file, mode & 0o777 & ~mask)
+        _set_mode(file, mode)
         return file
 
     def _take_program(self, place: Place, wanted: int, mode: int) -> Descriptor | None:
         """Move an empty file there that Landlock lets be run. None: there is none, or something is there by now."""
-        pool, spare = self._folder.pool, self._next_program()
-        if pool is None or spare is None:
+        pool = self._folder.pool
+        inherited = _default_acl(place.folder)
+        if pool is None or inherited not in (None, _default_acl(pool)):
+            return None
+        spare = self._next_program()
+        if spare is None:
             return None
         try:
             with open_entry(pool, spare, os.O_WRONLY | _OPENING) as file:
+                group = _group_in(place.folder)
+                _give(file, os.getegid() if group is None else group, _acl(file) if inherited else None)
                 os.fchmod(file.fileno(), mode | 0o200)
                 rename_entry(pool, spare, place.folder, place.leaf, _RENAME_NOREPLACE)
                 opened = open_entry(place.folder, place.leaf, wanted | _OPENING)
@@ -248,6 +255,7 @@ class Files:
             left = status.st_size  # no more, if it grows meanwhile
             while left > 0 and (copied := os.sendfile(copy.fileno(), original.fileno(), None, min(left, 1 << 24))):
                 left -= copied
+            _give(copy, status.st_gid, _acl(original))
             os.fchmod(copy.fileno(), status.st_mode & 0o777)
             rename_entry(pool, spare, place.folder, place.leaf)
             return Descriptor(os.open(copy.path, os.O_PATH | os.O_CLOEXEC))
@@ -284,13 +292,14 @@ class Files:
         if place.status is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._check(place, "make", "mkdir", exists=False)
-        mask = process.umask(call.tid)
-        wanted = mode & 0o1777 & ~mask
+        wanted = _mode_in(place.folder, mode & 0o1777, process.umask(call.tid))
+        pool = self._folder.pool
         if (
-            place.mode in ("plain", "home")
+            pool is not None
+            and place.mode in ("plain", "home")
             and self._folder.holds_closed(place.path) is None
-            and not os.fstat(place.folder.fileno()).st_mode & stat.S_ISGID  # the pool's have another group
-            and self._take_from_pool(place, wanted)
+            and _inherits_the_same(place.folder, pool)
+            and self._take_from_pool(pool, place, wanted)
         ):
             return None
         os.mkdir(place.leaf, wanted, dir_fd=place.folder.fileno())
@@ -298,13 +307,12 @@ class Files:
             _set_mode(made, wanted | os.fstat(made.fileno()).st_mode & _SET_ID)
         return None
 
-    def _take_from_pool(self, place: Place, mode: int) -> bool:
+    def _take_from_pool(self, pool: Descriptor, place: Place, mode: int) -> bool:
         """Move an empty folder there that Landlock has a rule for: then all beneath is native.
 
         False: there is none, or it cannot be moved. Raises FileExistsError.
         """
-        pool = self._folder.pool
-        while pool is not None:
+        while True:
             with self._spare_lock:
                 if not self._spare:
                     return False
@@ -323,7 +331,6 @@ class Files:
             except OSError:
                 continue  # another file system, perhaps
             return True
-        return False
 
     def _remove(self, call: Call, at: At, *, is_folder: bool) -> ToLandlock | None:
         place = self._find(call, at, follow=False, naming=True)
@@ -420,7 +427,17 @@ class Files:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         else:
             self._move_file(source, target, flags)
+        if not exchanging:
+            self._keep_program(target)
         return None
+
+    def _keep_program(self, target: Place) -> None:
+        """Editors write a script anew beside it, with its mode, and move it there."""
+        with suppress(OSError), open_entry(target.folder, target.leaf, os.O_PATH | os.O_NOFOLLOW) as file:
+            if os.fstat(file.fileno()).st_mode & 0o111:
+                copy = self.become_program(os.fsencode(target.path), file)
+                if copy is not None:
+                    copy.close()
 
     def _move_file(self, source: Place, target: Place, flags: int) -> None:
         """To another folder. What was looked at arrives there, not a link that was put in its place meanwhile: so it is
@@ -497,6 +514,56 @@ class Files:
         with self._open_existing(place, os.O_WRONLY, truncate=False) as file:
             os.ftruncate(file.fileno(), length)
         return None
+
+
+def _mode_in(folder: Descriptor, mode: int, umask: int) -> int:
+    """What a new entry of ``folder`` gets: the umask, or in its stead what the folder's default ACL says (acl(5))."""
+    inherited = _default_acl(folder)
+    if inherited is None:
+        return mode & ~umask
+    allowed: dict[int, int] = {tag: access for tag, access, _who in struct.iter_unpack("<HHI", inherited[4:])}
+    group = allowed.get(_ACL_MASK, allowed.get(_ACL_GROUP, 0))
+    bits = allowed.get(_ACL_USER, 0) << 6 | group << 3 | allowed.get(_ACL_OTHER, 0)
+    return mode & (0o1000 | bits)
+
+
+_ACL_USER, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 1, 4, 16, 32  # linux/posix_acl.h
+_ACL = "system.posix_acl_access"
+
+
+def _default_acl(folder: Descriptor) -> bytes | None:
+    return _acl(folder, "system.posix_acl_default")
+
+
+def _acl(file: Descriptor, name: str = _ACL) -> bytes | None:
+    try:
+        return os.getxattr(file.path, name)
+    except OSError:
+        return None  # none, or a file system without
+
+
+def _give(file: Descriptor, group: int, acl: bytes | None) -> None:
+    """Raises OSError; PermissionError where this user is not in the group."""
+    if os.fstat(file.fileno()).st_gid != group:
+        os.fchown(file.fileno(), -1, group)
+    if acl != _acl(file):
+        os.removexattr(file.path, _ACL) if acl is None else os.setxattr(file.path, _ACL, acl)
+
+
+def _group_in(folder: Descriptor) -> int | None:
+    """The group that new entries get from ``folder``, if they do."""
+    status = os.fstat(folder.fileno())
+    return status.st_gid if status.st_mode & stat.S_ISGID else None
+
+
+def _inherits_the_same(folder: Descriptor, pool: Descriptor) -> bool:
+    """Whether a folder that was made in ``pool`` has the group and the ACL that it would have in ``folder``, and keeps
+    them: for who is not in the group, chmod(2) takes the set-group-id bit away.
+    """
+    group = _group_in(folder)
+    if group is not None and group != os.getegid() and group not in os.getgroups():
+        return False
+    return group == _group_in(pool) and _default_acl(folder) == _default_acl(pool)
 
 
 def _set_mode(file: Descriptor, mode: int) -> None:

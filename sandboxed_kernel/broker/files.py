@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 import struct
 import threading
@@ -99,7 +100,11 @@ class Files:
             base = _folder_of(call, at)
             if not base:
                 return None
-        found = self._folder.find(base, path, follow=follow, whole=whole)
+        number = _descriptor_in(path) if follow else None
+        if number is not None:
+            found = self._find_open(call.tid, number, whole=whole)
+        else:
+            found = self._folder.find(base, path, follow=follow, whole=whole)
         if isinstance(found, Place) and path.endswith((b"/", b"/.")):
             if found.leaf != b"." and naming and path.endswith(b"."):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -110,6 +115,17 @@ class Files:
         if isinstance(found, Place) and not self._listener.is_valid(call.id):
             raise Malformed(errno.EINTR, "the caller is gone")
         return found
+
+    def _find_open(self, tid: int, number: int, *, whole: bool) -> Place | Native | None:
+        """What the caller's descriptor names now. Linux would open the file itself anew, and Landlock has no rule for
+        it: it is judged by its name instead, as if it were opened by that.
+        """
+        link = f"/proc/{tid}/fd/{number}"
+        try:
+            path, status = os.readlink(os.fsencode(link)), os.stat(link)
+        except OSError:
+            return None
+        return self._folder.find_open(path, status, whole=whole) if stat.S_ISREG(status.st_mode) else None
 
     def _check(self, place: Place | Native, wish: Wish, call_name: str, *, exists: bool = True) -> None:
         """Raises Refused, and OSError where no notice is wanted."""
@@ -570,6 +586,18 @@ def _set_mode(file: Descriptor, mode: int) -> None:
     """This process's own umask may be another one, or change."""
     if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
         os.chmod(file.path, mode)
+
+
+_DESCRIPTOR = re.compile(rb"/(?:proc/(?:thread-)?self|dev)/fd/(\d{1,9})|/dev/std(in|out|err)")
+_STREAMS = {b"in": 0, b"out": 1, b"err": 2}
+
+
+def _descriptor_in(path: bytes) -> int | None:
+    """The number of the caller's descriptor that a path of /proc means."""
+    found = _DESCRIPTOR.fullmatch(path)
+    if found is None:
+        return None
+    return int(found[1]) if found[1] else _STREAMS[found[2]]
 
 
 def _is_empty(folder: Descriptor) -> bool:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.linux.descriptor import Descriptor
-from sandboxed_kernel.linux.processes import open_entry, open_real
+from sandboxed_kernel.linux.processes import open_entry, open_real, open_real_folder
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
     REPOSITORY_MARKERS,
@@ -115,15 +115,22 @@ class GuardedFolder:
         ``follow``: a link at its end too. ``whole``: also beneath what is native. Raises OSError as Linux would.
         """
         text = path if path.startswith(b"/") else base + b"/" + path
+        around = False
         for _ in range(_MOST_LINKS):
             rest = self._beneath(text)
-            if rest is None:
-                return None
-            found = self._walk(rest, follow=follow, whole=whole)
+            found = None if rest is None else self._walk(rest, follow=follow, whole=whole)
+            if found is None and not around:  # by way of folders outside, perhaps
+                around, found = True, _real_path(text)
             if not isinstance(found, bytes):
                 return found
             text = found
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def find_open(self, path: bytes, status: os.stat_result, *, whole: bool = False) -> Place | Native | None:
+        """The entry ``path`` if it is this very file: what a descriptor of the caller names."""
+        found = self.find(b"/", path, follow=False, whole=whole)
+        there = found.status if isinstance(found, Place) else None
+        return found if there is not None and os.path.samestat(there, status) else None
 
     def may_write(self, path: bytes, status: os.stat_result | None = None) -> bool:
         """Whether the real ``path`` is one that the sandbox may write; with ``status``, and is that very file still."""
@@ -252,6 +259,22 @@ class GuardedFolder:
 
 def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
+
+
+def _real_path(text: bytes) -> bytes | None:
+    """Of a path that goes up and down again, or has slashes twice, its folder's real path and the last name. It is
+    judged as any other then.
+    """
+    if b"//" not in text and b"/." not in text:
+        return None
+    above, _, leaf = text.rstrip(b"/").rpartition(b"/")
+    if leaf in (b".", b".."):
+        above, leaf = text, b"."
+    try:
+        with open_real_folder(above or b"/") as folder:
+            return os.readlink(os.fsencode(folder.path)) + b"/" + leaf + (b"/" if text.endswith(b"/") else b"")
+    except OSError:
+        return None  # Linux says what is wrong with it
 
 
 def _check_length(path: str, walked: int) -> None:

@@ -197,3 +197,19 @@ def test_notebooks_work_in_an_environment_that_they_lie_in(tmp_path: Path) -> No
     (home / "env" / "pyvenv.cfg").write_text("home = /usr/bin\n")
     code = 'os.mkdir("out"); open("out/a", "w").close(); open("b", "w").close(); print(open("lib/code.py").read())'
     assert "x = 1" in run(True, code, home, home / "env").check().stdout
+
+
+def test_a_descriptor_gives_no_more_than_the_files_name(tmp_path: Path) -> None:
+    code = """
+for name in ("proj/.git/config", "proj/.pre-commit-config.yaml"):
+    number = os.open(name, os.O_RDONLY)
+    for path in (f"/proc/self/fd/{number}", f"/dev/fd/{number}", f"/proc/thread-self/fd/{number}"):
+        step(lambda: open(path, "w").write("evil"), lambda: os.truncate(path, 0))
+        step(lambda: os.link(path, "data/linked", follow_symlinks=True), lambda: open("data/linked", "w").write("evil"))
+"""
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        config = (home / "proj" / ".git" / "config").read_text()
+        run(inside, code, home, home).check()
+        assert ((home / "proj" / ".pre-commit-config.yaml").read_text() == CONTENT) is inside
+        assert ((home / "proj" / ".git" / "config").read_text() == config) is inside

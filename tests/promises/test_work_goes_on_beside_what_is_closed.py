@@ -41,6 +41,15 @@ def append():
 @step
 def absolute(): return pathlib.Path.cwd().joinpath("new.txt").read_text()
 @step
+def by_descriptor(): return sh("cat /dev/stdin < new.txt; cat /dev/fd/3 3< new.txt; cat /proc/self/fd/0 < new.txt")
+@step
+def by_descriptor_to_write(): return sh("echo more > new2.txt; echo x 3<> new2.txt > /dev/fd/3; cat new2.txt")
+@step
+def around():
+    here = os.getcwd()
+    paths = (f"/{here}/new.txt", f"{here}/../{os.path.basename(here)}/new.txt", f"{here}//./new.txt")
+    return [open(path).read() for path in paths]
+@step
 def exclusive(): return open("new.txt", "x")
 @step
 def exclusive_new(): return open("excl", "x").close()

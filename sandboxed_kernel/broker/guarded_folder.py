@@ -11,6 +11,7 @@ import os
 import stat
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from sandboxed_kernel.broker import decisions
@@ -24,6 +25,7 @@ from sandboxed_kernel.policy.guarded import (
     Judgement,
     Mode,
     judge,
+    may_be_another,
     stricter,
 )
 from sandboxed_kernel.policy.paths import is_beneath, is_within
@@ -254,6 +256,8 @@ class GuardedFolder:
             is_environment = any(_status(step.folder, name + b"/" + each.encode()) for each in ENVIRONMENT_MARKERS)
             if is_environment and (judged.access == "open" or name == b".env"):
                 return Judgement("read", "it is an environment; programs outside run from there", "environment")
+        if status is not None and may_be_another(os.fsdecode(name)) and not _is_listed(step.folder, name):
+            return Judgement("none", "it is another name of a file, which may be closed", "shut")
         return judged
 
 
@@ -300,6 +304,13 @@ def _status(folder: Descriptor, name: bytes) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder.fileno(), follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _is_listed(folder: Descriptor, name: bytes) -> bool:
+    """Whether the entry is listed by this name. Of a very large folder: no."""
+    listed = open_entry(folder, b".", os.O_RDONLY | os.O_DIRECTORY)
+    with listed, os.scandir(listed.fileno()) as listing:
+        return any(os.fsencode(entry.name) == name for entry in islice(listing, _MOST_LOOKED_AT))
 
 
 def _has_any(folder: Descriptor, names: tuple[str, ...]) -> bool:

@@ -11,6 +11,7 @@ or text that only people, git and servers after a push read.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -57,7 +58,7 @@ NAMES: tuple[NameRow, ...] = (
         .npmrc .yarnrc.yml .Renviron .mcp.json .codex .gemini secrets.toml"""),
     NameRow("open", OPEN, "text that only people, git and servers after a push read", """
         .gitignore .gitattributes .gitkeep .mailmap .git-blame-ignore-revs .github .gitlab-ci.yml .dockerignore
-        .editorconfig .python-version"""),
+        .editorconfig"""),
     NameRow("open", OPEN, "what Python's tools, notebooks and editors keep beside the work", """
         .ipynb_checkpoints .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .jupyter_cache
         .virtual_documents .quarto .mlflow .ipython_history .Rhistory .nox .tox .eggs .DS_Store .~lock.* .nfs* .#*
@@ -68,7 +69,7 @@ NAMES: tuple[NameRow, ...] = (
             ".git"),
     NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
         .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* .mise* .tool-versions
-        .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
+        .python-version* .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
         .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs .cargo .bundle .mvn
         .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
     NameRow("read", UNKNOWN, "nobody here knows what reads it", ".*"),
@@ -136,6 +137,33 @@ _LIBRARY = Judgement("read", RUNS, "library")
 @lru_cache(maxsize=4096)
 def judge(mode: Mode, name: str) -> Judgement:
     """What code inside may do with the entry ``name`` of a folder that is judged by ``mode``."""
+    judged = _judge(mode, name)
+    plain = _folded(name)
+    if plain not in ("", name):
+        other = _judge(mode, plain)
+        if other.kind != UNKNOWN and stricter(judged.access, other.access) != judged.access:
+            return other
+    return judged
+
+
+def _folded(name: str) -> str:
+    """The name that some file systems take ``name`` for. ext4 and APFS compare names without marks that nobody sees and
+    with letters folded, vfat without dots and blanks at the end; to NTFS what follows a colon is a part of the file.
+    """
+    if not name.isascii():
+        seen = (each for each in unicodedata.normalize("NFKD", name) if not _UNSEEN.match(each))
+        name = "".join(each if each.isascii() else each.casefold() for each in seen)
+    return name.partition(":")[0].rstrip(". ")
+
+
+# Default_Ignorable_Code_Point: DerivedCoreProperties.txt of Unicode.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def _judge(mode: Mode, name: str) -> Judgement:
     if mode == "free":
         return _FREE
     if mode == "library":
@@ -191,6 +219,15 @@ def _judge_git(mode: Mode, name: str) -> Judgement:
         inner = _GIT_FOLDERS[name]
         return _FREE if inner == "free" else Judgement("read", RUNS, inner)
     return _FREE if name.removesuffix(".lock") in _GIT else _SHUT
+
+
+# A name of eight and three letters that vfat and NTFS make for another one: GIT~1 is .git.
+_SHORT = re.compile(r"[^.~]{1,6}~\d{1,2}(\.[^.]{1,3})?")
+
+
+def may_be_another(name: str) -> bool:
+    """Whether an entry that is found by ``name`` may be listed by another one."""
+    return _SHORT.fullmatch(name) is not None
 
 
 Wish = Literal["read", "write", "make", "remove"]

@@ -275,8 +275,10 @@ class _Look:
             self._hold(path)
 
     def _close_repository(self, folder: str) -> None:
-        """A bare one."""
+        """A bare one. It stays one, whatever goes from it."""
         self._close(folder, "git")
+        known = self.closed.get(folder)
+        self.closed[folder] = Closed(folder, "read" if known is None else known.access, "a repository", "git")
         self._close_named_in(folder)
 
     def _close_named_in(self, repository: str) -> None:

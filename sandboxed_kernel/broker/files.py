@@ -28,7 +28,7 @@ from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.processes import open_entry, rename_entry
 from sandboxed_kernel.linux.seccomp import Listener
 from sandboxed_kernel.policy.explain import path_line
-from sandboxed_kernel.policy.guarded import No, Wish, decide_entry, may_be_granted
+from sandboxed_kernel.policy.guarded import No, Wish, decide_entry, marks_repository, may_be_granted
 
 O_TMPFILE = 0o20000000 | os.O_DIRECTORY  # asm-generic/fcntl.h
 _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_DIRECTORY | os.O_SYNC | os.O_DSYNC | os.O_DIRECT
@@ -127,8 +127,10 @@ class Files:
             return None
         return self._folder.find_open(path, status, whole=whole) if stat.S_ISREG(status.st_mode) else None
 
-    def _check(self, place: Place | Native, wish: Wish, call_name: str, *, exists: bool = True) -> None:
-        """Raises Refused, and OSError where no notice is wanted."""
+    def _check(
+        self, place: Place | Native, wish: Wish, call_name: str, *, exists: bool = True, goes: bool = False
+    ) -> None:
+        """``goes``: nothing comes in its place. Raises Refused, and OSError where no notice is wanted."""
         access, kind, path = place.access, place.kind, place.path
         if not self._folder.guard.writable and access == "open":
             access, kind = "read", ""
@@ -141,6 +143,8 @@ class Files:
         no = decide_entry(access, kind, wish)
         if no is None and wish == "remove":
             no = self._of_holders(place)
+        if no is None and goes and isinstance(place, Place) and marks_repository(place.mode, os.fsdecode(place.leaf)):
+            no = No("without it the folder would be taken for no repository")
         self._heed(no, path, call_name, line)
 
     @staticmethod
@@ -356,7 +360,7 @@ class Files:
             place = self._again(call, at)
         if place.status is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        self._check(place, "remove", "rmdir" if is_folder else "unlink")
+        self._check(place, "remove", "rmdir" if is_folder else "unlink", goes=True)
         if place.leaf == b".":
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         if not is_folder:
@@ -429,7 +433,7 @@ class Files:
         # Elsewhere a link leads elsewhere. mv(1) makes it anew there, and then it is judged.
         if not same and any(place.is_link() for place in ((source, target) if exchanging else (source,))):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        self._check(source, "remove", "rename")
+        self._check(source, "remove", "rename", goes=not exchanging)
         self._check(target, "make" if target.status is None else "remove", "rename", exists=target.status is not None)
         # What it holds, or where it leads, would be at that place.
         self._heed(self._of_holders(target) if source.is_folder() else self._on_the_way(target), target.path, "rename")

@@ -221,6 +221,11 @@ def _judge_git(mode: Mode, name: str) -> Judgement:
     return _FREE if name.removesuffix(".lock") in _GIT else _SHUT
 
 
+def marks_repository(mode: Mode, name: str) -> bool:
+    """Whether a folder of ``mode`` is a repository by this entry of it, which git itself never removes."""
+    return mode == "git" and name in REPOSITORY_MARKERS
+
+
 # A name of eight and three letters that vfat and NTFS make for another one: GIT~1 is .git.
 _SHORT = re.compile(r"[^.~]{1,6}~\d{1,2}(\.[^.]{1,3})?")
 

@@ -213,3 +213,29 @@ for name in ("proj/.git/config", "proj/.pre-commit-config.yaml"):
         run(inside, code, home, home).check()
         assert ((home / "proj" / ".pre-commit-config.yaml").read_text() == CONTENT) is inside
         assert ((home / "proj" / ".git" / "config").read_text() == config) is inside
+
+
+HUBS = ("hub.git", "proj/hub.git", "many/1/hub.git")
+UNMARK = """
+for hub in HUBS:
+    for name in ("HEAD", "objects", "refs"):
+        for path in (f"{hub}/{name}", f"{hub}/hooks/../{name}"):
+            step(lambda: os.unlink(path), lambda: os.rename(path, f"{hub}/hooks/../BISECT_LOG"))
+            step(lambda: os.rename(path, "data/" + name), lambda: os.rmdir(path))
+    for name in ("hooks/../hooks/post-receive", "hooks/../config", "hooks/post-receive", "config"):
+        evil(f"{hub}/{name}")
+"""
+
+
+def test_a_repository_stays_one(tmp_path: Path) -> None:
+    """A bare one is known by what is in it, some of which git writes."""
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        for number in range(6000):  # more than are looked at
+            (home / "many" / str(number)).mkdir(parents=True)
+        for hub in HUBS:
+            git("init", "--quiet", "--bare", hub, folder=home)
+        run(inside, f"HUBS = {HUBS!r}{UNMARK}", home, home).check()
+        for hub in HUBS:
+            assert ((home / hub / "config").read_text() == "evil") is not inside
+            assert (home / hub / "hooks" / "post-receive").exists() is not inside

@@ -68,7 +68,9 @@ NAMES: tuple[NameRow, ...] = (
     NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
             ".git"),
     NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
-        .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* .mise* .tool-versions
+        .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* lefthook.*
+        lefthook-local.* .mise* mise.toml mise.*.toml *.code-workspace devbox.json devenv.nix flake.nix shell.nix
+        default.nix packrat .tool-versions
         .python-version* .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
         .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs .cargo .bundle .mvn
         .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),

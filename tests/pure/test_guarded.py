@@ -55,6 +55,8 @@ def test_every_name_of_the_table_is_judged_by_its_row(row: NameRow) -> None:
         ("server.PEM", "none", SECRET), ("id_ed25519", "none", SECRET), ("id_list.csv", "open", OPEN),
         ("credentials-prod.json", "none", SECRET), (".git", "read", RUNS), (".GIT", "read", RUNS),
         (".Vscode", "read", RUNS), ("node_modules", "read", RUNS), ("Node_Modules", "read", RUNS),
+        ("lefthook.yml", "read", RUNS), ("mise.local.toml", "read", RUNS), ("x.code-workspace", "read", RUNS),
+        (".python-version", "read", RUNS), ("flake.nix", "read", RUNS), ("mise.csv", "open", OPEN),
         (".bashrc", "read", UNKNOWN), (".Gitignore", "read", UNKNOWN), (".gitignore", "open", OPEN),
         (".ipynb_checkpoints", "open", OPEN), (".notebook.py.swp", "open", OPEN), (".~lock.a.odt", "open", OPEN),
         ("data", "open", OPEN), ("Makefile", "open", OPEN), ("a.py", "open", OPEN), ("...", "read", UNKNOWN),

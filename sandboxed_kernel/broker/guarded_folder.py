@@ -170,6 +170,13 @@ class GuardedFolder:
         """
         return _Look(self).holds(place)
 
+    def holds(self, path: bytes, status: os.stat_result) -> bool:
+        """Whether something closed lies beneath the real folder ``path``, or too much to be looked through."""
+        if self.is_holder(os.fsdecode(path)) or self.is_native(status):
+            return not self.is_native(status)
+        place = self.find(b"/", path, follow=False, whole=True)
+        return isinstance(place, Place) and place.leaf != b"." and self.holds_names(place)
+
     def closed_file(self, status: os.stat_result) -> str | None:
         """The closed path whose very file this is, under whatever name."""
         return self._closed_files.get(_identity(status))
@@ -370,6 +377,10 @@ class Writable:
         """
         self._paths = tuple(os.fsencode(path) for path in paths)
         self._folder = folder
+
+    def is_holder(self, path: bytes, status: os.stat_result) -> bool:
+        """Whether something closed lies beneath the folder ``path``, whose status that is."""
+        return self._folder is not None and stat.S_ISDIR(status.st_mode) and self._folder.holds(path, status)
 
     def may_hold_link(self, path: bytes) -> bool:
         """Whether a link may be made at the real ``path``: not where something closed would lie beneath it."""

@@ -239,3 +239,37 @@ def test_a_repository_stays_one(tmp_path: Path) -> None:
         for hub in HUBS:
             assert ((home / hub / "config").read_text() == "evil") is not inside
             assert (home / hub / "hooks" / "post-receive").exists() is not inside
+
+
+PUBLIC = """
+import struct
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *each) for each in ((1, 7, -1), (4, 7, -1), (32, 7, -1)))
+for name in ("proj", "proj/deep", "proj/deep/er", "unseen/1/x"):
+    number = os.open(name, os.O_RDONLY)
+    step(lambda: os.chmod(name, 0o755), lambda: os.fchmod(number, 0o707), lambda: os.chmod(name, 0))
+    for kind in ("access", "default"):
+        step(lambda: os.setxattr(name, f"system.posix_acl_{kind}", acl))
+    os.chmod(name, 0o700)
+os.makedirs("made/inner")
+os.chmod("made", 0o755)
+os.chmod("made/inner", 0o701)
+os.chmod("data", 0o755)
+"""
+
+
+def test_a_folder_that_holds_something_closed_is_not_made_public(tmp_path: Path) -> None:
+    """A key in it that others may read is closed to them by the folder's own mode."""
+    folders = ("proj", "proj/deep", "proj/deep/er", "unseen/1/x")
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        for number in range(6000):
+            (home / "unseen" / str(number)).mkdir(parents=True)
+        (home / "unseen" / "1" / "x").mkdir()
+        (home / "unseen" / "1" / "x" / ".env").write_text(CONTENT)
+        for name in folders:
+            (home / name).chmod(0o700)
+        code = PUBLIC if inside else PUBLIC.replace("os.chmod(name, 0o700)", "os.chmod(name, 0o755)")
+        run(inside, code, home, home).check()
+        for name in folders:
+            assert ((home / name).stat().st_mode & 0o777 == 0o700) is inside, name
+            assert not inside or not [each for each in os.listxattr(home / name) if "acl" in each]

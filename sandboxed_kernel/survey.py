@@ -152,11 +152,12 @@ def survey(
 
 
 def _mode_of(root: str) -> Mode:
-    parts = []
-    for folder in [root, *ancestors(root, "/")][::-1]:
-        names = frozenset(name for name in _TELLING if os.path.lexists(os.path.join(folder, name)))
-        parts.append((os.path.basename(folder), names))
-    return mode_of_workspace(parts)
+    on_the_way = [root, *ancestors(root, "/")][::-1]
+    return mode_of_workspace((os.path.basename(folder), frozenset(_telling(folder))) for folder in on_the_way)
+
+
+def _telling(folder: str) -> set[str]:
+    return {name for name in _TELLING if os.path.lexists(os.path.join(folder, name))}
 
 
 _TELLING = (*ENVIRONMENT_MARKERS, *REPOSITORY_MARKERS)
@@ -222,7 +223,7 @@ class _Look:
             if folder != self.root:
                 raise OSError(errno.EFBIG, "too many entries")
             self.holders.add(folder)  # what lies further on is judged when it is asked for
-        if self._is_special(folder):
+        if self._is_special(folder, {entry.name for entry in entries} if whole else _telling(folder)):
             return []
         inner: list[str] = []
         for count, entry in enumerate(entries):
@@ -232,9 +233,8 @@ class _Look:
         self._seen.add(folder)
         return inner
 
-    def _is_special(self, folder: str) -> bool:
+    def _is_special(self, folder: str, names: set[str]) -> bool:
         """Whether it is an environment or a repository, as a whole."""
-        names = {name for name in _TELLING if os.path.lexists(os.path.join(folder, name))}
         if folder == self.root:
             if names & {*ENVIRONMENT_MARKERS}:
                 self._close_parts()

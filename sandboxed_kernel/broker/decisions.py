@@ -8,6 +8,7 @@ copies, or a refusal.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -417,6 +418,24 @@ def decide_process(pid: int, *, one: bool, inside: bool, exists: bool) -> Refuse
     if one and pid > 0 and not exists:
         return Refuse(errno.ESRCH)
     return Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
+
+
+_COMM = re.compile(rb"/proc/(self|thread-self|[1-9][0-9]{0,9})(?:/task/([1-9][0-9]{0,9}))?/comm")
+
+
+def thread_to_name(path: bytes, *, tid: int, process: int) -> int | None:
+    """The thread of the caller's own ``process`` that ``path`` names as proc_pid_comm(5) writes it, if it is one; None
+    for every other path. ``tid``: the caller's.
+    """
+    found = _COMM.fullmatch(path)
+    if found is None:
+        return None
+    whose, thread = found.groups()
+    if whose == b"thread-self":
+        return None if thread else tid
+    if thread is None:
+        return process if whose == b"self" else int(whose)
+    return int(thread) if whose == b"self" or int(whose) == process else None
 
 
 _PTMX = (5, 2)  # Documentation/admin-guide/devices.txt

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from sandboxed_kernel.broker import decisions, links, other_processes, process, terminals
+from sandboxed_kernel.broker import decisions, links, other_processes, process, terminals, thread_names
 from sandboxed_kernel.broker.calls import (
     AF_NETLINK,
     AF_UNIX,
@@ -76,6 +76,7 @@ class Handlers:
             **{name: self._for(self._metadata, name) for name in METADATA_CALLS},
             **{name: self._for(self._link, name) for name in links.CALLS},
             **{name: self._for(self._other_process, name) for name in other_processes.CALLS},
+            **{name: self._for(self._opening, name) for name in OPENING},
         }
         if parts.files is not None:
             self.by_name |= self._of_files(parts.files)
@@ -246,18 +247,24 @@ class Handlers:
         return self._once(call, lambda: self._parts.links.carry_out(name, call, self._check_waiting))
 
     def _of_files(self, files: Files) -> dict[str, Callable[[Call], Outcome]]:
-        def opening(call: Call, name: str) -> Outcome:
-            return self._may_wait(self._open, call, files, name)
-
         def acting(call: Call, name: str) -> Outcome:
             return self._once(call, lambda: files.by_name[name](call))
 
-        return {name: self._for(opening, name) for name in OPENING} | {
-            name: self._for(acting, name) for name in files.by_name
-        }
+        return {name: self._for(acting, name) for name in files.by_name}
 
-    def _open(self, call: Call, files: Files, name: str) -> ToLandlock | None:
+    def _opening(self, call: Call, name: str) -> Outcome:
+        return self._may_wait(self._open, call, name)
+
+    def _open(self, call: Call, name: str) -> ToLandlock | None:
         """Without the lock. Raises Gone, OSError, Malformed, Refused."""
+        files, own = self._parts.files, thread_names.open_name(call, name, self._parts.listener)
+        if own is not None:
+            with own:
+                close_on_exec = bool(as_int(call.args[OPENING[name].flags or 0]) & os.O_CLOEXEC)
+                self._parts.listener.add_descriptor(call.id, own.fileno(), close_on_exec=close_on_exec)
+            return None
+        if files is None:
+            return ToLandlock()
         opened = files.open(call, name)
         if isinstance(opened, ToLandlock):
             return opened

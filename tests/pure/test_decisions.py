@@ -405,3 +405,39 @@ def test_only_the_master_of_a_terminal_of_ours_says_its_number() -> None:
             assert said == Refuse(errno.EIO)
         else:
             assert said == number
+
+
+# --- names of threads ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "thread"),
+    [
+        (b"/proc/self/comm", 40),
+        (b"/proc/thread-self/comm", 42),
+        (b"/proc/self/task/43/comm", 43),
+        (b"/proc/40/comm", 40),
+        (b"/proc/40/task/43/comm", 43),
+        (b"/proc/42/comm", 42),  # opened as a thread of the caller's process: another's number is none
+    ],
+)
+def test_the_name_of_an_own_thread(path: bytes, thread: int) -> None:
+    assert decisions.thread_to_name(path, tid=42, process=40) == thread
+
+
+@pytest.mark.parametrize(
+    "path",
+    b"""/proc/41/task/41/comm /proc/41/task/40/comm /proc/self/mem /proc/self/task/43/mem /proc/self/comm/
+    /proc/self/commx /proc/self//comm /proc/./self/comm /proc/self/task/../comm /proc/self/task/043/comm /proc/0/comm
+    /proc/self/task/-1/comm /proc/self/task/43/../44/comm /proc/thread-self/task/43/comm proc/self/comm /tmp/comm
+    /proc/self/task/12345678901/comm /x/proc/self/comm /proc/self/root/proc/self/comm""".split(),
+)
+def test_no_other_path_is_one(path: bytes) -> None:
+    assert decisions.thread_to_name(path, tid=42, process=40) is None
+    assert decisions.thread_to_name(path + b"\n", tid=42, process=40) is None
+
+
+@given(st.binary(max_size=40))
+def test_nothing_but_a_number_is_taken_from_a_path(tail: bytes) -> None:
+    found = decisions.thread_to_name(b"/proc/self/" + tail, tid=42, process=40)
+    assert found is None or tail in (b"comm", f"task/{found}/comm".encode())

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.broker.decisions import CreatePair, IpAddress
 from sandboxed_kernel.broker.loop import HUP, IN, Loop
 from sandboxed_kernel.broker.questions import Questions
@@ -26,17 +27,21 @@ _MAX_SIDES = 64  # destinations that one unconnected socket may send to
 
 
 class Pair:
-    """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "": nothing)."""
+    """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "": nothing).
 
-    __slots__ = ("connected", "family", "inode", "mode", "near", "ours", "told", "udp")
+    ``may_sort``: see ``decisions.may_sort``. ``named``: the address it was last connected to for names.
+    """
 
-    def __init__(self, family: int) -> None:
+    __slots__ = ("connected", "family", "inode", "may_sort", "mode", "named", "near", "ours", "told", "udp")
+
+    def __init__(self, family: int, *, may_sort: bool) -> None:
         kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
         self.ours, self.near = socket.socketpair(socket.AF_UNIX, kind)
         self.ours.setblocking(False)
         self.inode = os.fstat(self.near.fileno()).st_ino
-        self.family = family
+        self.family, self.may_sort = family, may_sort
         self.mode = ""
+        self.named: IpAddress | None = None
         self.udp: dict[tuple[IpAddress, int], socket.socket] = {}
         self.connected: tuple[IpAddress, int] | None = None
         self.told = False
@@ -59,7 +64,7 @@ class Datagrams:
         """Raises OSError(EMFILE) over the quota."""
         if len(self._pairs) + self._sides >= self._quota:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        pair = Pair(wanted.family)
+        pair = Pair(wanted.family, may_sort=decisions.may_sort(wanted))
         if wanted.non_blocking:
             pair.near.setblocking(False)
         return pair
@@ -89,8 +94,8 @@ class Datagrams:
 
     # --- what the sandbox asks for ---------------------------------------------------------------------------------
 
-    def connect_names(self, pair: Pair) -> None:
-        pair.mode = "dns"
+    def connect_names(self, pair: Pair, address: IpAddress) -> None:
+        pair.mode, pair.named = "dns", address
 
     def connect_relay(self, pair: Pair, address: IpAddress, port: int) -> int:
         """An errno, 0 for done: messages go to this address from now on."""
@@ -102,7 +107,7 @@ class Datagrams:
         return 0
 
     def disconnect(self, pair: Pair) -> None:
-        pair.mode, pair.connected = "", None
+        pair.mode, pair.connected, pair.named = "", None, None
 
     def send_names(self, pair: Pair, data: bytes) -> None:
         self._question(pair, data)

@@ -226,6 +226,28 @@ def decide_datagram(to: InetAddress, rules: Rules, *, own_interface: bool) -> Da
     return Refuse(errno.ENETUNREACH, "no udp:// line under [network] allow admits this address and port")
 
 
+def may_sort(wanted: CreatePair) -> bool:
+    """Whether it was made as glibc's getaddrinfo makes the sockets by which it sorts addresses: it connects each to an
+    address and asks from where it would send (getaddrinfo.c, try_connect). Python and Rust make theirs so, too.
+    """
+    return wanted.close_on_exec and not wanted.non_blocking and wanted.family != AF_UNIX
+
+
+def connected(*, may_sort: bool, again: bool) -> int:
+    """The errno for a datagram connect that is done, which is not always 0.
+
+    A pair has no inet address, and glibc ends the whole program by an assertion where a socket that sorts has connected
+    and says another one (getaddrinfo.c, rfc3484_sort, rule 9). EINTR, to it, is an address that cannot be used, and
+    there it stands as it does with every other port; Python then waits until the socket can be written, which it can
+    (PEP 475), Rust calls again, as a C program has to, and is answered 0.
+    """
+    return errno.EINTR if may_sort and not again else 0
+
+
+def is_any4(to: InetAddress) -> bool:
+    return to.address == ANY4
+
+
 # --- bind(2) -------------------------------------------------------------------------------------------------------
 
 

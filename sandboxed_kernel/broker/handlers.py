@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 from collections.abc import Callable
 from ipaddress import IPv4Address
@@ -162,9 +163,24 @@ class Handlers:
         address = parse_address(call.copied or b"")
         pair = self._parts.datagrams.find(file.inode)
         if pair is not None:
-            return self._parts.datagram.connect(call, pair, address)
+            number = as_int(call.args[0])
+            may_sort = pair.may_sort and not self._may_wait(process.is_non_blocking, call.tid, number)
+            if may_sort and self._parts.datagram.only_sorts(pair, address):
+                return self._stand_in(call)
+            return self._parts.datagram.connect(call, pair, address, may_sort=may_sort)
         # Accepted, made by socketpair, or let go because it is connected or listens.
         return Answer(error=errno.EOPNOTSUPP if isinstance(address, Unspecified) else errno.EISCONN)
+
+    def _stand_in(self, call: Call) -> Answer:
+        """Put in the place of the pair what getsockname(2) calls an IPv4 socket: a TCP socket without a reference,
+        so that it never connects, binds or listens. The library asks, and closes it.
+        """
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stand_in:
+            self._may_wait(self._replace, call, stand_in.fileno())
+        return Answer()
+
+    def _replace(self, call: Call, descriptor: int) -> None:
+        self._parts.listener.replace_descriptor(call.id, descriptor, as_int(call.args[0]), close_on_exec=True)
 
     def _connect_reference(self, call: Call, reference: Reference, address: Address) -> Outcome:
         if isinstance(address, Unspecified):

@@ -441,3 +441,27 @@ def test_no_other_path_is_one(path: bytes) -> None:
 def test_nothing_but_a_number_is_taken_from_a_path(tail: bytes) -> None:
     found = decisions.thread_to_name(b"/proc/self/" + tail, tid=42, process=40)
     assert found is None or tail in (b"comm", f"task/{found}/comm".encode())
+
+
+# --- how libraries sort addresses ------------------------------------------------------------------------------------
+
+
+def test_what_may_be_a_socket_by_which_a_library_sorts_addresses() -> None:
+    for family, non_blocking, close_on_exec in product((AF_INET, AF_INET6, AF_UNIX), (False, True), (False, True)):
+        made = CreatePair(family, non_blocking, close_on_exec)
+        assert decisions.may_sort(made) == (family != AF_UNIX and close_on_exec and not non_blocking)
+
+
+def test_only_a_socket_that_may_sort_has_to_call_again() -> None:
+    answers = {
+        (sorts, again): decisions.connected(may_sort=sorts, again=again)
+        for sorts, again in product((False, True), repeat=2)
+    }
+    assert answers == {(True, False): errno.EINTR, (True, True): 0, (False, False): 0, (False, True): 0}
+
+
+@pytest.mark.parametrize(
+    ("address", "is_it"), [("0.0.0.0", True), ("::", False), ("::ffff:0.0.0.0", False), ("127.0.0.1", False)]
+)
+def test_the_unspecified_address_of_ipv4(address: str, *, is_it: bool) -> None:
+    assert decisions.is_any4(InetAddress(ip_address(address), 80)) == is_it

@@ -66,7 +66,7 @@ class DatagramCalls:
             return to
         verdict = self._decide(to)
         if isinstance(verdict, decisions.AnswerNames):
-            self._datagrams.send_names(pair, data)
+            self._datagrams.send_names(pair, to.address, data)
             return Answer(len(data), inode=pair.inode)
         if isinstance(verdict, decisions.RelayTo):
             self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)

@@ -244,6 +244,21 @@ def connected(*, may_sort: bool, again: bool) -> int:
     return errno.EINTR if may_sort and not again else 0
 
 
+def gave_up(*, may_sort: bool, connected: bool, asked: bool) -> bool:
+    """Whether a socket that is closed was a resolver's own, which asks it for its address after the connect and goes no
+    further where that is none of inet (c-ares, ares_conn_set_self_ip). One that may sort is closed without a question
+    every day.
+    """
+    return connected and not asked and not may_sort
+
+
+def asks_again(question: bytes, answered: bytes) -> bool:
+    """Whether an unconnected socket sends the very question that it has the answer to: it compares from where an answer
+    came, and an answer inside comes from nowhere (musl, __res_msend_rc).
+    """
+    return bool(question) and question == answered
+
+
 def is_any4(to: InetAddress) -> bool:
     return to.address == ANY4
 

@@ -465,3 +465,19 @@ def test_only_a_socket_that_may_sort_has_to_call_again() -> None:
 )
 def test_the_unspecified_address_of_ipv4(address: str, *, is_it: bool) -> None:
     assert decisions.is_any4(InetAddress(ip_address(address), 80)) == is_it
+
+
+# --- resolvers that programs bring along -----------------------------------------------------------------------------
+
+
+def test_a_resolver_gave_up_where_it_connected_and_asked_nothing() -> None:
+    for may_sort, connected, asked in product((False, True), repeat=3):
+        gave_up = decisions.gave_up(may_sort=may_sort, connected=connected, asked=asked)
+        assert gave_up == (connected and not asked and not may_sort)
+
+
+def test_a_resolver_asks_again_where_it_took_no_answer() -> None:
+    assert decisions.asks_again(b"question", b"question")
+    assert not decisions.asks_again(b"question", b"another")  # the IPv6 half, or another name
+    assert not decisions.asks_again(b"question", b"")  # no answer yet: it may be slow
+    assert not decisions.asks_again(b"", b"")

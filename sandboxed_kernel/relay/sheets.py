@@ -57,6 +57,9 @@ _COMBINATORS = frozenset(">+~")
 _SELECTOR_LITERALS = frozenset(".:*>+~")
 _NAME = re.compile(r"[A-Za-z_-][\w-]{0,100}")
 _MEDIA = re.compile(r"[\w\s():,./-]{1,200}", re.ASCII)  # widths, print, the browser's colours: nothing that fetches
+_SUPPORTS = re.compile(r"[\w\s():,./%#>+~*-]{1,200}", re.ASCII)
+_QUESTIONS = _FUNCTIONS | _PSEUDO | {"selector"}
+_QUESTION_LITERALS = _SELECTOR_LITERALS | frozenset(",-/")
 # How a page says its theme, of which a sheet may make variables of its own (as xarray's does).
 _PAGES_THEME = re.compile(
     r"(?:html|body)?(?:\.vscode-(?:dark|light|high-contrast)|\[data-jp-theme-light=\"?(?:true|false)\"?\]"
@@ -88,14 +91,42 @@ def scoped(text: str, box: str, prefix: str, kept_classes: re.Pattern[str]) -> s
 
 def _rules(rules: Any, scope: _Scope) -> Iterator[str]:
     for rule in rules:
-        if rule.type == "at-rule" and rule.lower_at_keyword == "media" and rule.content is not None:
-            condition = tinycss2.serialize(rule.prelude).strip()
+        if rule.type == "at-rule" and rule.content is not None:
+            condition = _condition(rule)
+            if condition is None:
+                continue
             inner = tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True)
-            text = "\n".join(_rules(inner, scope)) if _MEDIA.fullmatch(condition) else ""
+            text = "\n".join(_rules(inner, scope))
             if text:
-                yield f"@media {condition} {{\n{text}\n}}"
+                yield f"@{rule.lower_at_keyword} {condition} {{\n{text}\n}}"
         elif rule.type == "qualified-rule":  # no @import, no @font-face, no errors
             yield from _rule(rule, scope)
+
+
+def _condition(rule: Any) -> str | None:
+    """Of ``@media`` and ``@supports``, which apply the rules in them or do not; no other at-rule is kept."""
+    text = str(tinycss2.serialize(rule.prelude)).strip()
+    if rule.lower_at_keyword == "media":
+        return text if _MEDIA.fullmatch(text) else None
+    if rule.lower_at_keyword == "supports":
+        return text if _SUPPORTS.fullmatch(text) and _is_question(rule.prelude) else None
+    return None
+
+
+def _is_question(tokens: Any) -> bool:
+    """Whether it is made of declarations and selectors, with functions that are in a table here: css-conditional-3."""
+    for token in tokens:
+        if token.type == "() block":
+            inner = token.content
+        elif token.type == "function" and token.lower_name in _QUESTIONS:
+            inner = token.arguments
+        elif token.type in _PLAIN or (token.type == "literal" and token.value in _QUESTION_LITERALS):
+            continue
+        else:
+            return False
+        if not _is_question(inner):
+            return False
+    return True
 
 
 def _rule(rule: Any, scope: _Scope) -> Iterator[str]:

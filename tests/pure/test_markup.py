@@ -89,7 +89,7 @@ class Looker(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._in_style and not re.fullmatch(r"[\w\s#.,%()+/!*:;{}>~\"@=\[\]^$|-]*", data):
             self.found.append(data)
-        if self._in_style and re.search(r"url|import|@(?!media )|fixed", data):
+        if self._in_style and re.search(r"url|import|@(?!media |supports )|fixed", data):
             self.found.append(data)
 
     def handle_comment(self, data: str) -> None:
@@ -280,7 +280,8 @@ def test_a_selector_that_is_left_out_takes_no_other_with_it() -> None:
         "a {background: url(//e)}", "a {background: u\\72l(//e)}", "a {content: '</style><script>'}",
         "a {background: image-set('//e')}", "a {position: fixed}", "@import '//e';", "@font-face {src: url(//e)}",
         ":root {position: absolute}", "html:has(a) {color: red}", "body :root {color: red}", "a {behavior: x}",
-        "a:is(b, body) {color: red}", "a {color: red; b {color: red}}", "{" * 1000, "a\\} * {color: red}",
+        "a:is(b, body) {color: red}", "a {color: red; b {color: red}}",
+        "@supports (x: y) {~ div {color: red}}", "{" * 1000, "a\\} * {color: red}",
     ],
 )  # fmt: skip
 def test_no_rule_reaches_out_of_its_output(rule: str) -> None:
@@ -314,7 +315,27 @@ def test_no_rule_reaches_out_of_its_output(rule: str) -> None:
         ),
         ("@media x <y {p {color: red}}", ""),
         ("@media \\\\7b {p {color: red}}", ""),
-        ("@supports (x: y) {p {color: red}}", ""),
+        (
+            "@supports (display: grid) and (not (gap: calc(1px + 1%))) {p {color: red; position: fixed}}",
+            "@supports (display: grid) and (not (gap: calc(1px + 1%))) {\n.b p {color: red}\n}",
+        ),
+        (
+            "@supports selector(a) {@media print {p {top: 1px}} @SUPPORTS not (x: y) {b {top: 1px}}}",
+            "@supports selector(a) {\n@media print {\n.b p {top: 1px}\n}\n@supports not (x: y) {\n.b b {top: 1px}\n}\n}",
+        ),
+        ("@supports selector(:has(> a)) {p {top: 1px}}", "@supports selector(:has(> a)) {\n.b p {top: 1px}\n}"),
+        ("@supports (background: url(//e)) {p {color: red}}", ""),
+        ("@supports (background: u\\72l(//e)) {p {color: red}}", ""),
+        ("@supports (background: image-set('//e')) {p {color: red}}", ""),
+        ("@supports font-tech(variations) {p {color: red}}", ""),
+        ("@supports (x: {}) {p {color: red}}", ""),
+        ("@supports (x: y {p {color: red}}", ""),
+        ("@supports (x: y); p {color: red}", ".b p {color: red}"),
+        ("@supports (x: y) {@import '//e'; b {color: red}}", "@supports (x: y) {\n.b b {color: red}\n}"),
+        ("@supports (x: y) {@font-face {src: url(//e)}}", ""),
+        ("@supports (x: y) {a {background: url(//e)} ~ div {color: red}}", ""),
+        ("@container (width > 1px) {p {color: red}}", ""),
+        ("@layer a {p {color: red}}", ""),
         (
             "html[theme=dark], body.vscode-dark {--c: red; color: red}",
             "html[theme=dark] .b, body.vscode-dark .b {--c: red}",

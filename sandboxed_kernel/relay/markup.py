@@ -387,7 +387,7 @@ _IN_WORDS = {
     "text/javascript": "a script",
     "application/vnd.jupyter.widget-view+json": "an interactive widget",
     "application/vnd.plotly.v1+json": "a plotly figure",
-    "application/pdf": "a PDF document",
+    "application/pdf": "a PDF document (viewers follow its links by themselves)",
     "text/vnd.mermaid": "a diagram",
 }
 _OF_LIBRARIES = (

@@ -320,8 +320,8 @@ def test_no_rule_reaches_out_of_its_output(rule: str) -> None:
             "@supports (display: grid) and (not (gap: calc(1px + 1%))) {\n.b p {color: red}\n}",
         ),
         (
-            "@supports selector(a) {@media print {p {top: 1px}} @SUPPORTS not (x: y) {b {top: 1px}}}",
-            "@supports selector(a) {\n@media print {\n.b p {top: 1px}\n}\n@supports not (x: y) {\n.b b {top: 1px}\n}\n}",
+            "@supports selector(a) {@media print {p {top: 1px}} @SUPPORTS not (x: y) {b {top: 0}}}",
+            "@supports selector(a) {\n@media print {\n.b p {top: 1px}\n}\n@supports not (x: y) {\n.b b {top: 0}\n}\n}",
         ),
         ("@supports selector(:has(> a)) {p {top: 1px}}", "@supports selector(:has(> a)) {\n.b p {top: 1px}\n}"),
         ("@supports (background: url(//e)) {p {color: red}}", ""),

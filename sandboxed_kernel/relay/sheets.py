@@ -53,6 +53,8 @@ _PSEUDO = _words(
     " host link visited any-link marker enabled"
 )
 _PLAIN = frozenset({"ident", "number", "dimension", "percentage", "hash", "whitespace", "string"})
+_NAMED = frozenset({"ident", "hash", "dimension"})
+_WORD = re.compile(r"[\w.+#-]+")  # what a parser makes of a NUL is none
 _COMBINATORS = frozenset(">+~")
 _SELECTOR_LITERALS = frozenset(".:*>+~")
 _NAME = re.compile(r"[A-Za-z_-][\w-]{0,100}")
@@ -199,6 +201,9 @@ def _is_harmless(tokens: Any, own: str) -> bool:
                 return False
         elif token.type == "url":
             if not token.value.startswith(own):
+                return False
+        elif token.type in _NAMED:
+            if not _WORD.fullmatch(token.serialize()):
                 return False
         elif token.type not in _PLAIN and not (token.type == "literal" and token.value in "+-*/,!"):
             return False

@@ -23,23 +23,26 @@ def _words(text: str) -> frozenset[str]:
 
 
 _PROPERTIES = _words(
-    "align-content align-items align-self appearance aspect-ratio background background-clip background-color"
-    " background-image background-position background-repeat background-size block-size border border-collapse border-"
-    " spacing bottom box-shadow box-sizing caption-side clear clip-path clip-rule color color-scheme column-gap"
-    " content cursor direction display empty-cells fill fill-opacity flex flex- flex-basis flex-direction flex-flow"
-    " flex-grow flex-shrink float font font-family font-feature-settings font-kerning font-size font-stretch font-"
-    " style font-variant font-variant-caps font-variant-numeric font-weight gap grid grid- grid-area grid-auto-columns"
-    " grid-auto-flow grid-auto-rows grid-column grid-column-end grid-column-start grid-gap grid-row grid-row-end grid-"
-    " row-start grid-template grid-template-columns grid-template-rows height hyphens inline-size inset justify-"
-    " content justify-items justify-self left letter-spacing line-height list-style list-style-position list-style-"
-    " type margin marker-end marker-mid marker-start mask max-height max-width min-height min-width object-fit object-"
-    " position opacity order outline outline-color outline-offset outline-style outline-width overflow overflow-wrap"
-    " overflow-x overflow-y padding paint-order pointer-events position quotes right row-gap scrollbar-width stop-"
-    " color stop-opacity stroke stroke-dasharray stroke-linecap stroke-linejoin stroke-opacity stroke-width tab-size"
-    " table-layout template-areas text-align text-anchor text-decoration text-decoration-color text-decoration-line"
-    " text-decoration-style text-decoration-thickness text-indent text-overflow text-shadow text-transform text-"
-    " underline-offset top transform transform-origin transition unicode-bidi user-select vertical-align visibility"
-    " white-space width word-break word-spacing word-wrap wrap z-index"
+    """
+    align-content align-items align-self appearance aspect-ratio background background-clip background-color
+    background-image background-position background-repeat background-size block-size border border-collapse
+    border-spacing bottom box-shadow box-sizing caption-side clear clip-path clip-rule color color-scheme
+    column-gap content cursor direction display empty-cells fill fill-opacity flex flex-basis flex-direction
+    flex-flow flex-grow flex-shrink flex-wrap float font font-family font-feature-settings font-kerning
+    font-size font-stretch font-style font-variant font-variant-caps font-variant-numeric font-weight gap grid
+    grid-area grid-auto-columns grid-auto-flow grid-auto-rows grid-column grid-column-end grid-column-start
+    grid-gap grid-row grid-row-end grid-row-start grid-template grid-template-areas grid-template-columns
+    grid-template-rows height hyphens inline-size inset justify-content justify-items justify-self left
+    letter-spacing line-height list-style list-style-position list-style-type margin marker-end marker-mid
+    marker-start mask max-height max-width min-height min-width object-fit object-position opacity order outline
+    outline-color outline-offset outline-style outline-width overflow overflow-wrap overflow-x overflow-y
+    padding paint-order pointer-events position quotes right row-gap scrollbar-width stop-color stop-opacity
+    stroke stroke-dasharray stroke-linecap stroke-linejoin stroke-opacity stroke-width tab-size table-layout
+    text-align text-anchor text-decoration text-decoration-color text-decoration-line text-decoration-style
+    text-decoration-thickness text-indent text-overflow text-shadow text-transform text-underline-offset top
+    transform transform-origin transition unicode-bidi user-select vertical-align visibility white-space width
+    word-break word-spacing word-wrap z-index
+    """
 )
 _FAMILIES = ("border-", "margin-", "padding-", "--")
 _FUNCTIONS = _words(
@@ -140,13 +143,21 @@ def _rule(rule: Any, scope: _Scope) -> Iterator[str]:
             names.append(f"{written} .{scope.box}")
             only_variables = True
             continue
-        selector = _selector(part, scope.prefix, scope.kept_classes)
+        selector = _selector(_within_output(part), scope.prefix, scope.kept_classes)
         if selector is not None:
             only_variables = only_variables or not selector
             names += _with_themes(selector, scope.box)
     own = [one for one in declarations if not only_variables or one.startswith("--")]
     if own and names:
         yield f"{', '.join(names)} {{{'; '.join(own)}}}"
+
+
+def _within_output(tokens: Any) -> Any:
+    """Without Jupyter's name for the place of an HTML output, by which IPython's Code names its own: the box."""
+    meant = tokens[1:] if tokens and tokens[0].type == "whitespace" else tokens
+    if [token.type for token in meant[:3]] != ["literal", "ident", "whitespace"]:
+        return tokens
+    return meant[3:] if (meant[0].value, meant[1].value) == (".", "output_html") else tokens
 
 
 def _with_themes(selector: str, box: str) -> list[str]:

@@ -112,20 +112,19 @@ def run_kernel(
     try:
         settings = load_settings(os.getcwd())
         launch = _Launch(os.getcwd(), settings, policy_file or settings.policy_file, kernel, front.file)
-        file = launch.choose()
         back = create_back(private.path)
         ready = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
-        place = _place(file, policy_file, kernel)
+        place = _place(ready.file, policy_file, kernel)
         refusals, shown = Refusals(private.path, place), ShownFile(private.path, POLICY_FILE)
         ready = replace(ready, plan=_for_kernel(ready.plan, ready.policy, back.file, refusals.path, shown.path))
-        policy, plan = ready.policy, ready.plan
+        launched, plan = ready.policy, ready.plan
+        grants = effective_grants(launched, plan.cwd)
 
         def show(policy: Policy) -> None:
-            grants = effective_grants(ready.policy, plan.cwd)
-            in_force = replace(ready.policy, allow=policy.allow, sources=policy.sources)
-            shown.write(describe(in_force, grants, plan.missing, plan.absent, plan.guard, file=file.path))
+            running = replace(launched, allow=policy.allow, sources=policy.sources)
+            shown.write(describe(running, grants, plan.missing, plan.absent, plan.guard, file=ready.file.path))
 
-        show(in_force(policy, time.time()))
+        show(launched)
         inherited = tuple(back.listeners.values())
         with _Launched(ready, launch, private, inherited=inherited, own_output=False, show=show) as (broker, lifeline):
             from sandboxed_kernel.relay.imports import late_imports
@@ -133,7 +132,7 @@ def run_kernel(
             with late_imports():
                 from sandboxed_kernel.relay.loop import Relay, RelayOptions
             options = RelayOptions(
-                active_content=policy.active_content,
+                active_content=launched.active_content,
                 on_event=refusals.add,
                 not_enforced=_not_enforced(plan),
                 remarks=_remarks(plan),
@@ -180,7 +179,7 @@ def run_command(
 def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> _Ready:
     """Everything that can be wrong is found here, before anything is started. Raises PolicyError and HostError."""
     file = launch.choose()
-    policy = _read_policy(file, launch.workspace)
+    policy = in_force(_read_policy(file, launch.workspace), time.time())
     kept = [(launch.settings.audit_file, "the audit log")]
     if launch.connection_file is not None:
         kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
@@ -194,11 +193,10 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> _Ready:
 
 def _live_policy(ready: _Ready, launch: _Launch, show: Callable[[Policy], None]) -> LivePolicy:
     """Whatever a changed policy says, its files must lie where nothing that this sandbox may write leads to them."""
-
     there = launch.absolute()
+    launched = replace(ready.policy, required=())
 
     def accept(policy: Policy) -> None:
-        launched = replace(ready.policy, required=())
         check_place(launched, ready.features, ready.around, ready.plan.guard, policy_places(policy.sources))
 
     return LivePolicy(
@@ -280,7 +278,7 @@ class _Launched:
         self._limits = plan.limits
         self._group: Group | None = None
         self._orders = Orders(
-            policy=in_force(ready.policy, time.time()),
+            policy=ready.policy,
             running_policy=_live_policy(ready, launch, show),
             spawn=lambda: spawn(
                 plan,

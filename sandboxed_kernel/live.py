@@ -43,8 +43,7 @@ class LivePolicy:
         ``show`` is given each policy that was accepted.
         """
         self.words: collections.deque[str] = collections.deque(maxlen=20)  # sentences for the user, oldest first
-        self._launched, self._path = policy, path
-        self._current = in_force(policy, time.time())
+        self._launched, self._current, self._path = policy, policy, path
         self._read, self._accept, self._show = read, accept, show
         self._lock = threading.Lock()
         self._began = inf  # when the thread that looks now began, of time.monotonic()
@@ -76,25 +75,30 @@ class LivePolicy:
             self._lock.release()
 
     def _look_closely(self, now: float) -> None:
-        if _is_empty(self._path) and self._current.allow:
+        is_gone = _is_empty(self._path)
+        if is_gone and self._current.allow:
             self._gone_since = now if self._gone_since is None else self._gone_since
             self._again = self._gone_since + GRACE
             if now < self._again:
                 return
         try:
-            policy = Policy() if _is_empty(self._path) else self._read()
-            if _files(policy, self._path) != self._files:
-                self._files = _files(policy, self._path)
-                self._mark = _mark(self._files)
+            policy = Policy() if is_gone else self._read()
+            files = _files(policy, self._path)
+            if files != self._files:
+                self._files, self._mark = files, _mark(files)
             self._accept(policy)
             self._check_owners()
         except PolicyError as error:
             self._again = now + _RETRY
             self._say(str(error), f"{error}\nUntil it is mended, the rules from before hold.")
-            self._apply(self._current)
+            self._apply(self._current, now)
             return
-        self._again = min(now + _TICK if _is_fresh(self._mark) else inf, self._first_end(policy, now))
-        self._take(policy)
+        self._again = now + _TICK if _is_fresh(self._mark) else inf
+        if is_gone and self._gone_since is not None:
+            self._say("gone", f"{self._path} is gone or empty: the default policy holds now, without any network.")
+        self._gone_since = None
+        self._say_what_waits(policy)
+        self._apply(policy, now)
 
     def _check_owners(self) -> None:
         for path in self._files:
@@ -102,18 +106,16 @@ class LivePolicy:
                 write = "Give it back to the user who runs the kernel, or to root"
                 raise PolicyError(path, f"it belongs to another user now (uid {owner})", write)
 
-    def _take(self, policy: Policy) -> None:
-        if self._gone_since is not None and _is_empty(self._path):
-            self._say("gone", f"{self._path} is gone or empty: the default policy holds now, without any network.")
-        self._gone_since = None
-        changed = [name for name, value in _at_start(policy).items() if value != _at_start(self._launched)[name]]
+    def _say_what_waits(self, policy: Policy) -> None:
+        launched, wanted = _at_start(self._launched), _at_start(policy)
+        changed = [name for name, value in wanted.items() if value != launched[name]]
         if changed:
             words = f"{self._path} has changed: what it says under {', '.join(changed)} holds when the kernel is"
-            self._say(_at_start(policy), f"{words} restarted.")
-        self._apply(policy)
+            self._say(wanted, f"{words} restarted.")
 
-    def _apply(self, policy: Policy) -> None:
+    def _apply(self, policy: Policy, now: float) -> None:
         current = in_force(policy, time.time())
+        self._again = min(self._again, self._first_end(current, now))
         if current.allow != self._current.allow:
             self._number += 1
         self._current = current
@@ -123,7 +125,7 @@ class LivePolicy:
     def _first_end(policy: Policy, now: float) -> float:
         """When a rule ends next, of time.monotonic() as ``now`` is; inf where none does."""
         clock = time.time()
-        return min((now + rule.until - clock for rule in policy.allow if rule.until > clock), default=inf)
+        return min((now + rule.until - clock for rule in policy.allow), default=inf)
 
     def _say(self, what: object, sentence: str) -> None:
         """Once for each ``what``."""

@@ -203,6 +203,9 @@ def closed_in_workspace(surroundings: Surroundings, *, writable: bool) -> list[C
     return list(found.values())
 
 
+PolicyPlaces = tuple[tuple[str, ...], tuple[Protected, ...]]  # files, and the links that lead there
+
+
 def check_place(
     policy: Policy, features: HostFeatures, launched: Surroundings, guard: Guard | None, places: PolicyPlaces
 ) -> None:
@@ -220,9 +223,6 @@ def check_place(
         if beside or is_within(path, launched.private):
             found = f"{path} lies where the code inside may write"
             raise PolicyError("the policy", found, "Put it elsewhere, or restart the kernel, which then closes it")
-
-
-PolicyPlaces = tuple[tuple[str, ...], tuple[Protected, ...]]
 
 
 def _that_stop(protected: tuple[Protected, ...], surroundings: Surroundings) -> tuple[Protected, ...]:

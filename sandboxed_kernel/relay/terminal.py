@@ -16,14 +16,15 @@ _SEQUENCE = (
 )
 _UNREADABLE = ("5", "6", "8")  # of Select Graphic Rendition: blinking, blinking fast, concealed
 
-_BETWEEN = "(?:\x1b\\[[0-9;:]*m|[\xad\u200b-\u200f\u2060-\u2064\ufeff\ufe00-\ufe0f])*"
+_UNSEEN = "\x1b\\[[0-9;:]*m|[\xad\u200b-\u200f\u2060-\u2064\ufeff\ufe00-\ufe0f]"  # between letters
+_BETWEEN = f"(?:{_UNSEEN})*"
+_ENDS = r"\n\r\x0b\x0c\x85\u2028\u2029"  # of lines
 # Letters that look like those of "sandbox" (Unicode's confusables.txt), full width among them.
 _LIKE = ("s\u0455\uff53\ua731", "a\u0430\u0251\u03b1\uff41", "n\u0578\uff4e", "d\u0501\uff44", "b\u044c\uff42",
          "o\u043e\u03bf\u0585\uff4f", "x\u0445\u03c7\u00d7\uff58")  # fmt: skip
 _OURS = (
-    r"(?P<before>(?:\A|[\n\r\x0b\x0c\x85\u2028\u2029])(?:[^\S\n\r\x0b\x0c\x85\u2028\u2029]|"
-    + _BETWEEN[3:-2]
-    + r")*)[\[\uff3b\u2045\u3010\u3014]"
+    rf"(?P<before>(?:\A|[{_ENDS}])(?:[^\S{_ENDS}]|{_UNSEEN})*)"
+    r"[\[\uff3b\u2045\u3010\u3014]"
     + _BETWEEN
     + _BETWEEN.join(f"[{like}]" for like in _LIKE)
     + _BETWEEN
@@ -38,10 +39,9 @@ def harmless(text: str) -> str:
     A line that begins as our notices do is marked. That is a help for people, not a promise: the words of a notice can
     be said in many ways, and its MIME type is what the sandbox cannot say.
     """
-    is_simple = text.isascii() and "\x1b" not in text
-    if not (is_simple and "\x05" not in text and "\x0e" not in text and "\x0f" not in text):
+    if not text.isascii() or any(control in text for control in "\x1b\x05\x0e\x0f"):
         text = re.sub(_SEQUENCE, _shown, text)
-    if is_simple and "[sandbox]" not in text.lower():
+    elif "[sandbox]" not in text.lower():
         return text
     return re.sub(_OURS, rf"\g<before>{MARK}", text, flags=re.IGNORECASE)
 

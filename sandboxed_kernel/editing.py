@@ -9,7 +9,7 @@ import os
 import stat
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from sandboxed_kernel.confinement.plan import check_grants
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.change import Change, apply
-from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.model import PathGrant, Policy
 from sandboxed_kernel.policy.place import TEMPLATE
 from sandboxed_kernel.policy.read import load
 from sandboxed_kernel.records import Record, replace
@@ -91,10 +91,15 @@ def _edit(real: str, path: str, change: Change) -> Edited:
     new = load(real, workspace=workspace, home=home, text=after)
     if not change.remove:
         added = [grant for grant in new.grants if grant.path in (*change.read, *change.write)]
-        check_grants(added, look_around(new, workspace="/", private="/nonexistent", argv=(), kept=()))
+        check_added(new, added)
     if after != before:
         _replace(real, after, status)
     return Edited(path=real, before=before, after=after, policy=new)
+
+
+def check_added(policy: Policy, grants: Iterable[PathGrant]) -> None:
+    """Whether a kernel would start with these grants of ``policy``, in whatever folder. Raises PolicyError."""
+    check_grants(grants, look_around(policy, workspace="/", private="/nonexistent", argv=(), kept=()))
 
 
 def _with(before: str, change: Change, old: Policy, home: str) -> str | None:

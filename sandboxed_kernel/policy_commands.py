@@ -184,7 +184,7 @@ def allow(options: Namespace) -> int:
     if _is_inside():
         return _not_here(options, "allow")
     change = _change(options, remove=False)
-    if change == Change(folder=change.folder, now=change.now):
+    if change.is_empty:
         return _allow_refused(options)
     return _edit(options, change)
 
@@ -194,7 +194,7 @@ def forget(options: Namespace) -> int:
     if _is_inside():
         return _not_here(options, "forget")
     change = _change(options, remove=True)
-    if change == Change(folder=change.folder, remove=True, now=change.now):
+    if change.is_empty:
         raise PolicyError("the command line", "nothing to forget", "Write HOST:PORT, --read, --write or --preset")
     return _edit(options, change)
 
@@ -420,17 +420,15 @@ def _explain_path(policy: Policy, target: str, workspace: str) -> int:
 
 def _if_accepted(explanation: Explanation, policy: Policy, path: str, *, writable: bool) -> Explanation:
     """``explanation`` without its line where no kernel would start with that."""
-    from sandboxed_kernel.confinement.plan import check_grants
+    from sandboxed_kernel.editing import check_added
     from sandboxed_kernel.policy.model import PathGrant
     from sandboxed_kernel.records import replace
-    from sandboxed_kernel.surroundings import look_around
 
     if explanation.line is None or not os.path.exists(path):
         return explanation
     grant = PathGrant(path, writable, path, "the command line")
-    policy = replace(policy, grants=(*policy.grants, grant))
     try:
-        check_grants([grant], look_around(policy, workspace="/", private="/nonexistent", argv=(), kept=()))
+        check_added(replace(policy, grants=(*policy.grants, grant)), [grant])
     except PolicyError as error:
         return replace(explanation, reason=f"{explanation.reason}, and no line can: {error.found}", line=None, key=None)
     return explanation

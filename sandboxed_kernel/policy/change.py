@@ -32,6 +32,10 @@ class Change(Record):
     now: float = 0.0  # seconds since the epoch: entries whose time was over by then go
     first: bool = False  # put before what is there, not behind it
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.allow or self.read or self.write or self.presets or self.best_effort)
+
     def words(self) -> str:
         """For people who make it by hand."""
         named: tuple[tuple[str, tuple[Any, ...]], ...] = (

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from posixpath import isabs, join, normpath
-from typing import Any
+from typing import Any, TypeVar
 
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.destination import parse_destination
@@ -36,6 +36,7 @@ class Source(Record):
     identity: str
 
 
+T = TypeVar("T")
 Opener = Callable[[str, Source, str], Source]
 """``open_extended(entry, by, place)``: the Source that ``entry`` of the ``extends`` in ``by`` means, or PolicyError."""
 
@@ -155,9 +156,7 @@ def _extend(
     entries: list[object] = []
     with draft.noting:
         value = table.pop("extends", [])
-        entries = _array(
-            value, f"{source.place}: {path}extends", f"[{shown(value)}]" if isinstance(value, str) else '["pypi"]'
-        )
+        entries = _array(value, f"{source.place}: {path}extends", _in_brackets(value, otherwise='["pypi"]'))
     for index, entry in enumerate(entries):
         place = f"{source.place}: {path}extends[{index}]"
         extended: Source | None = None
@@ -260,9 +259,15 @@ class _Draft(Record, frozen=False):
         return proxy
 
     def read_allow(self, value: object, place: str) -> None:
-        for index, entry in enumerate(_array(value, place, '["pypi.org:443"]')):
+        self.allow += self._each(value, place, '["pypi.org:443"]', parse_destination)
+
+    def _each(self, value: object, place: str, example: str, read: Callable[[object, str], T]) -> list[T]:
+        """What ``read(entry, place)`` makes of the entries of an array; the mistakes of each are noted."""
+        found = []
+        for index, entry in enumerate(_array(value, place, example)):
             with self.noting:
-                self.allow.append(parse_destination(entry, f"{place}[{index}]"))
+                found.append(read(entry, f"{place}[{index}]"))
+        return found
 
     def read_proxy(self, value: object, place: str) -> None:
         self.proxy = _proxy(_string(value, place), place)
@@ -277,14 +282,12 @@ class _Draft(Record, frozen=False):
         self.single["active_content"] = _choice(value, ("strip", "allow"), place)
 
     def read_best_effort(self, value: object, place: str) -> None:
-        for index, entry in enumerate(_array(value, place, _all(BEST_EFFORT_NAMES, value))):
-            with self.noting:
-                self.best_effort.append(_choice(entry, BEST_EFFORT_NAMES, f"{place}[{index}]"))
+        example = _all(BEST_EFFORT_NAMES, value)
+        self.best_effort += self._each(value, place, example, lambda entry, at: _choice(entry, BEST_EFFORT_NAMES, at))
 
     def read_accelerators(self, value: object, place: str) -> None:
-        for index, entry in enumerate(_array(value, place, '["nvidia"]')):
-            with self.noting:
-                self.accelerators.append(_choice(entry, ACCELERATOR_NAMES, f"{place}[{index}]"))
+        example = '["nvidia"]'
+        self.accelerators += self._each(value, place, example, lambda entry, at: _choice(entry, ACCELERATOR_NAMES, at))
 
     def read_read(self, value: object, place: str) -> None:
         self.grants += self._paths(value, place, writable=False)
@@ -296,19 +299,16 @@ class _Draft(Record, frozen=False):
         self.required += self._paths(value, place, writable=False)
 
     def _paths(self, value: object, place: str, *, writable: bool) -> list[PathGrant]:
-        found = []
-        for index, entry in enumerate(_array(value, place, _in_brackets(value))):
-            at = f"{place}[{index}]"
-            with self.noting:
-                text = _string(entry, at)
-                found.append(PathGrant(absolute(text, self.workspace, self.home, at), writable, text, at))
-        return found
+        def grant(entry: object, at: str) -> PathGrant:
+            text = _string(entry, at)
+            return PathGrant(absolute(text, self.workspace, self.home, at), writable, text, at)
+
+        return self._each(value, place, _in_brackets(value), grant)
 
     def read_pass(self, value: object, place: str) -> None:
-        for index, name in enumerate(_array(value, place, _in_brackets(value))):
-            at = f"{place}[{index}]"
-            with self.noting:
-                self.passed.append(_variable(_string(name, at), at))
+        self.passed += self._each(
+            value, place, _in_brackets(value), lambda entry, at: _variable(_string(entry, at), at)
+        )
 
     def read_set(self, value: object, place: str) -> None:
         for name, text in _table(value, place, _as_table(value)).items():
@@ -416,8 +416,8 @@ def _strings(value: object, place: str) -> list[str]:
     return [_string(item, f"{place}[{index}]") for index, item in enumerate(_array(value, place, _in_brackets(value)))]
 
 
-def _in_brackets(value: object) -> str:
-    return f"[{shown(value)}]" if isinstance(value, str) else '["..."]'
+def _in_brackets(value: object, otherwise: str = '["..."]') -> str:
+    return f"[{shown(value)}]" if isinstance(value, str) else otherwise
 
 
 def _all(names: tuple[str, ...], value: object) -> str:

@@ -56,10 +56,9 @@ class TcpCalls:
 
     def connect_as_before(self, call: Call, reference: Reference) -> Outcome:
         """Connect where this very address was allowed to lead before, by rules that still hold. None where not."""
-        now = time.monotonic()
-        self._rules.refresh(now)
+        self._rules.refresh(time.monotonic())  # which may wait: what the target knows is judged by the time after it
         until, target = self._targets.get((reference.family, call.copied or b""), _NO_TARGET)
-        if now >= until:
+        if time.monotonic() >= until:
             return None
         return self._connecting.connect(call, reference, target)
 

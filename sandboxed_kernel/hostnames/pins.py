@@ -161,14 +161,11 @@ class Pins:
 
     # --- names ---------------------------------------------------------------------------------------------------
 
-    def names(self) -> list[str]:
-        """The names to look up at launch: all but wildcards, which have no name yet, and localhost."""
-        return list(self._exact)
-
     def due(self, now: float) -> list[str]:
         """The exact names to look up now: not resolved yet, or (ttl mode) expired. Each once per lookup.
 
-        For callers that want new addresses without a question for them. Names under a wildcard are never due: they are
+        At the launch: all but wildcards, which have no name yet, and localhost. For callers that want new addresses
+        without a question for them. Names under a wildcard are never due: they are
         looked up anew when somebody asks.
         """
         due = [name for name in self._exact if now >= max(self._entries[name].due, self._entries[name].asked)]

@@ -40,7 +40,7 @@ FAILED = Resolution(error="10.0.0.1 did not answer")
 
 def test_a_name_is_known_once_it_is_recorded_in_any_spelling() -> None:
     pins = Pins((rule("pypi.org", 443),))
-    assert pins.names() == ["pypi.org"]
+    assert pins.due(0) == ["pypi.org"]
     assert pins.look_up("PyPI.org.", 0) == Unresolved()
     assert pins.record("PYPI.org", found(PUBLIC, OTHER), 0) == []
     assert pins.look_up("pypi.ORG", 1) == Known((PUBLIC, OTHER))
@@ -83,7 +83,7 @@ def test_what_no_rule_names_is_not_allowed(name: str) -> None:
 
 def test_a_wildcard_is_pinned_when_first_asked_for() -> None:
     pins = Pins((rule("*.example.org", 443),))
-    assert pins.names() == []
+    assert pins.due(0) == []
     assert pins.look_up("a.b.example.org", 0) == Unresolved()
     pins.record("a.b.example.org", found(PUBLIC), 0)
     assert pins.look_up("a.b.example.org", 0) == Known((PUBLIC,))
@@ -230,7 +230,7 @@ def test_private_counts_for_the_rule_that_says_it() -> None:
 
 def test_localhost_is_loopback_whatever_anyone_says() -> None:
     pins = Pins((rule("localhost", 5432),))
-    assert pins.names() == []
+    assert pins.due(0) == []
     pins.record("localhost", found(PUBLIC), 0)
     for name in ("localhost", "LOCALHOST.", "x.localhost"):
         assert pins.look_up(name, 0) == Known(LOCALHOST)

@@ -12,13 +12,13 @@ import stat
 from typing import TYPE_CHECKING
 
 from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.linux.folders import links_on_the_way
 from sandboxed_kernel.policy.paths import is_within
 from sandboxed_kernel.policy.place import says_nothing
 from sandboxed_kernel.records import Record
 from sandboxed_kernel.surroundings import (
     SETTINGS_ADVICE,
     default_audit_file,
-    links_on_the_way,
     policy_file_of,
     settings_folders,
 )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from sandboxed_kernel.confinement.plan import Surroundings
+from sandboxed_kernel.linux.folders import links_on_the_way
 from sandboxed_kernel.policy.baseline import (
     CERTIFICATE_VARIABLES,
     ENVIRONMENT,
@@ -40,35 +41,6 @@ def home_folder() -> str:
 
 def _real(path: str) -> str:
     return os.path.realpath(path)
-
-
-_MOST_LINKS = 40  # of one path: MAXSYMLINKS, include/linux/namei.h
-
-
-def links_on_the_way(path: str) -> Iterator[str]:
-    """Where each symbolic link lies that resolving the absolute ``path`` passes: its folder's real path, and its name.
-
-    Nothing has to exist. Source: path_resolution(7).
-    """
-    current, waiting, links = "/", path.split("/")[::-1], 0
-    while waiting and links < _MOST_LINKS:
-        name = waiting.pop()
-        if name in ("", "."):
-            continue
-        if name == "..":
-            current = os.path.dirname(current)
-            continue
-        step = os.path.join(current, name)
-        try:
-            target = os.readlink(step)
-        except OSError:
-            current = step
-            continue
-        yield step
-        links += 1
-        if target.startswith("/"):
-            current = "/"
-        waiting += target.split("/")[::-1]
 
 
 def look_around(

@@ -6,18 +6,22 @@ access to it.
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 
 from sandboxed_kernel.confinement.plan import Surroundings, closed_in_workspace
 from sandboxed_kernel.errors import HostError
+from sandboxed_kernel.linux.folders import links_on_the_way
+from sandboxed_kernel.policy.git_settings import Named, named_in
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
+    ENVIRONMENT_PARTS,
     POOL_PREFIX,
     REPOSITORY_MARKERS,
     Access,
@@ -26,6 +30,7 @@ from sandboxed_kernel.policy.guarded import (
     Judgement,
     Mode,
     judge,
+    mode_of_workspace,
     stricter,
 )
 from sandboxed_kernel.policy.model import Policy
@@ -49,16 +54,19 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
     writable = named.get(root, not any(grant.writable for grant in policy.grants))
     closed = closed_in_workspace(around, writable=writable)
     closed += _places_on_path(around)
-    closed += (
-        Closed(path, "none", f"where {link} leads")
-        for path, link in home_links(around.home).items()
-        if is_beneath(path, root)
-    )
+    closed += _led_to(around.home, root)
     programs = os.path.join(around.home, "bin")
     if is_beneath(programs, root):
         closed.append(Closed(programs, "read", "where a shell outside looks for commands"))
     try:
-        guard = survey(root, named=os.path.abspath(workspace), home=around.home, writable=writable, closed=closed)
+        guard = survey(
+            root,
+            named=os.path.abspath(workspace),
+            home=around.home,
+            writable=writable,
+            closed=closed,
+            git=_git_settings(around),
+        )
     except OSError as error:
         raise HostError(f"the notebook's folder {root} cannot be listed ({error.strerror}).") from None
     if guard is None:
@@ -69,25 +77,62 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
         found=tuple(path for path in guard.found if path not in beneath),
         native=(*guard.native, *(path for path, writable in beneath.items() if writable)),
         readable=(*guard.readable, *(path for path, writable in beneath.items() if not writable)),
-        pool=os.path.join(root, POOL_PREFIX + os.urandom(4).hex()) if writable else "",
+        pool=os.path.join(root, POOL_PREFIX + os.urandom(4).hex()) if _may_be_filled(guard) else "",
     )
 
 
+def _may_be_filled(guard: Guard) -> bool:
+    return guard.writable and guard.mode in ("plain", "home")
+
+
+def _git_settings(around: Surroundings) -> list[str]:
+    """The user's own: git-config(1), FILES."""
+    configuration = around.environment.get("XDG_CONFIG_HOME") or os.path.join(around.home, ".config")
+    named = around.environment.get("GIT_CONFIG_GLOBAL", "")
+    return [*filter(os.path.isabs, [named]), f"{around.home}/.gitconfig", f"{configuration}/git/config"]
+
+
 def _places_on_path(around: Surroundings) -> Iterable[Closed]:
-    """The folders in which a shell outside looks for commands."""
-    entries = around.environment.get("PATH", "").split(os.pathsep)
-    real = {around.real_paths.get(entry, "") for entry in entries}
-    return (Closed(path, "read", "a folder on PATH") for path in real if is_beneath(path, around.workspace))
+    """The folders in which a shell outside looks for commands, there or not, and the links that lead to them."""
+    for entry in filter(os.path.isabs, around.environment.get("PATH", "").split(os.pathsep)):
+        yield from _closed_with_links(entry, around.workspace, "read", "a folder on PATH")
 
 
-def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable[Closed]) -> Guard | None:
+def _led_to(home: str, root: str) -> Iterable[Closed]:
+    """Beneath ``root``: where the links among the dot entries of ``home`` lead, by way of which further links."""
+    for link, path in home_links(home):
+        if is_beneath(path, root):
+            yield Closed(path, "none", f"where {link} leads")
+        yield from _links_to(link, root)
+
+
+def _closed_with_links(path: str, root: str, access: Access, what: str) -> Iterable[Closed]:
+    """Where the absolute ``path`` leads, and each link that it passes, as far as they lie beneath ``root``."""
+    real = os.path.realpath(path)
+    if is_beneath(real, root):
+        yield Closed(real, access, what)
+    yield from _links_to(path, root)
+
+
+def _links_to(path: str, root: str) -> Iterable[Closed]:
+    """Exchanged for another one, such a link would lead elsewhere."""
+    for link in links_on_the_way(path):
+        if is_beneath(link, root):
+            yield Closed(link, "read", f"a link on the way from {path}")
+
+
+def survey(
+    root: str, *, named: str, home: str, writable: bool, closed: Iterable[Closed], git: Iterable[str] = ()
+) -> Guard | None:
     """What of ``root`` stays closed, or None where it holds nothing of the kind. All paths are real but ``named``.
 
-    ``closed``: further paths beneath ``root``. Raises OSError where ``root`` cannot be listed.
+    ``closed``: further paths beneath ``root``. ``git``: the user's own settings of it. Raises OSError where ``root``
+    cannot be listed.
     """
-    look = _Look(root, "home" if root == home else "plain", {each.path: each for each in sorted(closed, key=_strict)})
+    further = {each.path: each for each in sorted(closed, key=_strict)}
+    look = _Look(root, "home" if root == home else _mode_of(root), further, _named_by_git(git))
     look.go()
-    if look.mode != "home" and not look.holders:
+    if look.mode == "plain" and not look.holders:
         return None
     native, readable = look.rules()
     return Guard(
@@ -106,13 +151,26 @@ def survey(root: str, *, named: str, home: str, writable: bool, closed: Iterable
     )
 
 
+def _mode_of(root: str) -> Mode:
+    on_the_way = [root, *ancestors(root, "/")][::-1]
+    return mode_of_workspace((os.path.basename(folder), frozenset(_telling(folder))) for folder in on_the_way)
+
+
+def _telling(folder: str) -> set[str]:
+    return {name for name in _TELLING if os.path.lexists(os.path.join(folder, name))}
+
+
+_TELLING = (*ENVIRONMENT_MARKERS, *REPOSITORY_MARKERS)
+
+
 def _strict(closed: Closed) -> bool:
     return closed.access == "none"
 
 
 class _Look:
-    def __init__(self, root: str, mode: Mode, closed: dict[str, Closed]) -> None:
-        self.root, self.mode, self.closed = root, mode, closed
+    def __init__(self, root: str, mode: Mode, closed: dict[str, Closed], own_settings: Named) -> None:
+        """``own_settings``: what those of git that are the user's own name."""
+        self.root, self.mode, self.closed, self._own_settings = root, mode, closed, own_settings
         self.holders: set[str] = set()  # folders that hold something closed, at any depth
         self.found: list[str] = []
         self.not_seen: list[str] = []
@@ -126,6 +184,7 @@ class _Look:
             self._hold(path)
 
     def go(self) -> None:
+        self._close_named([self._own_settings], ["/"], "what your settings of git name")
         deadline = time.monotonic() + _TIME
         waiting = deque([self.root])
         seen = 0
@@ -137,7 +196,7 @@ class _Look:
                 continue
             seen += 1
             try:
-                waiting += self._look_at(folder)
+                waiting += self._look_at(folder, deadline)
             except OSError:
                 if folder == self.root:
                     raise
@@ -157,62 +216,102 @@ class _Look:
         self._modes[path] = mode
         self._hold(path)
 
-    def _look_at(self, folder: str) -> list[str]:
-        """Look at the entries of one folder; those that are to be looked at next."""
-        inner, mode = [], self._modes[folder]
-        with os.scandir(folder) as listing:
-            entries = list(listing)
+    def _look_at(self, folder: str, deadline: float) -> list[str]:
+        """Look at the entries of one folder; those that are to be looked at next. Raises OSError."""
+        entries, whole = _entries(folder)
+        if not whole:
+            if folder != self.root:
+                raise OSError(errno.EFBIG, "too many entries")
+            self.holders.add(folder)  # what lies further on is judged when it is asked for
+        if self._is_special(folder, {entry.name for entry in entries} if whole else _telling(folder)):
+            return []
+        inner: list[str] = []
+        for count, entry in enumerate(entries):
+            if count % 1000 == 999 and folder != self.root and time.monotonic() > deadline:
+                raise OSError(errno.EFBIG, "too many entries")
+            self._look_at_entry(entry, self._modes[folder], inner)
         self._seen.add(folder)
-        names = {entry.name for entry in entries}
-        if folder != self.root and names & {*ENVIRONMENT_MARKERS}:
-            self._environments.add(folder)
-            self._close(folder, "environment")
-            return []
-        if names >= {*REPOSITORY_MARKERS}:
-            self._environments.add(folder)
-            self._close_repository(folder)
-            return []
-        for entry in entries:
-            if entry.path in self.closed:
-                self.found.append(entry.path)
-                continue
-            judged = judge(mode, entry.name)
-            if mode == "home" and judged.access == "open":
-                self.visible.append(entry.path)
-            if judged.access != "open":
-                self._close(entry.path, judged.inner)
-                if entry.is_symlink():
-                    self._links.append((entry.path, judged.access))
-                elif judged.inner == "git":
-                    self._close_named_in(entry.path)
-            elif entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED:
-                self._modes[entry.path] = judged.inner
-                inner.append(entry.path)
         return inner
 
+    def _is_special(self, folder: str, names: set[str]) -> bool:
+        """Whether it is an environment or a repository, as a whole."""
+        if folder == self.root:
+            if names & {*ENVIRONMENT_MARKERS}:
+                self._close_parts()
+            if self.mode == "git":
+                self._close_named_in(folder)
+            return False
+        if names & {*ENVIRONMENT_MARKERS}:
+            self._close(folder, "environment")
+        elif names >= {*REPOSITORY_MARKERS}:
+            self._close_repository(folder)
+        else:
+            return False
+        self._environments.add(folder)
+        return True
+
+    def _look_at_entry(self, entry: os.DirEntry[str], mode: Mode, inner: list[str]) -> None:
+        if entry.path in self.closed:
+            self.found.append(entry.path)
+            return
+        judged = judge(mode, entry.name)
+        if mode == "home" and judged.access == "open":
+            self.visible.append(entry.path)
+        if judged.access != "open":
+            self._close(entry.path, judged.inner)
+            if entry.is_symlink():
+                self._links.append((entry.path, judged.access))
+            elif judged.inner == "git":
+                self._close_named_in(entry.path)
+        elif entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED:
+            self._modes[entry.path] = judged.inner
+            inner.append(entry.path)
+
+    def _close_parts(self) -> None:
+        """Of an environment that the notebooks lie in."""
+        for name in (*ENVIRONMENT_MARKERS, *ENVIRONMENT_PARTS):
+            path = os.path.join(self.root, name)
+            self.closed.setdefault(path, Closed(path, "read", "a part of an environment", "library"))
+            self._hold(path)
+
     def _close_repository(self, folder: str) -> None:
-        """A bare one."""
+        """A bare one. It stays one, whatever goes from it."""
         self._close(folder, "git")
+        known = self.closed.get(folder)
+        self.closed[folder] = Closed(folder, "read" if known is None else known.access, "a repository", "git")
         self._close_named_in(folder)
 
     def _close_named_in(self, repository: str) -> None:
-        """Closed too is what a repository's settings name: git runs it, or reads it as settings."""
-        for path in _named_by_git(repository):
-            self._close_path(path, "read", f"what {repository}/config names")
+        """Closed too is what its settings, and the user's own, name: git runs it, or reads it as settings."""
+        folder = _repository_of(repository)
+        files = [os.path.join(folder, name) for name in ("config", "config.worktree")]
+        what = f"what the settings of {repository} name"
+        self._close_named((_named_by_git(files), self._own_settings), (os.path.dirname(repository), repository), what)
+
+    def _close_named(self, settings: Iterable[Named], folders: Iterable[str], what: str) -> None:
+        for named in settings:
+            for folder in folders:
+                for path in (os.path.join(folder, os.path.expanduser(each)) for each in named.paths):
+                    self._close_path(path, "read", what)
+                for word in named.words:
+                    path = os.path.join(folder, os.path.expanduser(word))
+                    if os.path.isfile(path) or ("/" in word and not os.path.isdir(path)):
+                        self._close_path(path, "read", what)
 
     def _follow_links(self) -> None:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
         for link, access in self._links:
-            self._close_path(os.path.realpath(link), access, f"where {link} leads")
+            self._close_path(link, access, f"where {link} leads")
 
     def _close_path(self, path: str, access: Access, what: str) -> None:
-        if is_beneath(path, self.root):
-            known = self.closed.get(path)
+        """What ``path`` means, and the links on the way there."""
+        for each in _closed_with_links(path, self.root, access, what):
+            known = self.closed.get(each.path)
             if known is not None:
-                access, what = stricter(known.access, access), known.what
-            self.closed[path] = Closed(path, access, what)
-            self.found.append(path)
-            self._hold(path)
+                each = replace(known, access=stricter(known.access, each.access))
+            self.closed[each.path] = each
+            self.found.append(each.path)
+            self._hold(each.path)
 
     def rules(self) -> tuple[list[str], list[str]]:
         """(to write, to read): what Landlock can open, since nothing beneath is closed to it."""
@@ -220,10 +319,19 @@ class _Look:
         readable: list[str] = []
         unseen = frozenset(self.not_seen)
         guarded = {self.root, *self.holders} & self._seen - self._environments
+        files: list[tuple[os.DirEntry[str], str]] = []
         for folder in sorted(guarded, key=lambda path: path.count("/")):
-            with suppress(OSError), os.scandir(folder) as listing:
-                for entry in listing:
-                    self._rule(entry, folder, unseen, native, readable)
+            with suppress(OSError):
+                for entry in _entries(folder)[0]:
+                    if entry.is_dir(follow_symlinks=False):
+                        self._rule(entry, folder, unseen, native, readable)
+                    else:
+                        files.append((entry, folder))
+        deadline = time.monotonic() + _TIME
+        for count, (entry, folder) in enumerate(files):
+            if count % 1000 == 999 and time.monotonic() > deadline:
+                break  # the broker opens the others
+            self._rule(entry, folder, unseen, native, readable)
         for folder, mode in self._modes.items():
             if mode == "git":
                 native += [path for path in self._free_in_git(folder) if self._is_folder(path)]
@@ -240,7 +348,7 @@ class _Look:
         if path in self._environments:
             judged = Judgement("read", "", self._modes[path])
         elif known is not None:
-            judged = Judgement(stricter(known.access, judged.access), "", "shut")
+            judged = Judgement(stricter(known.access, judged.access), "", known.inner)
         if judged.access == "none":
             return
         is_folder = entry.is_dir(follow_symlinks=False)
@@ -266,6 +374,16 @@ class _Look:
         return False
 
 
+def _entries(folder: str) -> tuple[list[os.DirEntry[str]], bool]:
+    """Of ``folder``, as many as the memory of a start is for, and whether these are all. Raises OSError."""
+    with os.scandir(folder) as listing:
+        found = list(islice(listing, _MOST_ENTRIES))
+        return found, next(listing, None) is None
+
+
+_MOST_ENTRIES = 100_000
+
+
 def _readable(folder: str, mode: Mode) -> list[str]:
     """What Landlock can open for reading of a closed folder: all of it, if no secret lies there."""
     if any(os.path.lexists(os.path.join(folder, name)) for name in ENVIRONMENT_MARKERS):
@@ -273,41 +391,60 @@ def _readable(folder: str, mode: Mode) -> list[str]:
     if mode in ("git", "library"):
         return [folder]
     waiting, left = [(folder, mode)], _LOOKED_AT
-    secret = False
-    while waiting and not secret:
+    while waiting:
         place, inner = waiting.pop()
         try:
             with os.scandir(place) as listing:
                 for entry in listing:
                     left -= 1
                     judged = judge(inner, entry.name)
-                    secret = secret or judged.access == "none" or left < 0
+                    if judged.access == "none" or left < 0:
+                        return []
                     if judged.inner != "library" and entry.is_dir(follow_symlinks=False):
                         waiting.append((entry.path, judged.inner))
         except OSError:
-            secret = True
-    return [] if secret else [folder]
+            return []
+    return [folder]
 
 
 _LOOKED_AT = 2000  # entries of one closed folder
-_GIT_RUNS = re.compile(
-    r"^\s*(?:hookspath|path|fsmonitor|attributesfile|sshcommand|askpass|editor|pager|command|driver|textconv|clean"
-    r"|smudge|process|program|templatedir)\s*=\s*\"?([^\s\";#]+)",
-    re.IGNORECASE | re.MULTILINE,
-)  # git-config(1)
 
 
-def _named_by_git(repository: str) -> list[str]:
-    """The real paths that its settings name, whether there is something or not."""
-    text = ""
-    with suppress(OSError), open(os.path.join(repository, "config"), encoding="utf-8", errors="replace") as file:
-        text = file.read(_MOST_SETTINGS)
-    folders = (os.path.dirname(repository), repository)
-    words = map(os.path.expanduser, _GIT_RUNS.findall(text))
-    return [os.path.realpath(os.path.join(folder, word)) for word in words for folder in folders]
+def _repository_of(place: str) -> str:
+    """Where the settings of ``place``, a ``.git`` or a bare repository, lie: a file in its stead, or in it, may name
+    another folder (gitrepository-layout(5)).
+    """
+    link = _text_of(place).strip()
+    if link.startswith("gitdir:"):
+        place = os.path.join(os.path.dirname(place), link[len("gitdir:") :].strip())
+    return os.path.normpath(os.path.join(place, _text_of(os.path.join(place, "commondir")).strip()))
 
 
-_MOST_SETTINGS = 1 << 16  # characters
+def _named_by_git(files: Iterable[str]) -> Named:
+    """What these settings name, and those that they include."""
+    waiting, seen = deque(files), set[str]()
+    found = Named((), (), ())
+    while waiting and len(seen) < _MOST_FILES:
+        path = os.path.realpath(waiting.popleft())
+        if path in seen:
+            continue
+        seen.add(path)
+        named = named_in(_text_of(path))
+        beside = [os.path.join(os.path.dirname(path), os.path.expanduser(each)) for each in named.included]
+        waiting += beside
+        found = Named((*found.paths, *named.paths, *beside), (*found.words, *named.words), ())
+    return found
+
+
+def _text_of(path: str) -> str:
+    """Of a regular file; nothing of any other, which could hold up the start, and where there is none."""
+    with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read(_MOST_SETTINGS).decode(errors="replace").replace("\0", "")
+    return ""
+
+
+_MOST_SETTINGS, _MOST_FILES = 1 << 18, 20  # bytes; files
 
 
 def _is_program(entry: os.DirEntry[str]) -> bool:
@@ -318,11 +455,11 @@ def _is_program(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def home_links(home: str) -> Mapping[str, str]:
-    """Where the links among the dot entries of ``home`` lead, with the link: people who keep their dot files elsewhere
+def home_links(home: str) -> list[tuple[str, str]]:
+    """The links among the dot entries of ``home``, with where they lead: people who keep their dot files elsewhere
     (stow, yadm, home-manager) have the files that every shell reads in an ordinary folder.
     """
-    found: dict[str, str] = {}
+    found = []
     waiting = deque([(home, 0)])
     left = _DOT_FOLDERS
     while waiting and left:
@@ -333,7 +470,7 @@ def home_links(home: str) -> Mapping[str, str]:
                 if depth == 0 and not entry.name.startswith("."):
                     continue
                 if entry.is_symlink():
-                    found[os.path.realpath(entry.path)] = entry.path
+                    found.append((entry.path, os.path.realpath(entry.path)))
                 elif depth < _DOT_DEPTH and entry.name not in _CACHES and entry.is_dir():
                     waiting.append((entry.path, depth + 1))
     return found

@@ -371,6 +371,17 @@ def decide_metadata(*, inside: bool, anothers: bool) -> Refuse | None:
     return Refuse(errno.EPERM, None if anothers else reason)
 
 
+def decide_holder(before: int, after: int | None) -> Refuse | None:
+    """Of the mode of a folder that holds something closed, None for yes. ``after`` is None where the owner or an ACL is
+    to be changed. Only less may be open to others then, and no less to the owner.
+    """
+    if after is not None and not after & ~before & 0o077 and not before & ~after & 0o700:
+        return None
+    return Refuse(
+        errno.EPERM, "it holds something that is closed, and others would reach that, or the owner not any more"
+    )
+
+
 def mode_to_set(mode: int) -> int:
     """What chmod(2) sets: no set-user-id and set-group-id bits."""
     return mode & 0o7777 & ~_SPECIAL_BITS

@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +28,7 @@ from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.processes import open_entry, rename_entry
 from sandboxed_kernel.linux.seccomp import Listener
 from sandboxed_kernel.policy.explain import path_line
-from sandboxed_kernel.policy.guarded import No, Wish, decide_entry, may_be_granted
+from sandboxed_kernel.policy.guarded import No, Wish, decide_entry, marks_repository, may_be_granted
 
 O_TMPFILE = 0o20000000 | os.O_DIRECTORY  # asm-generic/fcntl.h
 _KEPT = os.O_ACCMODE | os.O_APPEND | os.O_DIRECTORY | os.O_SYNC | os.O_DSYNC | os.O_DIRECT
@@ -98,7 +100,11 @@ class Files:
             base = _folder_of(call, at)
             if not base:
                 return None
-        found = self._folder.find(base, path, follow=follow, whole=whole)
+        number = _descriptor_in(path) if follow else None
+        if number is not None:
+            found = self._find_open(call.tid, number, whole=whole)
+        else:
+            found = self._folder.find(base, path, follow=follow, whole=whole)
         if isinstance(found, Place) and path.endswith((b"/", b"/.")):
             if found.leaf != b"." and naming and path.endswith(b"."):
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -110,8 +116,21 @@ class Files:
             raise Malformed(errno.EINTR, "the caller is gone")
         return found
 
-    def _check(self, place: Place | Native, wish: Wish, call_name: str, *, exists: bool = True) -> None:
-        """Raises Refused, and OSError where no notice is wanted."""
+    def _find_open(self, tid: int, number: int, *, whole: bool) -> Place | Native | None:
+        """What the caller's descriptor names now. Linux would open the file itself anew, and Landlock has no rule for
+        it: it is judged by its name instead, as if it were opened by that.
+        """
+        link = f"/proc/{tid}/fd/{number}"
+        try:
+            path, status = os.readlink(os.fsencode(link)), os.stat(link)
+        except OSError:
+            return None
+        return self._folder.find_open(path, status, whole=whole) if stat.S_ISREG(status.st_mode) else None
+
+    def _check(
+        self, place: Place | Native, wish: Wish, call_name: str, *, exists: bool = True, goes: bool = False
+    ) -> None:
+        """``goes``: nothing comes in its place. Raises Refused, and OSError where no notice is wanted."""
         access, kind, path = place.access, place.kind, place.path
         if not self._folder.guard.writable and access == "open":
             access, kind = "read", ""
@@ -124,6 +143,8 @@ class Files:
         no = decide_entry(access, kind, wish)
         if no is None and wish == "remove":
             no = self._of_holders(place)
+        if no is None and goes and isinstance(place, Place) and marks_repository(place.mode, os.fsdecode(place.leaf)):
+            no = No("without it the folder would be taken for no repository")
         self._heed(no, path, call_name, line)
 
     @staticmethod
@@ -135,16 +156,23 @@ class Files:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         raise Refused(Refusal(Refuse(errno.EACCES, no.reason), "file", path, protocol=call_name, allow_line=line))
 
-    def _of_holders(self, place: Place | Native) -> No | None:
+    def _on_the_way(self, place: Place | Native) -> No | None:
+        """Where something closed would lie beneath it, there may be a folder and nothing else: a link would lead to
+        where it is open.
+        """
         held = self._folder.holds_closed(place.path)
-        if held is not None:
-            return No(f"it is on the way to {held}, which must stay where it is")
+        return None if held is None else No(f"it is on the way to {held}, which must stay where it is")
+
+    def _of_holders(self, place: Place | Native) -> No | None:
+        no = self._on_the_way(place)
+        if no is not None:
+            return no
         if isinstance(place, Native) or place.status is None or not place.is_folder():
             return None
-        if self._folder.must_stay(place.path):
-            return No("it holds something that is closed, or that was not looked at, and must stay where it is")
-        if not self._folder.is_native(place.status) and self._folder.holds_names(place):
-            return No("it holds something that is closed, and must stay where it is")
+        if self._folder.is_holder(place.path) or (
+            not self._folder.is_native(place.status) and self._folder.holds_names(place)
+        ):
+            return No("it holds something that is closed, or too much to be looked through, and must stay where it is")
         return None
 
     # --- open --------------------------------------------------------------------------------------------------------
@@ -172,6 +200,8 @@ class Files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         exists = place.status is not None
         self._check(place, "make" if not exists else "write" if writing else "read", name, exists=exists)
+        if not exists:
+            self._heed(self._on_the_way(place), place.path, name)
         wanted = flags & _KEPT
         file = None if exists else self._create(call, place, wanted, call.args[at.mode])
         made = file is not None
@@ -186,25 +216,31 @@ class Files:
 
     def _create(self, call: Call, place: Place, wanted: int, mode: int) -> Descriptor | None:
         """None where somebody else has made it just now."""
-        mask = process.umask(call.tid)
-        if mode & ~mask & 0o111 and place.mode in ("plain", "home"):
-            program = self._take_program(place, wanted, mode & 0o777 & ~mask)
+        mode = _mode_in(place.folder, mode & 0o777, process.umask(call.tid))
+        if mode & 0o111 and place.mode in ("plain", "home"):
+            program = self._take_program(place, wanted, mode)
             if program is not None:
                 return program
         try:
-            file = open_entry(place.folder, place.leaf, wanted | _CREATING, mode & 0o777 & ~mask)
+            file = open_entry(place.folder, place.leaf, wanted | _CREATING, mode)
         except FileExistsError:
             return None
-        _set_mode(file, mode & 0o777 & ~mask)
+        _set_mode(file, mode)
         return file
 
     def _take_program(self, place: Place, wanted: int, mode: int) -> Descriptor | None:
         """Move an empty file there that Landlock lets be run. None: there is none, or something is there by now."""
-        pool, spare = self._folder.pool, self._next_program()
-        if pool is None or spare is None:
+        pool = self._folder.pool
+        inherited = _default_acl(place.folder)
+        if pool is None or inherited not in (None, _default_acl(pool)):
+            return None
+        spare = self._next_program()
+        if spare is None:
             return None
         try:
             with open_entry(pool, spare, os.O_WRONLY | _OPENING) as file:
+                group = _group_in(place.folder)
+                _give(file, os.getegid() if group is None else group, _acl(file) if inherited else None)
                 os.fchmod(file.fileno(), mode | 0o200)
                 rename_entry(pool, spare, place.folder, place.leaf, _RENAME_NOREPLACE)
                 opened = open_entry(place.folder, place.leaf, wanted | _OPENING)
@@ -236,8 +272,10 @@ class Files:
         ):
             if not os.path.samestat(os.fstat(original.fileno()), status):
                 return None
-            while os.sendfile(copy.fileno(), original.fileno(), None, 1 << 24):
-                pass
+            left = status.st_size  # no more, if it grows meanwhile
+            while left > 0 and (copied := os.sendfile(copy.fileno(), original.fileno(), None, min(left, 1 << 24))):
+                left -= copied
+            _give(copy, status.st_gid, _acl(original))
             os.fchmod(copy.fileno(), status.st_mode & 0o777)
             rename_entry(pool, spare, place.folder, place.leaf)
             return Descriptor(os.open(copy.path, os.O_PATH | os.O_CLOEXEC))
@@ -274,13 +312,14 @@ class Files:
         if place.status is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._check(place, "make", "mkdir", exists=False)
-        mask = process.umask(call.tid)
-        wanted = mode & 0o1777 & ~mask
+        wanted = _mode_in(place.folder, mode & 0o1777, process.umask(call.tid))
+        pool = self._folder.pool
         if (
-            place.mode in ("plain", "home")
+            pool is not None
+            and place.mode in ("plain", "home")
             and self._folder.holds_closed(place.path) is None
-            and not os.fstat(place.folder.fileno()).st_mode & stat.S_ISGID  # the pool's have another group
-            and self._take_from_pool(place, wanted)
+            and _inherits_the_same(place.folder, pool)
+            and self._take_from_pool(pool, place, wanted)
         ):
             return None
         os.mkdir(place.leaf, wanted, dir_fd=place.folder.fileno())
@@ -288,13 +327,12 @@ class Files:
             _set_mode(made, wanted | os.fstat(made.fileno()).st_mode & _SET_ID)
         return None
 
-    def _take_from_pool(self, place: Place, mode: int) -> bool:
+    def _take_from_pool(self, pool: Descriptor, place: Place, mode: int) -> bool:
         """Move an empty folder there that Landlock has a rule for: then all beneath is native.
 
         False: there is none, or it cannot be moved. Raises FileExistsError.
         """
-        pool = self._folder.pool
-        while pool is not None:
+        while True:
             with self._spare_lock:
                 if not self._spare:
                     return False
@@ -302,7 +340,7 @@ class Files:
             name = os.fsencode(os.path.basename(spare))
             try:
                 with open_entry(pool, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
-                    if os.listdir(folder.fileno()):
+                    if not _is_empty(folder):
                         continue  # the sandbox has found it, and put something there
                     os.fchmod(folder.fileno(), mode | os.fstat(folder.fileno()).st_mode & _SET_ID)
                 rename_entry(pool, name, place.folder, place.leaf, _RENAME_NOREPLACE)
@@ -313,7 +351,6 @@ class Files:
             except OSError:
                 continue  # another file system, perhaps
             return True
-        return False
 
     def _remove(self, call: Call, at: At, *, is_folder: bool) -> ToLandlock | None:
         place = self._find(call, at, follow=False, naming=True)
@@ -323,7 +360,7 @@ class Files:
             place = self._again(call, at)
         if place.status is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        self._check(place, "remove", "rmdir" if is_folder else "unlink")
+        self._check(place, "remove", "rmdir" if is_folder else "unlink", goes=True)
         if place.leaf == b".":
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         if not is_folder:
@@ -346,7 +383,7 @@ class Files:
         try:
             with open_entry(place.folder, place.leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
                 rename_entry(place.folder, place.leaf, pool, name, _RENAME_NOREPLACE)
-                empty = not os.listdir(folder.fileno())
+                empty = _is_empty(folder)
             if not empty:
                 rename_entry(pool, name, place.folder, place.leaf, _RENAME_NOREPLACE)
         except OSError:
@@ -391,16 +428,76 @@ class Files:
         if both is None:
             return _NATIVE
         source, target = both
+        exchanging = bool(flags & _RENAME_EXCHANGE)
+        same = os.path.samestat(os.fstat(source.folder.fileno()), os.fstat(target.folder.fileno()))
         # Elsewhere a link leads elsewhere. mv(1) makes it anew there, and then it is judged.
-        for link in (source, target) if flags & _RENAME_EXCHANGE else (source,):
-            if link.is_link() and os.path.dirname(source.path) != os.path.dirname(target.path):
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        self._check(source, "remove", "rename")
+        if not same and any(place.is_link() for place in ((source, target) if exchanging else (source,))):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        self._check(source, "remove", "rename", goes=not exchanging)
         self._check(target, "make" if target.status is None else "remove", "rename", exists=target.status is not None)
-        if source.is_folder():  # what it holds would be at that place
-            self._heed(self._of_holders(target), target.path, "rename")
-        rename_entry(source.folder, source.leaf, target.folder, target.leaf, flags)
+        # What it holds, or where it leads, would be at that place.
+        self._heed(self._of_holders(target) if source.is_folder() else self._on_the_way(target), target.path, "rename")
+        if same:
+            rename_entry(source.folder, source.leaf, target.folder, target.leaf, flags)
+        elif source.is_folder() and (not exchanging or target.is_folder()):
+            # With a slash Linux takes folders alone (do_renameat2), not a link that is there by now.
+            end = b"/" if exchanging else b""
+            rename_entry(source.folder, source.leaf + b"/", target.folder, target.leaf + end, flags)
+        elif exchanging:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        else:
+            self._move_file(source, target, flags)
+        if not exchanging:
+            self._keep_program(target)
         return None
+
+    def _keep_program(self, target: Place) -> None:
+        """Editors write a script anew beside it, with its mode, and move it there."""
+        with suppress(OSError), open_entry(target.folder, target.leaf, os.O_PATH | os.O_NOFOLLOW) as file:
+            if os.fstat(file.fileno()).st_mode & 0o111:
+                copy = self.become_program(os.fsencode(target.path), file)
+                if copy is not None:
+                    copy.close()
+
+    def _move_file(self, source: Place, target: Place, flags: int) -> None:
+        """To another folder. What was looked at arrives there, not a link that was put in its place meanwhile: so it is
+        a further name of the file that is held open, and then the old one goes.
+        """
+        with open_entry(source.folder, source.leaf, os.O_PATH | os.O_NOFOLLOW) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISLNK(status.st_mode) or self._folder.closed_file(status) is not None:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            if target.status is not None and os.path.samestat(status, target.status):
+                return  # rename(2) does nothing with two names of one file
+            try:
+                self._put(file, target, flags)
+            except OSError as error:  # no further names on this file system, or none of another user's file
+                if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV)) from None
+                raise
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(source.leaf, dir_fd=source.folder.fileno(), follow_symlinks=False), status):
+                os.unlink(source.leaf, dir_fd=source.folder.fileno())
+
+    def _put(self, file: Descriptor, target: Place, flags: int) -> None:
+        """A name for ``file`` at ``target``, in the place of what is there. Raises OSError."""
+        try:
+            os.link(file.path, target.leaf, dst_dir_fd=target.folder.fileno(), follow_symlinks=True)
+        except FileExistsError:
+            pool = self._folder.pool
+            if flags & _RENAME_NOREPLACE:
+                raise
+            if pool is None:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV)) from None
+        else:
+            return
+        name = b"moved-" + os.urandom(8).hex().encode()
+        os.link(file.path, name, dst_dir_fd=pool.fileno(), follow_symlinks=True)
+        try:
+            rename_entry(pool, name, target.folder, target.leaf)
+        except BaseException:
+            os.unlink(name, dir_fd=pool.fileno())
+            raise
 
     def _link(self, call: Call, old: At, new: At, flags: int) -> ToLandlock | None:
         if flags & _AT_EMPTY_PATH:
@@ -411,6 +508,7 @@ class Files:
         source, target = both
         self._check(source, "write", "link")
         self._check(target, "make", "link", exists=target.status is not None)
+        self._heed(self._on_the_way(target), target.path, "link")
         with open_entry(source.folder, source.leaf, os.O_PATH | os.O_NOFOLLOW) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or self._folder.closed_file(status) is not None:
@@ -438,10 +536,78 @@ class Files:
         return None
 
 
+def _mode_in(folder: Descriptor, mode: int, umask: int) -> int:
+    """What a new entry of ``folder`` gets: the umask, or in its stead what the folder's default ACL says (acl(5))."""
+    inherited = _default_acl(folder)
+    if inherited is None:
+        return mode & ~umask
+    allowed: dict[int, int] = {tag: access for tag, access, _who in struct.iter_unpack("<HHI", inherited[4:])}
+    group = allowed.get(_ACL_MASK, allowed.get(_ACL_GROUP, 0))
+    bits = allowed.get(_ACL_USER, 0) << 6 | group << 3 | allowed.get(_ACL_OTHER, 0)
+    return mode & (0o1000 | bits)
+
+
+_ACL_USER, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 1, 4, 16, 32  # linux/posix_acl.h
+_ACL = "system.posix_acl_access"
+
+
+def _default_acl(folder: Descriptor) -> bytes | None:
+    return _acl(folder, "system.posix_acl_default")
+
+
+def _acl(file: Descriptor, name: str = _ACL) -> bytes | None:
+    try:
+        return os.getxattr(file.path, name)
+    except OSError:
+        return None  # none, or a file system without
+
+
+def _give(file: Descriptor, group: int, acl: bytes | None) -> None:
+    """Raises OSError; PermissionError where this user is not in the group."""
+    if os.fstat(file.fileno()).st_gid != group:
+        os.fchown(file.fileno(), -1, group)
+    if acl != _acl(file):
+        os.removexattr(file.path, _ACL) if acl is None else os.setxattr(file.path, _ACL, acl)
+
+
+def _group_in(folder: Descriptor) -> int | None:
+    """The group that new entries get from ``folder``, if they do."""
+    status = os.fstat(folder.fileno())
+    return status.st_gid if status.st_mode & stat.S_ISGID else None
+
+
+def _inherits_the_same(folder: Descriptor, pool: Descriptor) -> bool:
+    """Whether a folder that was made in ``pool`` has the group and the ACL that it would have in ``folder``, and keeps
+    them: for who is not in the group, chmod(2) takes the set-group-id bit away.
+    """
+    group = _group_in(folder)
+    if group is not None and group != os.getegid() and group not in os.getgroups():
+        return False
+    return group == _group_in(pool) and _default_acl(folder) == _default_acl(pool)
+
+
 def _set_mode(file: Descriptor, mode: int) -> None:
     """This process's own umask may be another one, or change."""
     if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
         os.chmod(file.path, mode)
+
+
+_DESCRIPTOR = re.compile(rb"/(?:proc/(?:thread-)?self|dev)/fd/(\d{1,9})|/dev/std(in|out|err)")
+_STREAMS = {b"in": 0, b"out": 1, b"err": 2}
+
+
+def _descriptor_in(path: bytes) -> int | None:
+    """The number of the caller's descriptor that a path of /proc means."""
+    found = _DESCRIPTOR.fullmatch(path)
+    if found is None:
+        return None
+    return int(found[1]) if found[1] else _STREAMS[found[2]]
+
+
+def _is_empty(folder: Descriptor) -> bool:
+    """However many entries it has."""
+    with os.scandir(folder.fileno()) as listing:
+        return next(listing, None) is None
 
 
 def _is_landlocks(found: Place | Native | None) -> bool:

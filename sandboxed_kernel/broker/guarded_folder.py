@@ -11,11 +11,12 @@ import os
 import stat
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.linux.descriptor import Descriptor
-from sandboxed_kernel.linux.processes import open_entry, open_real
+from sandboxed_kernel.linux.processes import open_entry, open_real, open_real_folder
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
     REPOSITORY_MARKERS,
@@ -24,11 +25,14 @@ from sandboxed_kernel.policy.guarded import (
     Judgement,
     Mode,
     judge,
+    may_be_another,
     stricter,
 )
 from sandboxed_kernel.policy.paths import is_beneath, is_within
 
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
+# A folder is held open for each step. By way of links Linux goes deeper, and on for longer; no program needs it.
+_LONGEST, _MOST_STEPS = 4096, 5000
 
 _T = TypeVar("_T")
 Identity = tuple[int, int]  # device and inode
@@ -113,15 +117,22 @@ class GuardedFolder:
         ``follow``: a link at its end too. ``whole``: also beneath what is native. Raises OSError as Linux would.
         """
         text = path if path.startswith(b"/") else base + b"/" + path
+        around = False
         for _ in range(_MOST_LINKS):
             rest = self._beneath(text)
-            if rest is None:
-                return None
-            found = self._walk(rest, follow=follow, whole=whole)
+            found = None if rest is None else self._walk(rest, follow=follow, whole=whole)
+            if found is None and not around:  # by way of folders outside, perhaps
+                around, found = True, _real_path(text)
             if not isinstance(found, bytes):
                 return found
             text = found
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def find_open(self, path: bytes, status: os.stat_result, *, whole: bool = False) -> Place | Native | None:
+        """The entry ``path`` if it is this very file: what a descriptor of the caller names."""
+        found = self.find(b"/", path, follow=False, whole=whole)
+        there = found.status if isinstance(found, Place) else None
+        return found if there is not None and os.path.samestat(there, status) else None
 
     def may_write(self, path: bytes, status: os.stat_result | None = None) -> bool:
         """Whether the real ``path`` is one that the sandbox may write; with ``status``, and is that very file still."""
@@ -139,12 +150,15 @@ class GuardedFolder:
         """What must stay at its place beneath ``path``, so that no folder on the way may be moved or made anew."""
         return next((each.path for each in self.guard.closed if is_beneath(each.path, path)), None)
 
-    def must_stay(self, path: str) -> bool:
-        """Whether a folder was there at the start with something closed in it, or with what nobody has looked at: moved
-        away, another one could be made in its place.
+    def is_holder(self, path: str) -> bool:
+        """Whether a folder was there at the start with something closed in it: moved away, another one could be made in
+        its place.
         """
-        guard = self.guard
-        return path == guard.root or path in guard.holders or any(is_within(path, each) for each in guard.not_seen)
+        return path == self.guard.root or path in self.guard.holders
+
+    def must_stay(self, path: str) -> bool:
+        """Whether it is one, or one that nobody has looked at."""
+        return self.is_holder(path) or any(is_within(path, each) for each in self.guard.not_seen)
 
     def is_pooled(self, path: str) -> bool:
         """Whether it lies in the pool, which is emptied at the end."""
@@ -155,6 +169,13 @@ class GuardedFolder:
         looked through.
         """
         return _Look(self).holds(place)
+
+    def holds(self, path: bytes, status: os.stat_result) -> bool:
+        """Whether something closed lies beneath the real folder ``path``, or too much to be looked through."""
+        if self.is_holder(os.fsdecode(path)) or self.is_native(status):
+            return not self.is_native(status)
+        place = self.find(b"/", path, follow=False, whole=True)
+        return isinstance(place, Place) and place.leaf != b"." and self.holds_names(place)
 
     def closed_file(self, status: os.stat_result) -> str | None:
         """The closed path whose very file this is, under whatever name."""
@@ -175,9 +196,10 @@ class GuardedFolder:
         """Bytes: another absolute path, since a link leads there."""
         parts = deque(_split(rest))
         steps = [_Step(self._opened, self.guard.root, self.guard.mode)]
-        links = 0
+        links = walked = 0
         while parts:
             name = parts.popleft()
+            walked += 1
             if name == b"..":
                 if len(steps) == 1:
                     return None
@@ -185,6 +207,7 @@ class GuardedFolder:
                 continue
             step = steps[-1]
             path = f"{step.path.rstrip('/')}/{os.fsdecode(name)}"
+            _check_length(path, walked)
             status = _status(step.folder, name)
             native = None if status is None else self._natives.get(_identity(status))
             if native == "open" and not whole and b".." not in parts:
@@ -210,7 +233,7 @@ class GuardedFolder:
                 continue
             steps.append(self._enter(step, name, path, judged.inner, native=step.native or native == "open"))
         last = steps[-1]
-        access: Access = "read" if last.mode in ("shut", "environment", "library") else "open"
+        access: Access = "open" if last.mode in ("plain", "home", "free") else "read"
         return Place(last.folder, b".", access, "", os.fstat(last.folder.fileno()), last.path, last.mode)
 
     def _enter(self, step: _Step, name: bytes, path: str, mode: Mode, *, native: bool) -> _Step:
@@ -220,8 +243,8 @@ class GuardedFolder:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if mode in ("plain", "home", "shut") and _has_any(folder, ENVIRONMENT_MARKERS):
             mode = "environment"
-        elif self.closed_file(status) is not None:
-            mode = "shut"
+        elif (known := self.closed_file(status)) is not None:
+            mode = self._closed[known].inner
         elif mode in ("plain", "home") and _has_all(folder, REPOSITORY_MARKERS):
             mode = "git"
         elif step.mode == "git modules" and not _has_all(folder, ("HEAD",)):
@@ -235,16 +258,40 @@ class GuardedFolder:
             closed = self._closed[known] if known is not None else None
         judged = judge(step.mode, os.fsdecode(name))
         if closed is not None:
-            return Judgement(stricter(closed.access, judged.access), f"it is {closed.what}", "shut")
+            return Judgement(stricter(closed.access, judged.access), f"it is {closed.what}", closed.inner)
         if status is not None and stat.S_ISDIR(status.st_mode) and step.mode in ("plain", "home"):
             is_environment = any(_status(step.folder, name + b"/" + each.encode()) for each in ENVIRONMENT_MARKERS)
             if is_environment and (judged.access == "open" or name == b".env"):
                 return Judgement("read", "it is an environment; programs outside run from there", "environment")
+        if status is not None and may_be_another(os.fsdecode(name)) and not _is_listed(step.folder, name):
+            return Judgement("none", "it is another name of a file, which may be closed", "shut")
         return judged
 
 
 def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
+
+
+def _real_path(text: bytes) -> bytes | None:
+    """Of a path that goes up and down again, or has slashes twice, its folder's real path and the last name. It is
+    judged as any other then.
+    """
+    if b"//" not in text and b"/." not in text:
+        return None
+    above, _, leaf = text.rstrip(b"/").rpartition(b"/")
+    if leaf in (b".", b".."):
+        above, leaf = text, b"."
+    try:
+        with open_real_folder(above or b"/") as folder:
+            return os.readlink(os.fsencode(folder.path)) + b"/" + leaf + (b"/" if text.endswith(b"/") else b"")
+    except OSError:
+        return None  # Linux says what is wrong with it
+
+
+def _check_length(path: str, walked: int) -> None:
+    """Raises OSError."""
+    if len(path) > _LONGEST or walked > _MOST_STEPS:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
 def _split(path: bytes) -> list[bytes]:
@@ -264,6 +311,13 @@ def _status(folder: Descriptor, name: bytes) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder.fileno(), follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _is_listed(folder: Descriptor, name: bytes) -> bool:
+    """Whether the entry is listed by this name. Of a very large folder: no."""
+    listed = open_entry(folder, b".", os.O_RDONLY | os.O_DIRECTORY)
+    with listed, os.scandir(listed.fileno()) as listing:
+        return any(os.fsencode(entry.name) == name for entry in islice(listing, _MOST_LOOKED_AT))
 
 
 def _has_any(folder: Descriptor, names: tuple[str, ...]) -> bool:
@@ -292,21 +346,23 @@ class _Look:
         with folder:
             if depth > _DEEPEST or _has_any(folder, ENVIRONMENT_MARKERS) or _has_all(folder, REPOSITORY_MARKERS):
                 return True
-            for name in os.listdir(folder.fileno()):
-                self._left -= 1
-                judged = judge(mode, name)
-                if self._left < 0 or judged.access != "open":
-                    return True
-                status = _status(folder, os.fsencode(name))
-                if status is None:
-                    continue
-                if self._folder.closed_file(status) is not None:
-                    return True
-                if stat.S_ISDIR(status.st_mode) and not self._folder.is_native(status):
-                    inner = open_entry(folder, os.fsencode(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-                    if self._in(inner, judged.inner, depth + 1):
-                        return True
-        return False
+            with os.scandir(folder.fileno()) as listing:
+                return any(self._closed(folder, entry.name, mode, depth) for entry in listing)
+
+    def _closed(self, folder: Descriptor, name: str, mode: Mode, depth: int) -> bool:
+        self._left -= 1
+        judged = judge(mode, name)
+        if self._left < 0 or judged.access != "open":
+            return True
+        status = _status(folder, os.fsencode(name))
+        if status is None:
+            return False
+        if self._folder.closed_file(status) is not None:
+            return True
+        if not stat.S_ISDIR(status.st_mode) or self._folder.is_native(status):
+            return False
+        inner = open_entry(folder, os.fsencode(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        return self._in(inner, judged.inner, depth + 1)
 
 
 _DEEPEST = 50
@@ -321,6 +377,14 @@ class Writable:
         """
         self._paths = tuple(os.fsencode(path) for path in paths)
         self._folder = folder
+
+    def is_holder(self, path: bytes, status: os.stat_result) -> bool:
+        """Whether something closed lies beneath the folder ``path``, whose status that is."""
+        return self._folder is not None and stat.S_ISDIR(status.st_mode) and self._folder.holds(path, status)
+
+    def may_hold_link(self, path: bytes) -> bool:
+        """Whether a link may be made at the real ``path``: not where something closed would lie beneath it."""
+        return self.holds(path) and (self._folder is None or self._folder.holds_closed(os.fsdecode(path)) is None)
 
     def may_lead_to(self, path: bytes) -> bool:
         """Whether a link may lead to the real ``path``: not to a folder in which something is closed, since other names

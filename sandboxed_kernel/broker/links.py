@@ -44,7 +44,7 @@ class Links:
         above, _, leaf = path.rpartition(b"/")
         with self._open(call.tid, start, above + b"/" if path.startswith(b"/") else above or b".") as folder:
             place = os.readlink(os.fsencode(folder.path))
-            if not self._writable.holds(os.path.join(place, leaf)):  # as Landlock would answer
+            if not self._writable.may_hold_link(os.path.join(place, leaf)):  # as Landlock would answer
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             if leaf in (b"", b".", b".."):  # "folder/" and its kin are there already
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))

@@ -24,6 +24,7 @@ from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.records import Record
 
+_MODE_AT = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}  # which argument is the mode
 _MAX_VALUE = 65536  # XATTR_SIZE_MAX, limits.h
 _TIMESPEC, _TIMEVAL, _UTIMBUF = 32, 32, 16
 # glibc's and gnulib's fchmodat(AT_SYMLINK_NOFOLLOW), in Linux since 6.6 only: tar calls it for every folder.
@@ -55,15 +56,25 @@ class Metadata:
             path = os.readlink(os.fsencode(found.path))
             inside = self._writable.holds(path, os.fstat(found.fileno()))
             verdict = decisions.decide_metadata(inside=inside, anothers=not inside and _is_anothers(found))
+            if verdict is None and self._writable.is_holder(path, os.fstat(found.fileno())):
+                verdict = self._of_holder(name, arguments, found)
             if verdict is not None:
                 raise Refused(Refusal(verdict, "metadata", path.decode(errors="replace"), protocol=name))
             program = self._program(name, arguments, path, found)
             act(tid, arguments, found if program is None else program)
 
+    @staticmethod
+    def _of_holder(name: str, arguments: Arguments, found: Descriptor) -> Refuse | None:
+        before = stat.S_IMODE(os.fstat(found.fileno()).st_mode)
+        if name in _MODE_AT:
+            return decisions.decide_holder(before, decisions.mode_to_set(arguments[_MODE_AT[name]]))
+        return decisions.decide_holder(before, None) if "chown" in name or "xattr" in name else None
+
     def _program(self, name: str, arguments: Arguments, path: bytes, found: Descriptor) -> Descriptor | None:
         """What a linker, or ``chmod +x``, makes executable by its path."""
-        mode_at = {"chmod": 1, "fchmodat": 2, "fchmodat2": 2}.get(name)
-        if self._become_program is None or mode_at is None or not arguments[mode_at] & 0o111:
+        if self._become_program is None or name not in _MODE_AT or name == "fchmod":
+            return None
+        if not arguments[_MODE_AT[name]] & 0o111:
             return None
         return self._become_program(path, found)
 
@@ -179,10 +190,10 @@ _DESCRIPTOR = _Target(descriptor=0)
 # Per call: how it names its file, and what is done. setxattrat and removexattrat (Linux 6.13) are not among them: libc
 # does not use them yet, and the filter answers ENOSYS.
 CALLS: dict[str, tuple[_Target, Act]] = {
-    "chmod": (_PATH, _change_mode(1)),
-    "fchmod": (_DESCRIPTOR, _change_mode(1)),
-    "fchmodat": (_Target(path=1, descriptor=0), _change_mode(2)),
-    "fchmodat2": (_Target(path=1, descriptor=0, flags=3), _change_mode(2)),
+    "chmod": (_PATH, _change_mode(_MODE_AT["chmod"])),
+    "fchmod": (_DESCRIPTOR, _change_mode(_MODE_AT["fchmod"])),
+    "fchmodat": (_Target(path=1, descriptor=0), _change_mode(_MODE_AT["fchmodat"])),
+    "fchmodat2": (_Target(path=1, descriptor=0, flags=3), _change_mode(_MODE_AT["fchmodat2"])),
     "chown": (_PATH, _change_owner(1)),
     "lchown": (_LINK, _change_owner(1)),
     "fchown": (_DESCRIPTOR, _change_owner(1)),

@@ -1,9 +1,13 @@
-"""Working in a folder tree that hostile code filled: no link is followed, no depth is too deep, no mode too narrow."""
+"""Working in a folder tree that hostile code filled: no link is followed, no depth is too deep, no mode too narrow.
+
+And which links a path passes.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -93,3 +97,32 @@ def link_beneath(root: int, path: str, target: str) -> bool:
     finally:
         os.close(folder)
     return True
+
+
+_MOST_LINKS = 40  # of one path: MAXSYMLINKS, include/linux/namei.h
+
+
+def links_on_the_way(path: str) -> Iterator[str]:
+    """Where each symbolic link lies that resolving the absolute ``path`` passes: its folder's real path, and its name.
+
+    Nothing has to exist. Source: path_resolution(7).
+    """
+    current, waiting, links = "/", path.split("/")[::-1], 0
+    while waiting and links < _MOST_LINKS:
+        name = waiting.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            current = os.path.dirname(current)
+            continue
+        step = os.path.join(current, name)
+        try:
+            target = os.readlink(step)
+        except OSError:
+            current = step
+            continue
+        yield step
+        links += 1
+        if target.startswith("/"):
+            current = "/"
+        waiting += target.split("/")[::-1]

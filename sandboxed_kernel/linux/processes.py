@@ -107,6 +107,11 @@ def open_real(path: str) -> Descriptor:
     return _openat2(_AT_FDCWD, os.fsencode(path), os.O_PATH, _RESOLVE_NO_SYMLINKS)
 
 
+def open_real_folder(path: bytes) -> Descriptor:
+    """A descriptor (O_PATH) of the folder at an absolute path, by way of no magic link of /proc. Raises OSError."""
+    return _openat2(_AT_FDCWD, path, os.O_PATH | os.O_DIRECTORY, _RESOLVE_NO_MAGICLINKS)
+
+
 def open_entry(folder: Descriptor, name: bytes, flags: int, mode: int = 0) -> Descriptor:
     """One entry of ``folder``, opened or made; ELOOP where it is a symbolic link. Raises OSError."""
     beneath = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS

@@ -10,7 +10,9 @@ or text that only people, git and servers after a push read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -56,7 +58,7 @@ NAMES: tuple[NameRow, ...] = (
         .npmrc .yarnrc.yml .Renviron .mcp.json .codex .gemini secrets.toml"""),
     NameRow("open", OPEN, "text that only people, git and servers after a push read", """
         .gitignore .gitattributes .gitkeep .mailmap .git-blame-ignore-revs .github .gitlab-ci.yml .dockerignore
-        .editorconfig .python-version"""),
+        .editorconfig"""),
     NameRow("open", OPEN, "what Python's tools, notebooks and editors keep beside the work", """
         .ipynb_checkpoints .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .jupyter_cache
         .virtual_documents .quarto .mlflow .ipython_history .Rhistory .nox .tox .eggs .DS_Store .~lock.* .nfs* .#*
@@ -66,8 +68,10 @@ NAMES: tuple[NameRow, ...] = (
     NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
             ".git"),
     NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
-        .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* .mise* .tool-versions
-        .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
+        .vscode .idea .zed .fleet .devcontainer .husky .pre-commit-config.yaml .lefthook* lefthook.*
+        lefthook-local.* .mise* mise.toml mise.*.toml *.code-workspace devbox.json devenv.nix flake.nix shell.nix
+        default.nix packrat .tool-versions
+        .python-version* .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
         .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs .cargo .bundle .mvn
         .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
     NameRow("read", UNKNOWN, "nobody here knows what reads it", ".*"),
@@ -75,6 +79,11 @@ NAMES: tuple[NameRow, ...] = (
 
 # A folder with one of these is an environment: programs outside run from there.
 ENVIRONMENT_MARKERS = ("pyvenv.cfg", "conda-meta")
+# What of one is run or imported, where notebooks lie in the folder too (``python -m venv .``).
+ENVIRONMENT_PARTS = (
+    "bin", "sbin", "lib", "lib32", "lib64", "libexec", "include", "share", "etc", "condabin",
+    "Scripts", "Lib", "Library", "Include", "DLLs",
+)  # fmt: skip
 # A folder with all of these is a bare repository: git reads its hooks and settings as those of ``.git``.
 REPOSITORY_MARKERS = ("HEAD", "objects", "refs")
 
@@ -114,6 +123,14 @@ class _Names:
 
 _ROWS = tuple((row, _Names(row.names, fold=row.access != "open")) for row in NAMES)
 _GIT = _Names(_GIT_FILES)
+# What is in every name that some row holds but ".*", or in a copy of one: folders have many names that none holds.
+_PERHAPS = re.compile(
+    "|".join(
+        ["-checkpoint", *(re.escape(max(word.split("*"), key=len)) for row in NAMES[:-1] for word in row.names.split())]
+    ),
+    re.IGNORECASE,
+)
+_PLAIN = Judgement("open", OPEN)
 _SHUT = Judgement("read", RUNS, "shut")
 _FREE = Judgement("open", OPEN, "free")
 _LIBRARY = Judgement("read", RUNS, "library")
@@ -122,6 +139,33 @@ _LIBRARY = Judgement("read", RUNS, "library")
 @lru_cache(maxsize=4096)
 def judge(mode: Mode, name: str) -> Judgement:
     """What code inside may do with the entry ``name`` of a folder that is judged by ``mode``."""
+    judged = _judge(mode, name)
+    plain = _folded(name)
+    if plain not in ("", name):
+        other = _judge(mode, plain)
+        if other.kind != UNKNOWN and stricter(judged.access, other.access) != judged.access:
+            return other
+    return judged
+
+
+def _folded(name: str) -> str:
+    """The name that some file systems take ``name`` for. ext4 and APFS compare names without marks that nobody sees and
+    with letters folded, vfat without dots and blanks at the end; to NTFS what follows a colon is a part of the file.
+    """
+    if not name.isascii():
+        seen = (each for each in unicodedata.normalize("NFKD", name) if not _UNSEEN.match(each))
+        name = "".join(each if each.isascii() else each.casefold() for each in seen)
+    return name.partition(":")[0].rstrip(". ")
+
+
+# Default_Ignorable_Code_Point: DerivedCoreProperties.txt of Unicode.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def _judge(mode: Mode, name: str) -> Judgement:
     if mode == "free":
         return _FREE
     if mode == "library":
@@ -133,10 +177,12 @@ def judge(mode: Mode, name: str) -> Judgement:
         return _judge_git(mode, name)
     if mode == "home" and name.startswith("."):  # what lies there is every program's own
         return Judgement("none", HOME, "shut")
+    if not name.startswith(".") and _PERHAPS.search(name) is None:
+        return _PLAIN
     for row, names in _ROWS:
         if name in names:
             return (row.access == "open" and _judge_secret(name)) or Judgement(row.access, row.kind, _inner(row, name))
-    return _judge_secret(name) or Judgement("open", OPEN)
+    return _judge_secret(name) or _PLAIN
 
 
 def _inner(row: NameRow, name: str) -> Mode:
@@ -175,6 +221,20 @@ def _judge_git(mode: Mode, name: str) -> Judgement:
         inner = _GIT_FOLDERS[name]
         return _FREE if inner == "free" else Judgement("read", RUNS, inner)
     return _FREE if name.removesuffix(".lock") in _GIT else _SHUT
+
+
+def marks_repository(mode: Mode, name: str) -> bool:
+    """Whether a folder of ``mode`` is a repository by this entry of it, which git itself never removes."""
+    return mode == "git" and name in REPOSITORY_MARKERS
+
+
+# A name of eight and three letters that vfat and NTFS make for another one: GIT~1 is .git.
+_SHORT = re.compile(r"[^.~]{1,6}~\d{1,2}(\.[^.]{1,3})?")
+
+
+def may_be_another(name: str) -> bool:
+    """Whether an entry that is found by ``name`` may be listed by another one."""
+    return _SHORT.fullmatch(name) is not None
 
 
 Wish = Literal["read", "write", "make", "remove"]
@@ -237,6 +297,26 @@ class Closed(Record):
     path: str
     access: Access  # never "open"
     what: str
+    inner: Mode = "shut"
+
+
+def mode_of_workspace(parts: Iterable[tuple[str, frozenset[str]]]) -> Mode:
+    """How the names in the sandbox's own folder are judged: it may lie in a repository, an environment or the like.
+
+    ``parts``: the name of each folder on the way, the folder itself last, with the names in it.
+    """
+    mode: Mode = "plain"
+    above: frozenset[str] = frozenset()
+    for name, names in parts:
+        judged = judge(mode, name)
+        if mode == "plain" and name in ENVIRONMENT_PARTS and above & {*ENVIRONMENT_MARKERS}:
+            mode = "library"
+        elif mode != "plain" or judged.kind == RUNS:
+            mode = judged.inner
+        if mode in ("plain", "git modules") and names >= {*REPOSITORY_MARKERS}:
+            mode = "git"
+        above = names
+    return "plain" if mode == "free" else mode
 
 
 class Guard(Record):

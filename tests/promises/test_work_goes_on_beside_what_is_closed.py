@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def append():
     return open("new.txt").read()
 @step
 def absolute(): return pathlib.Path.cwd().joinpath("new.txt").read_text()
+@step
+def by_descriptor(): return sh("cat /dev/stdin < new.txt; cat /dev/fd/3 3< new.txt; cat /proc/self/fd/0 < new.txt")
+@step
+def by_descriptor_to_write(): return sh("echo more > new2.txt; echo x 3<> new2.txt > /dev/fd/3; cat new2.txt")
+@step
+def around():
+    here = os.getcwd()
+    paths = (f"/{here}/new.txt", f"{here}/../{os.path.basename(here)}/new.txt", f"{here}//./new.txt")
+    return [open(path).read() for path in paths]
 @step
 def exclusive(): return open("new.txt", "x")
 @step
@@ -271,3 +282,48 @@ for _ in range(3):
     assert (done.returncode, done.stdout) == (0, "compiled\\n"), done
 """
     run_inside(code, workspace=home / "proj", env={"HOME": str(home)}).check()
+
+
+# What is made in a folder gets from it: its group, its ACL; and programs that are made run.
+INHERIT = r"""
+import os, shutil, stat, subprocess
+def attributes(path):
+    return sorted((name, os.getxattr(path, name).hex()) for name in os.listxattr(path))
+for place in (".", "src", "made", "made/deeper"):
+    if place.startswith("made"):
+        os.mkdir(place)
+    open(f"{place}/file", "w").close()
+    os.close(os.open(f"{place}/private", os.O_CREAT | os.O_WRONLY, 0o600))
+    os.close(os.open(f"{place}/program", os.O_CREAT | os.O_WRONLY, 0o777))
+    with open(f"{place}/script", "w") as script:
+        script.write("#!/bin/sh\necho one\n")
+    os.chmod(f"{place}/script", 0o755)
+    for command in (f"{place}/script", f"sed -i s/one/two/ {place}/script; {place}/script"):
+        print(subprocess.run(command, shell=True, capture_output=True, text=True))
+    for name in ("", "file", "private", "program", "script"):
+        status = os.stat(f"{place}/{name}")
+        print(place, name, stat.filemode(status.st_mode), status.st_gid, attributes(f"{place}/{name}"))
+"""
+
+
+def default_acl() -> bytes:
+    """Owner and owning group all, this very group by its number too, others nothing: struct posix_acl_xattr_entry."""
+    entries = ((1, 7, -1), (4, 7, -1), (8, 7, os.getegid()), (16, 7, -1), (32, 0, -1))
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+
+
+@pytest.mark.parametrize("where", [(), (".",), ("src",), (".", "src")], ids=["none", "root", "src", "both"])
+@pytest.mark.parametrize("kind", ["set-group-id", "ACL"])
+def test_what_is_made_inherits_what_it_does_outside(kind: str, where: tuple[str, ...], tmp_path: Path) -> None:
+    said = []
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        for name in where:
+            folder = home / "proj" / name
+            if kind == "ACL":
+                os.setxattr(folder, "system.posix_acl_default", default_acl())
+            else:
+                folder.chmod(0o2775)
+        runner = run_inside if inside else run_outside
+        said.append(runner(INHERIT, workspace=home / "proj", env={"HOME": str(home)}).check().stdout)
+    assert said[1] == said[0]

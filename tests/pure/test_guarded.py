@@ -28,6 +28,7 @@ from sandboxed_kernel.policy.guarded import (
     closed_on_the_way,
     decide_entry,
     judge,
+    may_be_another,
     may_be_granted,
     sentence,
 )
@@ -54,6 +55,8 @@ def test_every_name_of_the_table_is_judged_by_its_row(row: NameRow) -> None:
         ("server.PEM", "none", SECRET), ("id_ed25519", "none", SECRET), ("id_list.csv", "open", OPEN),
         ("credentials-prod.json", "none", SECRET), (".git", "read", RUNS), (".GIT", "read", RUNS),
         (".Vscode", "read", RUNS), ("node_modules", "read", RUNS), ("Node_Modules", "read", RUNS),
+        ("lefthook.yml", "read", RUNS), ("mise.local.toml", "read", RUNS), ("x.code-workspace", "read", RUNS),
+        (".python-version", "read", RUNS), ("flake.nix", "read", RUNS), ("mise.csv", "open", OPEN),
         (".bashrc", "read", UNKNOWN), (".Gitignore", "read", UNKNOWN), (".gitignore", "open", OPEN),
         (".ipynb_checkpoints", "open", OPEN), (".notebook.py.swp", "open", OPEN), (".~lock.a.odt", "open", OPEN),
         ("data", "open", OPEN), ("Makefile", "open", OPEN), ("a.py", "open", OPEN), ("...", "read", UNKNOWN),
@@ -61,6 +64,36 @@ def test_every_name_of_the_table_is_judged_by_its_row(row: NameRow) -> None:
 )  # fmt: skip
 def test_names(name: str, access: Access, kind: str) -> None:
     assert judge("plain", name)[:2] == (access, kind)
+
+
+# File systems find these names where another one is written: ext4 and APFS by folding, vfat without dots at the end.
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        (".en\u200cv", ".env"), ("server.p\u200dem", "server.pem"), ("node_module\u017f", "node_modules"),
+        (".\u017fsh", ".ssh"), ("server.\u212aey", "server.key"), ("\u017fecret\u017f.toml", "secrets.toml"),
+        ("credential\u017f.json", "credentials.json"), ("server.pem.", "server.pem"), ("server.pem. .", "server.pem"),
+        ("server.pem::$DATA", "server.pem"), ("kernel.j\u017fon", "kernel.json"), ("renv\u00ad", "renv"),
+        ("node_modules\ufe0f", "node_modules"),
+    ],
+)  # fmt: skip
+def test_a_name_that_a_file_system_may_take_for_a_closed_one_is_as_closed(name: str, meant: str) -> None:
+    assert judge("plain", meant).access != "open"
+    assert judge("plain", name).access == judge("plain", meant).access
+
+
+@given(st.text(min_size=1), st.sampled_from([row.names.split()[0] for row in NAMES if row.access != "open"]))
+def test_the_short_way_to_say_open_misses_no_name(text: str, known: str) -> None:
+    """``judge`` looks first whether anything of a closed name is in it."""
+    for name in (known.replace("*", text), known.replace("*", text).upper()):
+        if not name.startswith("."):
+            assert judge("plain", name).access != "open"
+
+
+@pytest.mark.parametrize("name", ["GIT~1", "ENV~1", "NODE_M~1", "CREDEN~1.JSO", "a~12.b"])
+def test_short_names_may_be_anothers(name: str) -> None:
+    assert may_be_another(name)
+    assert not may_be_another(name + "-longer-than-that")
 
 
 @given(st.text(min_size=1).filter(lambda name: "/" not in name and "\0" not in name))

@@ -6,7 +6,16 @@ import errno
 import time
 
 from sandboxed_kernel.broker import decisions
-from sandboxed_kernel.broker.calls import Address, Call, InetAddress, UnixAbstract, UnixPath, Unspecified
+from sandboxed_kernel.broker.calls import (
+    AF_INET,
+    AF_INET6,
+    Address,
+    Call,
+    InetAddress,
+    UnixAbstract,
+    UnixPath,
+    Unspecified,
+)
 from sandboxed_kernel.broker.datagrams import Datagrams, Pair
 from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.names import Names
@@ -22,7 +31,8 @@ class DatagramCalls:
         self._datagrams, self._names, self._own, self._notifier = datagrams, names, own, notifier
         self._rules = rules
 
-    def connect(self, call: Call, pair: Pair, address: Address) -> Outcome:
+    def connect(self, call: Call, pair: Pair, address: Address, *, may_sort: bool) -> Outcome:
+        """``may_sort``: see ``decisions.may_sort``; the socket is still blocking."""
         datagrams = self._datagrams
         if isinstance(address, Unspecified):
             datagrams.disconnect(pair)
@@ -30,14 +40,25 @@ class DatagramCalls:
         to = _destination(address)
         if not isinstance(to, InetAddress):
             return to
+        if may_sort and decisions.is_any4(to) and pair.family == AF_INET6:
+            return Answer(error=errno.EAFNOSUPPORT)  # then the library asks with a socket of that family
         verdict = self._decide(to)
         if isinstance(verdict, decisions.AnswerNames):
-            datagrams.connect_names(pair)
-            return Answer()
+            again = pair.mode == "dns" and pair.named == to.address
+            datagrams.connect_names(pair, to.address)
+            return Answer(error=decisions.connected(may_sort=may_sort, again=again))
         if isinstance(verdict, decisions.RelayTo):
+            again = pair.connected == (verdict.address, to.port)
             self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)
-            return Answer(error=datagrams.connect_relay(pair, verdict.address, to.port))
+            error = datagrams.connect_relay(pair, verdict.address, to.port)
+            return Answer(error=error or decisions.connected(may_sort=may_sort, again=again))
         return self._notifier.endpoint(verdict, "datagram", "udp", to, 0)
+
+    def only_sorts(self, pair: Pair, address: Address) -> bool:
+        """Whether this connect can only be the question from where one would send, of a socket that reaches nothing."""
+        if not isinstance(address, InetAddress) or pair.family != AF_INET:
+            return False
+        return decisions.is_any4(address) and not isinstance(self._decide(address), decisions.RelayTo)
 
     def send(self, call: Call, pair: Pair, address: Address, data: bytes) -> Outcome:
         to = _destination(address)
@@ -45,7 +66,7 @@ class DatagramCalls:
             return to
         verdict = self._decide(to)
         if isinstance(verdict, decisions.AnswerNames):
-            self._datagrams.send_names(pair, data)
+            self._datagrams.send_names(pair, to.address, data)
             return Answer(len(data), inode=pair.inode)
         if isinstance(verdict, decisions.RelayTo):
             self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)

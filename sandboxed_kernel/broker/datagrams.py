@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.broker.decisions import CreatePair, IpAddress
 from sandboxed_kernel.broker.loop import HUP, IN, Loop
 from sandboxed_kernel.broker.questions import Questions
@@ -26,26 +27,42 @@ _MAX_SIDES = 64  # destinations that one unconnected socket may send to
 
 
 class Pair:
-    """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "": nothing)."""
+    """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "": nothing).
 
-    __slots__ = ("connected", "family", "inode", "mode", "near", "ours", "told", "udp")
+    ``may_sort``: see ``decisions.may_sort``. ``named``: the address it was last connected to for names. ``asked`` any
+    question; ``answered``: the last one that has its answer.
+    """
 
-    def __init__(self, family: int) -> None:
+    __slots__ = (
+        "answered", "asked", "connected", "family", "inode", "may_sort", "mode", "named", "near", "ours", "told", "udp",
+    )  # fmt: skip
+
+    def __init__(self, family: int, *, may_sort: bool) -> None:
         kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
         self.ours, self.near = socket.socketpair(socket.AF_UNIX, kind)
         self.ours.setblocking(False)
         self.inode = os.fstat(self.near.fileno()).st_ino
-        self.family = family
+        self.family, self.may_sort = family, may_sort
         self.mode = ""
+        self.named: IpAddress | None = None
         self.udp: dict[tuple[IpAddress, int], socket.socket] = {}
         self.connected: tuple[IpAddress, int] | None = None
-        self.told = False
+        self.asked = self.told = False
+        self.answered = b""
 
 
 class Datagrams:
-    def __init__(self, loop: Loop, questions: Questions, lost: Callable[[int], None]) -> None:
-        """``lost(pid)`` is told of a message whose destination nobody can see."""
-        self._loop, self._questions, self._lost = loop, questions, lost
+    def __init__(
+        self,
+        loop: Loop,
+        questions: Questions,
+        lost: Callable[[int], None],
+        unheard: Callable[[int, IpAddress], None],
+    ) -> None:
+        """``lost(pid)`` is told of a message whose destination nobody can see, ``unheard(pid, server)`` of a resolver
+        that takes no answers here.
+        """
+        self._loop, self._questions, self._lost, self._unheard = loop, questions, lost, unheard
         self._pairs: dict[int, Pair] = {}  # by the inode of the end that the sandbox has
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._quota = min(_MAX_PAIRS, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: sockets.py
@@ -59,7 +76,7 @@ class Datagrams:
         """Raises OSError(EMFILE) over the quota."""
         if len(self._pairs) + self._sides >= self._quota:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        pair = Pair(wanted.family)
+        pair = Pair(wanted.family, may_sort=decisions.may_sort(wanted))
         if wanted.non_blocking:
             pair.near.setblocking(False)
         return pair
@@ -80,6 +97,8 @@ class Datagrams:
             return
         self._loop.unwatch(pair.ours.fileno())
         pair.ours.close()
+        if decisions.gave_up(may_sort=pair.may_sort, connected=pair.mode == "dns", asked=pair.asked):
+            self._tell_unheard(pair, pair.named)
         for sock in pair.udp.values():
             self._loop.unwatch(sock.fileno())
             sock.close()
@@ -89,8 +108,8 @@ class Datagrams:
 
     # --- what the sandbox asks for ---------------------------------------------------------------------------------
 
-    def connect_names(self, pair: Pair) -> None:
-        pair.mode = "dns"
+    def connect_names(self, pair: Pair, address: IpAddress) -> None:
+        pair.mode, pair.named = "dns", address
 
     def connect_relay(self, pair: Pair, address: IpAddress, port: int) -> int:
         """An errno, 0 for done: messages go to this address from now on."""
@@ -102,10 +121,17 @@ class Datagrams:
         return 0
 
     def disconnect(self, pair: Pair) -> None:
-        pair.mode, pair.connected = "", None
+        pair.mode, pair.connected, pair.named = "", None, None
 
-    def send_names(self, pair: Pair, data: bytes) -> None:
+    def send_names(self, pair: Pair, address: IpAddress, data: bytes) -> None:
+        if decisions.asks_again(data, pair.answered):
+            self._tell_unheard(pair, address)
         self._question(pair, data)
+
+    def _tell_unheard(self, pair: Pair, address: IpAddress | None) -> None:
+        if address is not None and not pair.told:
+            pair.told = True
+            self._unheard(self._owners.get(pair.inode, 0), address)
 
     def send_relay(self, pair: Pair, address: IpAddress, port: int, data: bytes) -> int:
         """An errno, 0 for sent."""
@@ -158,8 +184,13 @@ class Datagrams:
             self._lost(self._owners.get(pair.inode, 0))
 
     def _question(self, pair: Pair, data: bytes) -> None:
-        pid = self._owners.get(pair.inode, 0)
-        self._questions.ask(data, pid, lambda reply: self._to_sandbox(pair, reply), over_tcp=False)
+        pid, pair.asked = self._owners.get(pair.inode, 0), True
+
+        def reply(answer: bytes) -> None:
+            pair.answered = data
+            self._to_sandbox(pair, answer)
+
+        self._questions.ask(data, pid, reply, over_tcp=False)
 
     def _to_sandbox(self, pair: Pair, data: bytes) -> None:
         with suppress(OSError):  # full, or closed meanwhile: lost, as on a network

@@ -8,6 +8,7 @@ copies, or a refusal.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -225,6 +226,43 @@ def decide_datagram(to: InetAddress, rules: Rules, *, own_interface: bool) -> Da
     return Refuse(errno.ENETUNREACH, "no udp:// line under [network] allow admits this address and port")
 
 
+def may_sort(wanted: CreatePair) -> bool:
+    """Whether it was made as glibc's getaddrinfo makes the sockets by which it sorts addresses: it connects each to an
+    address and asks from where it would send (getaddrinfo.c, try_connect). Python and Rust make theirs so, too.
+    """
+    return wanted.close_on_exec and not wanted.non_blocking and wanted.family != AF_UNIX
+
+
+def connected(*, may_sort: bool, again: bool) -> int:
+    """The errno for a datagram connect that is done, which is not always 0.
+
+    A pair has no inet address, and glibc ends the whole program by an assertion where a socket that sorts has connected
+    and says another one (getaddrinfo.c, rfc3484_sort, rule 9). EINTR, to it, is an address that cannot be used, and
+    there it stands as it does with every other port; Python then waits until the socket can be written, which it can
+    (PEP 475), Rust calls again, as a C program has to, and is answered 0.
+    """
+    return errno.EINTR if may_sort and not again else 0
+
+
+def gave_up(*, may_sort: bool, connected: bool, asked: bool) -> bool:
+    """Whether a socket that is closed was a resolver's own, which asks it for its address after the connect and goes no
+    further where that is none of inet (c-ares, ares_conn_set_self_ip). One that may sort is closed without a question
+    every day.
+    """
+    return connected and not asked and not may_sort
+
+
+def asks_again(question: bytes, answered: bytes) -> bool:
+    """Whether an unconnected socket sends the very question that it has the answer to: it compares from where an answer
+    came, and an answer inside comes from nowhere (musl, __res_msend_rc).
+    """
+    return bool(question) and question == answered
+
+
+def is_any4(to: InetAddress) -> bool:
+    return to.address == ANY4
+
+
 # --- bind(2) -------------------------------------------------------------------------------------------------------
 
 
@@ -428,6 +466,24 @@ def decide_process(pid: int, *, one: bool, inside: bool, exists: bool) -> Refuse
     if one and pid > 0 and not exists:
         return Refuse(errno.ESRCH)
     return Refuse(errno.EPERM, "limits and priorities can only be changed of processes of this sandbox")
+
+
+_COMM = re.compile(rb"/proc/(self|thread-self|[1-9][0-9]{0,9})(?:/task/([1-9][0-9]{0,9}))?/comm")
+
+
+def thread_to_name(path: bytes, *, tid: int, process: int) -> int | None:
+    """The thread of the caller's own ``process`` that ``path`` names as proc_pid_comm(5) writes it, if it is one; None
+    for every other path. ``tid``: the caller's.
+    """
+    found = _COMM.fullmatch(path)
+    if found is None:
+        return None
+    whose, thread = found.groups()
+    if whose == b"thread-self":
+        return None if thread else tid
+    if thread is None:
+        return process if whose == b"self" else int(whose)
+    return int(thread) if whose == b"self" or int(whose) == process else None
 
 
 _PTMX = (5, 2)  # Documentation/admin-guide/devices.txt

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from sandboxed_kernel.broker import decisions, links, other_processes, process, terminals
+from sandboxed_kernel.broker import decisions, links, other_processes, process, terminals, thread_names
 from sandboxed_kernel.broker.calls import (
     AF_NETLINK,
     AF_UNIX,
@@ -76,6 +77,7 @@ class Handlers:
             **{name: self._for(self._metadata, name) for name in METADATA_CALLS},
             **{name: self._for(self._link, name) for name in links.CALLS},
             **{name: self._for(self._other_process, name) for name in other_processes.CALLS},
+            **{name: self._for(self._opening, name) for name in OPENING},
         }
         if parts.files is not None:
             self.by_name |= self._of_files(parts.files)
@@ -161,9 +163,24 @@ class Handlers:
         address = parse_address(call.copied or b"")
         pair = self._parts.datagrams.find(file.inode)
         if pair is not None:
-            return self._parts.datagram.connect(call, pair, address)
+            number = as_int(call.args[0])
+            may_sort = pair.may_sort and not self._may_wait(process.is_non_blocking, call.tid, number)
+            if may_sort and self._parts.datagram.only_sorts(pair, address):
+                return self._stand_in(call)
+            return self._parts.datagram.connect(call, pair, address, may_sort=may_sort)
         # Accepted, made by socketpair, or let go because it is connected or listens.
         return Answer(error=errno.EOPNOTSUPP if isinstance(address, Unspecified) else errno.EISCONN)
+
+    def _stand_in(self, call: Call) -> Answer:
+        """Put in the place of the pair what getsockname(2) calls an IPv4 socket: a TCP socket without a reference,
+        so that it never connects, binds or listens. The library asks, and closes it.
+        """
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stand_in:
+            self._may_wait(self._replace, call, stand_in.fileno())
+        return Answer()
+
+    def _replace(self, call: Call, descriptor: int) -> None:
+        self._parts.listener.replace_descriptor(call.id, descriptor, as_int(call.args[0]), close_on_exec=True)
 
     def _connect_reference(self, call: Call, reference: Reference, address: Address) -> Outcome:
         if isinstance(address, Unspecified):
@@ -246,18 +263,24 @@ class Handlers:
         return self._once(call, lambda: self._parts.links.carry_out(name, call, self._check_waiting))
 
     def _of_files(self, files: Files) -> dict[str, Callable[[Call], Outcome]]:
-        def opening(call: Call, name: str) -> Outcome:
-            return self._may_wait(self._open, call, files, name)
-
         def acting(call: Call, name: str) -> Outcome:
             return self._once(call, lambda: files.by_name[name](call))
 
-        return {name: self._for(opening, name) for name in OPENING} | {
-            name: self._for(acting, name) for name in files.by_name
-        }
+        return {name: self._for(acting, name) for name in files.by_name}
 
-    def _open(self, call: Call, files: Files, name: str) -> ToLandlock | None:
+    def _opening(self, call: Call, name: str) -> Outcome:
+        return self._may_wait(self._open, call, name)
+
+    def _open(self, call: Call, name: str) -> ToLandlock | None:
         """Without the lock. Raises Gone, OSError, Malformed, Refused."""
+        files, own = self._parts.files, thread_names.open_name(call, name, self._parts.listener)
+        if own is not None:
+            with own:
+                close_on_exec = bool(as_int(call.args[OPENING[name].flags or 0]) & os.O_CLOEXEC)
+                self._parts.listener.add_descriptor(call.id, own.fileno(), close_on_exec=close_on_exec)
+            return None
+        if files is None:
+            return ToLandlock()
         opened = files.open(call, name)
         if isinstance(opened, ToLandlock):
             return opened

@@ -29,7 +29,11 @@ _ONE_QUESTION = 0.02
 _PROMPT = 0.05  # seconds
 # Everyday mistakes: their errno says all.
 _UNREMARKABLE = (errno.EBADF, errno.ENOTSOCK, errno.EINTR, errno.ENOTTY, errno.ENOTDIR)
-
+# What to do stands in docs/compatibility.md with an example of each.
+OWN_RESOLVER = (
+    "it looks names up by a resolver of its own (c-ares, musl), which takes no answer from sockets without an address."
+    " Use socket.getaddrinfo; in curl_cffi CurlOpt.RESOLVE; in aiodns and pycares flags=1, which is DNS over TCP"
+)
 
 Line = Callable[[], str | None]
 
@@ -107,6 +111,11 @@ class Notifier:
         """A message on a socket that was never connected: its destination is not visible, and it went nowhere."""
         reason = "a datagram was sent by sendmsg() from a socket that is not connected; it went nowhere"
         make = self._event(pid, "datagram", reason, "udp", None, "unknown", None)
+        self._post(lambda: self._reporter.tell(make()))
+
+    def unheard_resolver(self, pid: int, server: decisions.IpAddress) -> None:
+        """A library looks names up by itself, and takes no answers from a socket without an address."""
+        make = self._event(pid, "datagram", OWN_RESOLVER, "udp", None, str(server), decisions.DNS_PORT)
         self._post(lambda: self._reporter.tell(make()))
 
     def allowed(

@@ -104,6 +104,12 @@ def open_directory(tid: int, descriptor: int = AT_FDCWD) -> Descriptor:
         raise Malformed(errno.EBADF, f"no descriptor {descriptor}") from None
 
 
+def is_non_blocking(tid: int, descriptor: int) -> bool:
+    """What the caller's descriptor is by now, whatever it was made as: proc_pid_fdinfo(5)."""
+    flags = field(f"/proc/{tid}/fdinfo/{descriptor}", b"flags:", base=8)
+    return flags is not None and bool(flags & os.O_NONBLOCK)
+
+
 def umask(tid: int) -> int:
     """The caller's umask, /proc/TID/status. Raises Malformed."""
     found = field(f"/proc/{tid}/status", b"Umask:", base=8)

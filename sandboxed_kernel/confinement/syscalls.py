@@ -176,6 +176,8 @@ _WHOLE: tuple[tuple[Action, str, str], ...] = (
 
 _SET_ID = 0o6000  # S_ISUID | S_ISGID, inode(7)
 _CREATING = 0o100 | 0o20000000  # O_CREAT | __O_TMPFILE, asm-generic/fcntl.h; the same on both machines
+_WRITABLE_AS_IT_IS = (1, 2)  # O_WRONLY, O_RDWR: nothing is made, emptied or added to
+_IN_ANY_CASE = 0o2000000 | 0o100000 | 0o400000  # O_CLOEXEC; O_LARGEFILE, which musl always sets: asm/fcntl.h of both
 _S_IFMT, _S_IFREG, _S_IFIFO = 0o170000, 0o100000, 0o010000
 _SET_ID_REASON = "a setuid or setgid file made here would act for the user outside"
 
@@ -183,7 +185,12 @@ _SET_ID_REASON = "a setuid or setgid file made here would act for the user outsi
 def _opening(name: str, flags: int) -> tuple[Row, ...]:
     """open(2): the mode counts only where the flags create a file, and is left undefined by C programs elsewhere."""
     refused = (any_bit(flags + 1, _SET_ID), any_bit(flags, _CREATING))
-    return (Row(name, EPERM, refused, _SET_ID_REASON), Row(name, ALLOW, (), "paths: Landlock decides"))
+    own_threads = (int_is(flags, *_WRITABLE_AS_IT_IS, mask=LOW32 & ~_IN_ANY_CASE),)
+    return (
+        Row(name, EPERM, refused, _SET_ID_REASON),
+        Row(name, NOTIFY, own_threads, "the broker opens the names of own threads in /proc; all else is Landlock's"),
+        Row(name, ALLOW, (), "paths: Landlock decides"),
+    )
 
 
 def _making_node(name: str, mode: int) -> tuple[Row, ...]:

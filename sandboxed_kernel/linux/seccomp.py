@@ -29,6 +29,7 @@ _ID_VALID = 1 << 30 | 8 << 16 | ord("!") << 8 | 2
 _ADD = 1 << 30 | _ADDFD.size << 16 | ord("!") << 8 | 3
 _SET_FLAGS = 1 << 30 | 8 << 16 | ord("!") << 8 | 4
 
+_ADDFD_FLAG_SETFD = 1  # Linux 5.9: at this number, in the place of what is there
 _ADDFD_FLAG_SEND = 2  # Linux 5.14: add the descriptor and answer with its number, in one step
 _FLAG_CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE, Linux 5.5
 _FD_SYNC_WAKE_UP = 1  # Linux 6.6: hand the processor straight to the caller; halves the round trip
@@ -142,9 +143,15 @@ class Listener:
         """
         return self._add(ident, descriptor, 0, close_on_exec=close_on_exec)
 
-    def _add(self, ident: int, descriptor: int, flags: int, *, close_on_exec: bool) -> int:
+    def replace_descriptor(self, ident: int, descriptor: int, number: int, *, close_on_exec: bool) -> None:
+        """Put a copy of ``descriptor`` in the place of the caller's ``number``, while its call still waits. What has
+        that number by now is the caller's own loss. Raises Gone, OSError.
+        """
+        self._add(ident, descriptor, _ADDFD_FLAG_SETFD, number, close_on_exec=close_on_exec)
+
+    def _add(self, ident: int, descriptor: int, flags: int, number: int = 0, *, close_on_exec: bool) -> int:
         new_flags = os.O_CLOEXEC if close_on_exec else 0
-        return self._ioctl(_ADD, _ADDFD.pack(ident, flags, descriptor, 0, new_flags))
+        return self._ioctl(_ADD, _ADDFD.pack(ident, flags, descriptor, number, new_flags))
 
     def knows_add_descriptor(self) -> bool:
         """Whether this Linux can add a descriptor and answer in one step: asked with an id that nobody has (ENOENT)."""

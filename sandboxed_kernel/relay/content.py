@@ -49,7 +49,11 @@ _PLOTLY = "application/vnd.plotly.v1+json"
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _UNSEEN = frozenset({"application/vnd.jupyter.widget-state+json"})  # shows nothing: not worth a word when it goes
 
-_DATA = frozenset({"application/json", "application/geo+json"})  # shown as a tree, or drawn by an extension as data
+_DATA = frozenset({"application/json"})  # shown as a tree
+_GEOJSON = "application/geo+json"
+_MAX_GEOJSON_DEPTH = 40
+_PDF = "application/pdf"
+_PDF_BEGINS = "JVBERi0"  # "%PDF-" in base64
 # Beside one of these, HTML would be shown in its place.
 _SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp")
 _MAX_REPEATED = 100_000  # characters of text/plain that an added text/html says again
@@ -65,6 +69,29 @@ def _text_of(mime: str, value: str, removed: list[str]) -> str | None:
     elif mime in ("text/html", "text/markdown"):
         removed += markup.active_parts(value)
     return cleaned
+
+
+def _geojson(value: Any, depth: int = 0) -> Any:
+    """JupyterLab's extension draws it on a map, and shows the features' properties as HTML: a zero-width space behind
+    each ``<`` makes text of that. What is nested deeper than GeoJSON ever is becomes null.
+    """
+    if depth > _MAX_GEOJSON_DEPTH:
+        return None
+    if isinstance(value, str):
+        return value.replace("<", "<\u200b")
+    if isinstance(value, list):
+        return [_geojson(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {_geojson(name): _geojson(item, depth + 1) for name, item in value.items()}
+    return value
+
+
+def _pdf_link(value: Any) -> str | None:
+    """A PDF is saved, not shown: viewers follow its links by themselves. None for what is none, or too large."""
+    text = "".join(value.split()) if isinstance(value, str) and len(value) <= MAX_MARKUP else ""
+    if not text.startswith(_PDF_BEGINS) or not _BASE64.fullmatch(text):
+        return None
+    return f'<p><a download="output.pdf" href="data:application/pdf;base64,{text}">output.pdf</a></p>'
 
 
 class Cleaner:
@@ -96,6 +123,7 @@ class Cleaner:
             holder["data"], holder["metadata"] = {}, {}
             return
         removed: list[str] = []
+        link = _pdf_link(data.get(_PDF))
         for mime in list(data):
             value = self._value(mime, data[mime], removed)
             if value is None:
@@ -105,8 +133,9 @@ class Cleaner:
         metadata = holder.get("metadata")
         known = metadata.items() if isinstance(metadata, dict) else ()
         holder["metadata"] = {name: value for name, value in known if name in data or name in ("width", "height")}
+        holder["metadata"].pop(_GEOJSON, None)  # from where its map is fetched, and HTML that stands on it
         if removed:
-            _say_removed(data, sorted(set(removed)))
+            _say_removed(data, sorted(set(removed)), link or "")
 
     def _value(self, mime: str, value: Any, removed: list[str]) -> Any:
         cleaned = None
@@ -117,6 +146,8 @@ class Cleaner:
                 return _text_of(mime, value, removed)
         elif mime in _DATA:
             cleaned = value
+        elif mime == _GEOJSON:
+            cleaned = _geojson(value) if isinstance(value, dict) else None
         elif mime == _PLOTLY:
             cleaned = plots.clean_figure(value, removed)
         elif mime == _WIDGET_VIEW:
@@ -138,18 +169,18 @@ class Cleaner:
                 self._bundle(value)
 
 
-def _say_removed(data: Json, removed: list[str]) -> None:
+def _say_removed(data: Json, removed: list[str], link: str = "") -> None:
     """In the form that clients show: the HTML, the Markdown, or an HTML of its own, which repeats what it hides.
-    text/plain stays what repr() gives: doctests and programs read it.
+    text/plain stays what repr() gives: doctests and programs read it. ``link``: in HTML, to what can be saved.
     """
     if "text/html" in data:
-        data["text/html"] += markup.removed_html(removed)
+        data["text/html"] += link + markup.removed_html(removed)
     elif "text/markdown" in data:
         data["text/markdown"] += f"\n\n*{markup.removed_text(removed)}*"
     elif "image/svg+xml" in data or "text/latex" in data:
         data["text/markdown"] = f"*{markup.removed_text(removed)}*"  # which comes after them
     else:
-        data["text/html"] = _repeated(data) + markup.removed_html(removed)
+        data["text/html"] = _repeated(data) + link + markup.removed_html(removed)
 
 
 def _repeated(data: Json) -> str:

@@ -152,6 +152,8 @@ _QUOTED = re.compile(r"""=\s{0,9}(?:"[^"]*"|'[^']*')""")
 _OPEN_QUOTE = re.compile(r"""=\s*(["'])""")
 _BETWEEN_ATTRIBUTES = re.compile(r"""[\s/"'=]+""")
 MAX_ATTRIBUTES = 50_000  # of one tag; so many cost the parser a second or two; more, the square of that
+# Styles in tags that are kept in a box alone.
+_LAID_OUT = re.compile(r"display\s{0,9}:\s{0,9}(?:inline-)?(?:flex|grid)|gradient\(")
 MAX_ENTITIES = 200_000
 MAX_STYLES = 100_000  # characters of different style attributes that tinycss2 reads: a second at the most
 MAX_NESTING_TAGS = 10_000  # nested deeply, so many cost the parser a second; more, the square of that
@@ -159,13 +161,13 @@ MAX_NESTING_TAGS = 10_000  # nested deeply, so many cost the parser a second; mo
 
 class _Output:
     """One HTML output while it is cleaned. ``prefix`` begins its ids, and with a box its classes too. ``boxed``: it has
-    a style sheet or a drawing, and stands in a box out of which nothing is drawn.
+    a style sheet or a drawing, or lays its parts out, and stands in a box out of which nothing is drawn.
     """
 
     def __init__(self, text: str) -> None:
         lower = text.lower()
         self.draws = "<svg" in lower
-        self.boxed = self.draws or "<style" in lower
+        self.boxed = self.draws or "<style" in lower or _LAID_OUT.search(lower) is not None
         self.has_check_boxes = self.boxed and _CHECK_BOX.search(text) is not None
         # A name that no other text can ask for: it would have to contain its own hash.
         self.prefix = f"o{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:16]}-"
@@ -387,7 +389,7 @@ _IN_WORDS = {
     "text/javascript": "a script",
     "application/vnd.jupyter.widget-view+json": "an interactive widget",
     "application/vnd.plotly.v1+json": "a plotly figure",
-    "application/pdf": "a PDF document",
+    "application/pdf": "a PDF document (viewers follow its links by themselves)",
     "text/vnd.mermaid": "a diagram",
 }
 _OF_LIBRARIES = (

@@ -23,23 +23,26 @@ def _words(text: str) -> frozenset[str]:
 
 
 _PROPERTIES = _words(
-    "align-content align-items align-self appearance aspect-ratio background background-clip background-color"
-    " background-image background-position background-repeat background-size block-size border border-collapse border-"
-    " spacing bottom box-shadow box-sizing caption-side clear clip-path clip-rule color color-scheme column-gap"
-    " content cursor direction display empty-cells fill fill-opacity flex flex- flex-basis flex-direction flex-flow"
-    " flex-grow flex-shrink float font font-family font-feature-settings font-kerning font-size font-stretch font-"
-    " style font-variant font-variant-caps font-variant-numeric font-weight gap grid grid- grid-area grid-auto-columns"
-    " grid-auto-flow grid-auto-rows grid-column grid-column-end grid-column-start grid-gap grid-row grid-row-end grid-"
-    " row-start grid-template grid-template-columns grid-template-rows height hyphens inline-size inset justify-"
-    " content justify-items justify-self left letter-spacing line-height list-style list-style-position list-style-"
-    " type margin marker-end marker-mid marker-start mask max-height max-width min-height min-width object-fit object-"
-    " position opacity order outline outline-color outline-offset outline-style outline-width overflow overflow-wrap"
-    " overflow-x overflow-y padding paint-order pointer-events position quotes right row-gap scrollbar-width stop-"
-    " color stop-opacity stroke stroke-dasharray stroke-linecap stroke-linejoin stroke-opacity stroke-width tab-size"
-    " table-layout template-areas text-align text-anchor text-decoration text-decoration-color text-decoration-line"
-    " text-decoration-style text-decoration-thickness text-indent text-overflow text-shadow text-transform text-"
-    " underline-offset top transform transform-origin transition unicode-bidi user-select vertical-align visibility"
-    " white-space width word-break word-spacing word-wrap wrap z-index"
+    """
+    align-content align-items align-self appearance aspect-ratio background background-clip background-color
+    background-image background-position background-repeat background-size block-size border border-collapse
+    border-spacing bottom box-shadow box-sizing caption-side clear clip-path clip-rule color color-scheme
+    column-gap content cursor direction display empty-cells fill fill-opacity flex flex-basis flex-direction
+    flex-flow flex-grow flex-shrink flex-wrap float font font-family font-feature-settings font-kerning
+    font-size font-stretch font-style font-variant font-variant-caps font-variant-numeric font-weight gap grid
+    grid-area grid-auto-columns grid-auto-flow grid-auto-rows grid-column grid-column-end grid-column-start
+    grid-gap grid-row grid-row-end grid-row-start grid-template grid-template-areas grid-template-columns
+    grid-template-rows height hyphens inline-size inset justify-content justify-items justify-self left
+    letter-spacing line-height list-style list-style-position list-style-type margin marker-end marker-mid
+    marker-start mask max-height max-width min-height min-width object-fit object-position opacity order outline
+    outline-color outline-offset outline-style outline-width overflow overflow-wrap overflow-x overflow-y
+    padding paint-order pointer-events position quotes right row-gap scrollbar-width stop-color stop-opacity
+    stroke stroke-dasharray stroke-linecap stroke-linejoin stroke-opacity stroke-width tab-size table-layout
+    text-align text-anchor text-decoration text-decoration-color text-decoration-line text-decoration-style
+    text-decoration-thickness text-indent text-overflow text-shadow text-transform text-underline-offset top
+    transform transform-origin transition unicode-bidi user-select vertical-align visibility white-space width
+    word-break word-spacing word-wrap z-index
+    """
 )
 _FAMILIES = ("border-", "margin-", "padding-", "--")
 _FUNCTIONS = _words(
@@ -53,10 +56,15 @@ _PSEUDO = _words(
     " host link visited any-link marker enabled"
 )
 _PLAIN = frozenset({"ident", "number", "dimension", "percentage", "hash", "whitespace", "string"})
+_NAMED = frozenset({"ident", "hash", "dimension"})
+_WORD = re.compile(r"[\w.+#-]+")  # what a parser makes of a NUL is none
 _COMBINATORS = frozenset(">+~")
 _SELECTOR_LITERALS = frozenset(".:*>+~")
 _NAME = re.compile(r"[A-Za-z_-][\w-]{0,100}")
 _MEDIA = re.compile(r"[\w\s():,./-]{1,200}", re.ASCII)  # widths, print, the browser's colours: nothing that fetches
+_SUPPORTS = re.compile(r"[\w\s():,./%#>+~*-]{1,200}", re.ASCII)
+_QUESTIONS = _FUNCTIONS | _PSEUDO | {"selector"}
+_QUESTION_LITERALS = _SELECTOR_LITERALS | frozenset(",-/")
 # How a page says its theme, of which a sheet may make variables of its own (as xarray's does).
 _PAGES_THEME = re.compile(
     r"(?:html|body)?(?:\.vscode-(?:dark|light|high-contrast)|\[data-jp-theme-light=\"?(?:true|false)\"?\]"
@@ -88,14 +96,42 @@ def scoped(text: str, box: str, prefix: str, kept_classes: re.Pattern[str]) -> s
 
 def _rules(rules: Any, scope: _Scope) -> Iterator[str]:
     for rule in rules:
-        if rule.type == "at-rule" and rule.lower_at_keyword == "media" and rule.content is not None:
-            condition = tinycss2.serialize(rule.prelude).strip()
+        if rule.type == "at-rule" and rule.content is not None:
+            condition = _condition(rule)
+            if condition is None:
+                continue
             inner = tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True)
-            text = "\n".join(_rules(inner, scope)) if _MEDIA.fullmatch(condition) else ""
+            text = "\n".join(_rules(inner, scope))
             if text:
-                yield f"@media {condition} {{\n{text}\n}}"
+                yield f"@{rule.lower_at_keyword} {condition} {{\n{text}\n}}"
         elif rule.type == "qualified-rule":  # no @import, no @font-face, no errors
             yield from _rule(rule, scope)
+
+
+def _condition(rule: Any) -> str | None:
+    """Of ``@media`` and ``@supports``, which apply the rules in them or do not; no other at-rule is kept."""
+    text = str(tinycss2.serialize(rule.prelude)).strip()
+    if rule.lower_at_keyword == "media":
+        return text if _MEDIA.fullmatch(text) else None
+    if rule.lower_at_keyword == "supports":
+        return text if _SUPPORTS.fullmatch(text) and _is_question(rule.prelude) else None
+    return None
+
+
+def _is_question(tokens: Any) -> bool:
+    """Whether it is made of declarations and selectors, with functions that are in a table here: css-conditional-3."""
+    for token in tokens:
+        if token.type == "() block":
+            inner = token.content
+        elif token.type == "function" and token.lower_name in _QUESTIONS:
+            inner = token.arguments
+        elif token.type in _PLAIN or (token.type == "literal" and token.value in _QUESTION_LITERALS):
+            continue
+        else:
+            return False
+        if not _is_question(inner):
+            return False
+    return True
 
 
 def _rule(rule: Any, scope: _Scope) -> Iterator[str]:
@@ -107,13 +143,21 @@ def _rule(rule: Any, scope: _Scope) -> Iterator[str]:
             names.append(f"{written} .{scope.box}")
             only_variables = True
             continue
-        selector = _selector(part, scope.prefix, scope.kept_classes)
+        selector = _selector(_within_output(part), scope.prefix, scope.kept_classes)
         if selector is not None:
             only_variables = only_variables or not selector
             names += _with_themes(selector, scope.box)
     own = [one for one in declarations if not only_variables or one.startswith("--")]
     if own and names:
         yield f"{', '.join(names)} {{{'; '.join(own)}}}"
+
+
+def _within_output(tokens: Any) -> Any:
+    """Without Jupyter's name for the place of an HTML output, by which IPython's Code names its own: the box."""
+    meant = tokens[1:] if tokens and tokens[0].type == "whitespace" else tokens
+    if [token.type for token in meant[:3]] != ["literal", "ident", "whitespace"]:
+        return tokens
+    return meant[3:] if (meant[0].value, meant[1].value) == (".", "output_html") else tokens
 
 
 def _with_themes(selector: str, box: str) -> list[str]:
@@ -168,6 +212,9 @@ def _is_harmless(tokens: Any, own: str) -> bool:
                 return False
         elif token.type == "url":
             if not token.value.startswith(own):
+                return False
+        elif token.type in _NAMED:
+            if not _WORD.fullmatch(token.serialize()):
                 return False
         elif token.type not in _PLAIN and not (token.type == "literal" and token.value in "+-*/,!"):
             return False

@@ -25,7 +25,10 @@ _MODULES = ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widg
 _MODULE_KEYS = ("_model_module", "_view_module")
 _NAME_KEYS = ("_model_name", "_view_name")
 _HTML_NAMES = frozenset({"HTMLModel", "HTMLView", "HTMLMathModel", "HTMLMathView"})
-_DROPPED_KEYS = ("_esm", "_css", "_dom_classes", "description_allow_html")
+_DROPPED_KEYS = ("_esm", "_css", "description_allow_html")
+# Classes of the page's own style sheets move and cover things, and a sheet of an output holds in that output only. This
+# is what ``interact`` gives, and says nothing to any sheet but the user's own.
+_CLASSES = frozenset({"widget-interact"})
 _NOTHING: tuple[object, ...] = ([], False, None)
 _TEX_KEYS = ("description", "placeholder", "value")  # typeset by MathJax
 _STYLES = re.compile(r"\w*StyleModel|LayoutModel")
@@ -62,7 +65,10 @@ class Widgets:
 
     def clean(self, msg_type: str, content: Json) -> None:
         """Cleans the content of a comm_open, comm_msg or comm_close. Raises Unusable."""
-        content.pop("target_module", None)  # asks the page to load a module (messaging.html, "Opening a Comm")
+        if (
+            content.get("target_module") is not None
+        ):  # asks the page to load a module (messaging.html, "Opening a Comm")
+            del content["target_module"]
         comm, data = content.get("comm_id"), content.get("data")
         if not isinstance(comm, str) or not isinstance(data, dict):
             raise Unusable("a comm without id or data")
@@ -131,6 +137,8 @@ class Widgets:
         for name in _DROPPED_KEYS:
             if state.get(name) not in _NOTHING:  # no classes, no HTML: it says the same as a plain kernel's
                 state.pop(name, None)
+        if state.get("_dom_classes") not in _NOTHING:
+            state["_dom_classes"] = _classes(state["_dom_classes"])
         _clean_texts(state, kind)
         outputs = state.get("outputs")  # of an Output widget
         for output in outputs if isinstance(outputs, list) else []:
@@ -138,6 +146,10 @@ class Widgets:
                 self._clean_bundle(output)
             if isinstance(output, dict) and "traceback" in output:
                 schema.check_error(output)
+
+
+def _classes(value: Any) -> list[str]:
+    return [name for name in value if isinstance(name, str) and name in _CLASSES] if isinstance(value, list) else []
 
 
 def _refers_to(state: Any, comm: str) -> bool:
@@ -168,7 +180,9 @@ def _clean_texts(state: Json, kind: _Kind) -> None:
     """HTML, TeX and CSS in the values of one widget. A page makes a text of whatever it gets, also of a list."""
     for name, value in list(state.items()):
         if kind.is_style and not name.startswith("_"):
-            if isinstance(value, list | dict) or (isinstance(value, str) and not _is_harmless_style(name, value)):
+            if isinstance(value, list | dict) or (
+                isinstance(value, str) and value and not _is_harmless_style(name, value)  # "" is none at all
+            ):
                 del state[name]
         elif kind.is_html and name == "value":
             state[name] = _html(value)

@@ -40,6 +40,7 @@ LOOKS = {"class", "id", "style", "for", "headers", "name", "align", "halign", "b
 LOOKS |= {"tabindex", "rel", "target", "version"}
 LOOKS_BEGIN = ("on", "data-", "aria-", "xml")
 BOX = re.compile(r"o[0-9a-f]{16}")  # in which the sandbox puts an output that has a style sheet
+OWN = re.compile(r"^#o[0-9a-f]{16}-")  # a place in the same output
 MARKUP = ("text/html", "image/svg+xml")
 
 
@@ -68,7 +69,7 @@ def _walk(node: LexborNode | None) -> Iterator[str]:
             yield from _walk(child)
         return
     read = [name for name in node.attributes if name not in LOOKS and not name.startswith(LOOKS_BEGIN)]
-    attributes = [(name, " ".join((node.attributes[name] or "").split())) for name in sorted(read)]
+    attributes = [(name, OWN.sub("#", " ".join((node.attributes[name] or "").split()))) for name in sorted(read)]
     yield f"<{node.tag}{''.join(f' {name}={value!r}' for name, value in attributes)}>"
     for child in node.iter(include_text=True):
         yield from _walk(child)

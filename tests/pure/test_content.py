@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -66,6 +67,53 @@ def test_what_does_not_act_is_left_alone(data: Json) -> None:
     metadata = {"image/png": {"width": 3}} if "image/png" in data else {}
     content = {"data": data, "metadata": metadata, "transient": {"display_id": "d"}}
     assert cleaned("display_data", content) == content
+
+
+PDF = "application/pdf"
+GEOJSON = "application/geo+json"
+
+
+def test_a_pdf_can_be_saved_and_is_not_shown() -> None:
+    for plain, before in (({}, ""), ({"text/plain": "a <PDF>"}, "<pre>a &lt;PDF&gt;</pre>"), ({"text/html": "x"}, "x")):
+        data = cleaned("display_data", {"data": {PDF: "JVBERi0xLjQK\nAA==\n", **plain}, "metadata": {}})["data"]
+        link = '<p><a download="output.pdf" href="data:application/pdf;base64,JVBERi0xLjQKAA==">output.pdf</a></p>'
+        assert data["text/html"].startswith(f"{before}{link}<div")
+        assert "Removed by the sandbox: a PDF document" in data["text/html"]
+        assert PDF not in data
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["PGh0bWw+", 'JVBERi0x" onclick="alert(1)', "JVBERi0x<b>", "http://e/JVBERi0", ["JVBERi0x"], {"a": 1}, None, 7,
+     "JVBERi0" + "A" * (4 << 20)],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_what_is_no_pdf_is_not_even_a_link(value: object) -> None:
+    data = cleaned("display_data", {"data": {PDF: value, "text/plain": "x"}, "metadata": {}})["data"]
+    assert "<a" not in data["text/html"]
+    assert PDF not in data
+
+
+def test_geojson_is_data_and_brings_no_map_of_its_own() -> None:
+    """JupyterLab's extension shows properties as HTML, and fetches from where the metadata says."""
+    point = {
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [10.7, 59.9]},
+        "properties": {"a": "b > c"},
+    }
+    told = {"url_template": "//e/{z}", "layer_options": {"attribution": ATTACK}}
+    content = {"data": {GEOJSON: point, "text/plain": "x"}, "metadata": {GEOJSON: told, "text/plain": {"a": 1}}}
+    assert cleaned("display_data", content) == {"data": content["data"], "metadata": {"text/plain": {"a": 1}}}
+    point["properties"] = {f"k{ATTACK}": [ATTACK, {"deep": ATTACK}]}
+    shown = cleaned("display_data", content)["data"][GEOJSON]
+    assert not re.search(r"<[^\u200b]", json.dumps(shown, ensure_ascii=False))
+    assert json.dumps(shown, ensure_ascii=False).replace("\u200b", "") == json.dumps(point)
+    deep: Any = ATTACK
+    for _ in range(200):
+        deep = [deep]
+    assert "<" not in json.dumps(cleaned("display_data", {"data": {GEOJSON: {"a": deep}}})["data"][GEOJSON])
+    for odd in (f"{{{ATTACK}}}", [ATTACK], 1):
+        assert GEOJSON not in cleaned("display_data", {"data": {GEOJSON: odd, "text/plain": "x"}})["data"]
 
 
 def test_an_image_is_data_and_never_an_address() -> None:
@@ -200,7 +248,23 @@ def test_what_says_nothing_of_a_widget_stays_and_what_could_act_goes() -> None:
     opening = widget("Text", _dom_classes=[], description_allow_html=False)
     assert cleaned("comm_open", opening) == opening
     acting = widget("Text", _dom_classes=["jp-Dialog"], description_allow_html=True, _css="*{}", _esm="x")
-    assert cleaned("comm_open", acting) == widget("Text")
+    assert cleaned("comm_open", acting) == widget("Text", _dom_classes=[])
+    of_interact = widget("VBox", _dom_classes=["jp-Dialog", "widget-interact", "lm-Menu", "a widget-interact"])
+    assert cleaned("comm_open", of_interact) == widget("VBox", _dom_classes=["widget-interact"])
+    for odd in ("widget-interact", {"widget-interact": 1}, [["jp-Dialog"]], 1, True):
+        assert cleaned("comm_open", widget("VBox", _dom_classes=odd)) == widget("VBox", _dom_classes=[])
+    later = {"comm_id": "w", "data": {"method": "update", "state": {"_dom_classes": ["jp-Dialog"]}}}
+    assert cleaned("comm_msg", later)["data"]["state"] == {"_dom_classes": []}
+
+
+def test_a_style_may_be_none_at_all() -> None:
+    style = widget("SliderStyle", description_width="", handle_color=None)
+    assert cleaned("comm_open", style) == style
+
+
+def test_a_comm_that_names_no_module_is_left_alone() -> None:
+    content = {"comm_id": "c", "target_name": "t", "target_module": None, "data": {"x": 1}}
+    assert cleaned("comm_open", content) == content
 
 
 def test_a_widget_cannot_become_another() -> None:

@@ -405,3 +405,79 @@ def test_only_the_master_of_a_terminal_of_ours_says_its_number() -> None:
             assert said == Refuse(errno.EIO)
         else:
             assert said == number
+
+
+# --- names of threads ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "thread"),
+    [
+        (b"/proc/self/comm", 40),
+        (b"/proc/thread-self/comm", 42),
+        (b"/proc/self/task/43/comm", 43),
+        (b"/proc/40/comm", 40),
+        (b"/proc/40/task/43/comm", 43),
+        (b"/proc/42/comm", 42),  # opened as a thread of the caller's process: another's number is none
+    ],
+)
+def test_the_name_of_an_own_thread(path: bytes, thread: int) -> None:
+    assert decisions.thread_to_name(path, tid=42, process=40) == thread
+
+
+@pytest.mark.parametrize(
+    "path",
+    b"""/proc/41/task/41/comm /proc/41/task/40/comm /proc/self/mem /proc/self/task/43/mem /proc/self/comm/
+    /proc/self/commx /proc/self//comm /proc/./self/comm /proc/self/task/../comm /proc/self/task/043/comm /proc/0/comm
+    /proc/self/task/-1/comm /proc/self/task/43/../44/comm /proc/thread-self/task/43/comm proc/self/comm /tmp/comm
+    /proc/self/task/12345678901/comm /x/proc/self/comm /proc/self/root/proc/self/comm""".split(),
+)
+def test_no_other_path_is_one(path: bytes) -> None:
+    assert decisions.thread_to_name(path, tid=42, process=40) is None
+    assert decisions.thread_to_name(path + b"\n", tid=42, process=40) is None
+
+
+@given(st.binary(max_size=40))
+def test_nothing_but_a_number_is_taken_from_a_path(tail: bytes) -> None:
+    found = decisions.thread_to_name(b"/proc/self/" + tail, tid=42, process=40)
+    assert found is None or tail in (b"comm", f"task/{found}/comm".encode())
+
+
+# --- how libraries sort addresses ------------------------------------------------------------------------------------
+
+
+def test_what_may_be_a_socket_by_which_a_library_sorts_addresses() -> None:
+    for family, non_blocking, close_on_exec in product((AF_INET, AF_INET6, AF_UNIX), (False, True), (False, True)):
+        made = CreatePair(family, non_blocking, close_on_exec)
+        assert decisions.may_sort(made) == (family != AF_UNIX and close_on_exec and not non_blocking)
+
+
+def test_only_a_socket_that_may_sort_has_to_call_again() -> None:
+    answers = {
+        (sorts, again): decisions.connected(may_sort=sorts, again=again)
+        for sorts, again in product((False, True), repeat=2)
+    }
+    assert answers == {(True, False): errno.EINTR, (True, True): 0, (False, False): 0, (False, True): 0}
+
+
+@pytest.mark.parametrize(
+    ("address", "is_it"), [("0.0.0.0", True), ("::", False), ("::ffff:0.0.0.0", False), ("127.0.0.1", False)]
+)
+def test_the_unspecified_address_of_ipv4(address: str, *, is_it: bool) -> None:
+    assert decisions.is_any4(InetAddress(ip_address(address), 80)) == is_it
+
+
+# --- resolvers that programs bring along -----------------------------------------------------------------------------
+
+
+def test_a_resolver_gave_up_where_it_connected_and_asked_nothing() -> None:
+    for may_sort, connected, asked in product((False, True), repeat=3):
+        gave_up = decisions.gave_up(may_sort=may_sort, connected=connected, asked=asked)
+        assert gave_up == (connected and not asked and not may_sort)
+
+
+def test_a_resolver_asks_again_where_it_took_no_answer() -> None:
+    assert decisions.asks_again(b"question", b"question")
+    assert not decisions.asks_again(b"question", b"another")  # the IPv6 half, or another name
+    assert not decisions.asks_again(b"question", b"")  # no answer yet: it may be slow
+    assert not decisions.asks_again(b"", b"")

@@ -206,7 +206,7 @@ def test_linux_answers_the_hot_calls_without_running_the_filter(machine: str, na
 @pytest.mark.parametrize(
     ("name", "args", "most"),
     [
-        ("openat", (0, 0, 0o2000000, 0), 16),
+        ("openat", (0, 0, 0o2000000, 0), 18),
         ("ioctl", (0, 0x5401), 24),
         ("ioctl", (0, 0x5421), 24),
         ("sendto", (3, 1, 1, 0, 0, 0), 22),
@@ -264,7 +264,7 @@ def test_always_asked(name: str) -> None:
 def test_what_the_broker_must_answer() -> None:
     sometimes = {
         "sendto", "ioctl", "prlimit64", "setpriority", "ioprio_set", "sched_setaffinity", "sched_setscheduler",
-        "sched_setparam", "sched_setattr",
+        "sched_setparam", "sched_setattr", "open", "openat",
     }  # fmt: skip
     assert sometimes | set(ASKED) == NOTIFIED
 
@@ -306,6 +306,15 @@ BY_HAND: list[tuple[str, tuple[int, ...], int]] = [
     ("openat", (0, 0, O_TMPFILE, SUID), error(errno.EPERM)),
     ("openat", (0, 0, 0, SUID), RET_ALLOW),  # no mode without O_CREAT: the register holds what it held before
     ("openat", (0, 0, CLOEXEC, ALL64), RET_ALLOW),
+    # what may be the name of an own thread: to be written as it is
+    ("openat", (0, 0, 2, 0), RET_NOTIFY),
+    ("openat", (0, 0, 1 | CLOEXEC, ALL64), RET_NOTIFY),
+    ("openat", (0, 0, 1 | CLOEXEC | 0o100000 | HIGH, 0), RET_NOTIFY),  # as musl opens it
+    ("open", (0, 2 | CLOEXEC, 0), RET_NOTIFY),
+    ("openat", (0, 0, CLOEXEC, 0), RET_ALLOW),
+    ("openat", (0, 0, 1 | O_CREAT | 0o1000 | CLOEXEC, 0o644), RET_ALLOW),  # the everyday way to write a file
+    ("openat", (0, 0, 1 | 0o2000, 0), RET_ALLOW),  # O_APPEND
+    ("openat", (0, 0, 3, 0), RET_ALLOW),  # Linux' own third mode gives no right to read or write
     ("open", (0, O_CREAT, SUID), error(errno.EPERM)),
     ("open", (0, O_CREAT, 0o777), RET_ALLOW),
     ("creat", (0, SUID | 0o700), error(errno.EPERM)),

@@ -1,4 +1,4 @@
-"""Does: words for people. install, uninstall, check, explain, run, demo; and the form that starts a Jupyter kernel.
+"""Does: words for people. install, uninstall, check, explain, run, home ...; and the form that starts a Jupyter kernel.
 
 No decisions here: policy/ says what is allowed, confinement/ what this host can do, launcher what happens. The form
 that a kernelspec runs, ``--policy FILE -f CONNECTION_FILE``, is on the path to the first cell: it is read by hand, and
@@ -134,7 +134,7 @@ def _run_for_people(words: list[str]) -> int:
 def _parser() -> ArgumentParser:
     from argparse import ArgumentParser
 
-    from sandboxed_kernel import __version__, policy_commands
+    from sandboxed_kernel import __version__, home_commands, policy_commands
 
     parser = ArgumentParser(PROGRAM, description="A Jupyter kernel that is safe to hand to code you did not write.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -168,6 +168,8 @@ def _parser() -> ArgumentParser:
     policy_commands.add_policy_options(run)
     run.add_argument("--audit", metavar="FILE", help="append one JSON line per refusal and new destination to FILE")
     run.add_argument("--resolv-conf", metavar="FILE", help="name servers to ask (default: /etc/resolv.conf)")
+    text = "what lasts of the private homes: list, size, clean, or let this folder have a former one"
+    home_commands.add_home_options(add("home", home_commands.home, text))
     add("demo", _demo, "run a notebook that shows what is allowed, refused and explained")
     return parser
 

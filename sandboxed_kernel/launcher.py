@@ -39,12 +39,14 @@ from sandboxed_kernel.confinement.plan import (
 from sandboxed_kernel.confinement.spawn import spawn
 from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
+from sandboxed_kernel.lasting_home import LastingHome, NothingLasts, open_lasting
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
 from sandboxed_kernel.live import LivePolicy
 from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, sentence
+from sandboxed_kernel.policy.lasting import Owner, opens_more
 from sandboxed_kernel.policy.model import Limits, Policy, in_force
 from sandboxed_kernel.policy.paths import is_beneath
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
@@ -52,7 +54,14 @@ from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
-from sandboxed_kernel.surroundings import home_folder, look_around, policy_places, ports_of_jupyter, search_domains
+from sandboxed_kernel.surroundings import (
+    home_folder,
+    homes_folder,
+    look_around,
+    policy_places,
+    ports_of_jupyter,
+    search_domains,
+)
 from sandboxed_kernel.survey import look_for_closed
 
 if TYPE_CHECKING:
@@ -89,6 +98,7 @@ class _Ready(Record):
     plan: Plan
     features: HostFeatures
     around: Surroundings
+    home: LastingHome | NothingLasts
 
 
 def run_kernel(
@@ -113,16 +123,17 @@ def run_kernel(
         settings = load_settings(os.getcwd())
         launch = _Launch(os.getcwd(), settings, policy_file or settings.policy_file, kernel, front.file)
         back = create_back(private.path)
-        ready = _prepare(launch, private.path, (sys.executable, _START, "-f", back.file, *settings_inside))
+        ready = _prepare(launch, private, (sys.executable, _START, "-f", back.file, *settings_inside))
         place = _place(ready.file, policy_file, kernel)
         refusals, shown = Refusals(private.path, place), ShownFile(private.path, POLICY_FILE)
         ready = replace(ready, plan=_for_kernel(ready.plan, ready.policy, back.file, refusals.path, shown.path))
-        launched, plan = ready.policy, ready.plan
+        launched, plan, home = ready.policy, ready.plan, ready.home.describe()
         grants = effective_grants(launched, plan.cwd)
 
         def show(policy: Policy) -> None:
             running = replace(launched, allow=policy.allow, sources=policy.sources)
-            shown.write(describe(running, grants, plan.missing, plan.absent, plan.guard, file=ready.file.path))
+            file = ready.file.path
+            shown.write(describe(running, grants, plan.missing, plan.absent, plan.guard, home=home, file=file))
 
         show(launched)
         inherited = tuple(back.listeners.values())
@@ -135,7 +146,7 @@ def run_kernel(
                 active_content=launched.active_content,
                 on_event=refusals.add,
                 not_enforced=_not_enforced(plan),
-                remarks=_remarks(plan),
+                remarks=_remarks(ready),
                 policy_place=place,
             )
             gc.enable()
@@ -166,8 +177,8 @@ def run_command(
         found = load_settings(workspace)
         settings = Settings(audit_file or found.audit_file, resolv_conf or found.resolv_conf, found.policy_file)
         launch = _Launch(workspace, settings, policy_file or found.policy_file, kernel)
-        ready = _prepare(launch, private.path, tuple(argv))
-        for remark in _remarks(ready.plan):
+        ready = _prepare(launch, private, tuple(argv))
+        for remark in _remarks(ready):
             sys.stderr.write(f"[sandbox] {remark}\n")
         with _Launched(ready, launch, private, inherited=(), own_output=True) as (broker, lifeline):
             gc.enable()
@@ -176,19 +187,26 @@ def run_command(
         private.end()
 
 
-def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> _Ready:
+def _prepare(launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]) -> _Ready:
     """Everything that can be wrong is found here, before anything is started. Raises PolicyError and HostError."""
     file = launch.choose()
     policy = in_force(_read_policy(file, launch.workspace), time.time())
-    kept = [(launch.settings.audit_file, "the audit log")]
+    homes = os.path.realpath(homes_folder())
+    kept = [(launch.settings.audit_file, "the audit log"), (homes, "where the private homes of all notebooks last")]
     if launch.connection_file is not None:
         kept.append((launch.connection_file, "the connection file, with the key of this kernel"))
-    around = look_around(policy, workspace=launch.workspace, private=private, argv=argv, kept=kept)
+    around = look_around(policy, workspace=launch.workspace, private=private.path, argv=argv, kept=kept)
     features = find_features()
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
     remove_left_pools(around.workspace, POOL_PREFIX)
-    plan = make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
-    return _Ready(file, policy, plan, features, around)
+    guard = look_for_closed(policy, around, launch.workspace)
+    home: LastingHome | NothingLasts = NothingLasts("[home] keep = false")
+    if policy.keep_home:
+        home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), opens_more(policy, around.workspace)))
+    if isinstance(home, LastingHome):
+        private.hold(home.descriptor, home.end)
+    around = replace(around, lasting=home.path)
+    return _Ready(file, policy, make_plan(policy, features, around, guard), features, around, home)
 
 
 def _live_policy(ready: _Ready, launch: _Launch, show: Callable[[Policy], None]) -> LivePolicy:
@@ -236,6 +254,8 @@ def _for_kernel(plan: Plan, policy: Policy, connection_file: str, *shown: str) -
         *(PathRule(path, READ, "a text for %sandbox", optional=False) for path in shown),
     )
     environment = dict(plan.environment)
+    if plan.cache:
+        environment["SANDBOXED_KERNEL_HOME_LASTS"] = "1"
     if sys.prefix != "/usr" and "PATH" not in dict(policy.environment_set):
         environment["PATH"] = put_first(environment["PATH"], os.path.join(sys.prefix, "bin"))
     return replace(plan, path_rules=(*plan.path_rules, *own_files), environment=environment)
@@ -246,10 +266,11 @@ def _not_enforced(plan: Plan) -> tuple[str, ...]:
     return tuple(describe_missing(name, plan.abi) for name in plan.missing)
 
 
-def _remarks(plan: Plan) -> tuple[str, ...]:
+def _remarks(ready: _Ready) -> tuple[str, ...]:
     """What else the user should know of this start: sentences."""
-    closed = "" if plan.guard is None else sentence(plan.guard)
-    return tuple(filter(None, (describe_absent(plan.absent), closed)))
+    guard, about_home = ready.plan.guard, ready.home.remarks(ready.policy.home_limit)
+    closed = "" if guard is None else sentence(guard)
+    return tuple(filter(None, (describe_absent(ready.plan.absent), closed, *about_home)))
 
 
 class _Launched:
@@ -353,13 +374,17 @@ class _Launched:
 
 
 def _put_links(plan: Plan) -> None:
-    """Before anything untrusted runs. What stands in the way of a link stays: the home may be one that was used."""
-    home = os.open(plan.home, OPEN_FOLDER)
-    try:
-        for path, target in plan.home_links:
-            link_beneath(home, path, target)
-    finally:
-        os.close(home)
+    """Before anything untrusted runs here. The home is new; in a cache that lasts a notebook before, or one that runs
+    now, may have put anything in the way, which gets another name.
+    """
+    for folder, links in ((plan.home, plan.home_links), (plan.cache, plan.cache_links)):
+        if links:
+            opened = os.open(folder, OPEN_FOLDER)
+            try:
+                for path, target in links:
+                    link_beneath(opened, path, target, set_aside=None if folder == plan.home else [])
+            finally:
+                os.close(opened)
 
 
 def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket, group: Group | None) -> None:
@@ -390,12 +415,17 @@ def writable_paths(plan: Plan) -> tuple[str, ...]:
 
     A folder that it may not list (/dev/shm) ends with a slash: what lies beneath is its own, not the folder itself.
     """
+    guard = plan.guard
     return tuple(
         rule.path if rule.access & Fs.READ_DIR else f"{rule.path}/"
         for rule in plan.path_rules
         if rule.access & Fs.WRITE_FILE
         and not rule.access & Fs.IOCTL_DEV
-        and not (plan.guard is not None and is_beneath(rule.path, plan.guard.root))
+        and (
+            guard is None
+            or not is_beneath(rule.path, guard.root)
+            or any(is_beneath(rule.path, each) for each in guard.elsewhere)
+        )
     )
 
 

@@ -8,6 +8,7 @@ of them lives: systemd-tmpfiles, which removes what is old in /tmp, passes by a 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 
@@ -29,11 +30,20 @@ class PrivateFolder:
         with suppress(OSError):  # a file system without locks
             flock(self.descriptor, LOCK_EX | LOCK_NB)
         self._pools: list[tuple[str, int]] = []
+        self._held: list[tuple[int, Callable[[], None]]] = []
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What whoever removes the folder keeps open."""
+        return (*self._own_descriptors, *(descriptor for descriptor, _end in self._held))
+
+    @property
+    def _own_descriptors(self) -> tuple[int, ...]:
         return (self.descriptor, *(descriptor for _path, descriptor in self._pools))
+
+    def hold(self, descriptor: int, end: Callable[[], None]) -> None:
+        """Keep it open for as long as one of the three lives; the launcher calls ``end``, which closes it, at last."""
+        self._held.append((descriptor, end))
 
     def add_pool(self, path: str, folders: tuple[str, ...], files: tuple[str, ...]) -> None:
         """Make ``path`` with empty ``folders`` and ``files`` in it; it goes with the private one. Raises OSError."""
@@ -58,8 +68,10 @@ class PrivateFolder:
     def end(self) -> None:
         """For the launcher. Never raises."""
         self.remove()
-        for descriptor in self.descriptors:
+        for descriptor in self._own_descriptors:
             os.close(descriptor)
+        for _descriptor, end in self._held:
+            end()
 
 
 def remove_left_pools(folder: str, prefix: str) -> None:

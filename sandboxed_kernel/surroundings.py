@@ -213,6 +213,13 @@ def ports_of_jupyter(environment: Mapping[str, str]) -> frozenset[int]:
     return frozenset(int(port) for value in jupyter for port in _PORT.findall(value)) | frozenset(map(int, named))
 
 
+def homes_folder() -> str:
+    """Where the homes of notebooks last: beneath XDG_DATA_HOME, where nothing outside looks for anything to run."""
+    named = os.environ.get("XDG_DATA_HOME", "")
+    data = named if os.path.isabs(named) else os.path.join(home_folder(), ".local", "share")
+    return os.path.join(data, "sandboxed-kernel", "homes")
+
+
 def default_audit_file() -> str:
     """``$XDG_STATE_HOME/sandboxed-kernel/audit.jsonl``; its folder is made where it is missing."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(home_folder(), ".local", "state")

@@ -87,6 +87,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if any(_is_in(folder, collection_path / "x") for folder in others) else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the homes of the tests' notebooks last, instead of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("data")
+        patch.setenv("XDG_DATA_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """An empty folder for ``run_inside``; what lies beside it is outside."""

@@ -83,10 +83,12 @@ class GuardedFolder:
         """Raises OSError where the folder is gone."""
         self.guard = guard
         self._root = os.fsencode(guard.root)
-        # What paths begin with that mean the folder, or something in it, and what of it they mean.
-        self._roots = {self._root: b"", os.fsencode(guard.named): b""} | {
-            os.fsencode(where): os.fsencode(path)[len(self._root) :] for where, path in guard.aliases
-        }
+        # What paths begin with that mean the folder, or something in it, and what of it they mean; None: nothing of it.
+        # The longest counts. A path that leads back by ".." is Landlock's to judge, as all that lies elsewhere.
+        roots: dict[bytes, bytes | None] = {self._root: b"", os.fsencode(guard.named): b""}
+        roots |= dict.fromkeys(map(os.fsencode, guard.elsewhere))
+        roots |= {os.fsencode(where): os.fsencode(path)[len(self._root) :] for where, path in guard.aliases}
+        self._roots = dict(sorted(roots.items(), key=lambda item: -len(item[0])))
         self._closed = {each.path: each for each in guard.closed}
         self._opened = open_real(guard.root)
         self.pool: Descriptor | None = None
@@ -189,7 +191,7 @@ class GuardedFolder:
     def _beneath(self, path: bytes) -> bytes | None:
         for root, within in self._roots.items():
             if path.startswith(root) and (len(path) == len(root) or path[len(root)] == 0x2F or root == b"/"):
-                return within + path[len(root) :]
+                return None if within is None else within + path[len(root) :]
         return None
 
     def _walk(self, rest: bytes, *, follow: bool, whole: bool) -> Place | Native | bytes | None:

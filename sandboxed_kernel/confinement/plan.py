@@ -38,6 +38,7 @@ from sandboxed_kernel.policy.baseline import (
     protected_paths,
 )
 from sandboxed_kernel.policy.guarded import Closed, Guard
+from sandboxed_kernel.policy.lasting import CACHE, FOLDERS, LASTING, PACKAGES
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
 from sandboxed_kernel.policy.paths import is_beneath, is_within
 from sandboxed_kernel.records import Record, replace
@@ -69,6 +70,7 @@ class Surroundings(Record):
     environment: Mapping[str, str]  # the launcher's
     umask: int  # the launcher's: files in the workspace are the user's
     argv: tuple[str, ...]  # what to run
+    lasting: str = ""  # the folder of what lasts of the private home; empty: nothing does
     home_as_named: str = ""  # the user's home as $HOME spells it, links not followed
 
 
@@ -84,6 +86,8 @@ class Plan(Record):
     folders: tuple[str, ...]  # to make first, mode 0700, and to remove afterwards
     home: str  # the private one, among ``folders``
     home_links: tuple[tuple[str, str], ...]  # to make in it: (path in it, what the link says)
+    cache: str  # its cache, where that lasts; else empty
+    cache_links: tuple[tuple[str, str], ...]  # to make in that
     environment: Mapping[str, str]
     rlimits: tuple[tuple[int, int, int], ...]  # (resource.RLIMIT_*, soft, hard)
     limits: Limits  # what no rlimit can do is watched by the broker: memory, processes
@@ -245,10 +249,12 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
     _check_interpreters(surroundings, protected)
     _check_shared_memory(surroundings)
     roots = {name: join(surroundings.private, short) for name, short in _FOLDERS}
+    lasting = {name: join(surroundings.lasting, name) for name in FOLDERS} if surroundings.lasting else {}
     baseline = file_rules(
         {
             "prefix": surroundings.prefixes,
             "imports": surroundings.import_paths,
+            "lasting": tuple(lasting.values()),
             **{name: (path,) for name, path in roots.items()},
         }
     )
@@ -264,6 +270,10 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         ),
     )
     links = _home_links(grants, surroundings, () if guard is None else guard.visible)
+    in_home = [(path, real) for path, real in links if not (lasting and is_beneath(path, ".cache"))]
+    in_cache = tuple((path.removeprefix(".cache/"), real) for path, real in links if (path, real) not in in_home)
+    cache = lasting.get(CACHE, "")
+    own_folders = [name for name in HOME_FOLDERS if not (cache and name == ".cache")]
     abi = features.landlock_abi
     return Plan(
         path_rules=path_rules,
@@ -272,14 +282,20 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         scoped=scoped(abi),
         machine=features.machine,
         abi=abi,
-        folders=(*roots.values(), *(join(roots["home"], name) for name in HOME_FOLDERS)),
+        folders=(*roots.values(), *(join(roots["home"], name) for name in own_folders)),
         home=roots["home"],
-        home_links=links,
+        home_links=(*in_home, *((row.place, join(surroundings.lasting, row.lasts)) for row in LASTING if lasting)),
+        cache=cache,
+        cache_links=in_cache,
         environment=environment(
             _reachable_programs(surroundings, path_rules),
             passed=policy.environment_pass,
             settings=(*_proxy_variables(policy), *policy.environment_set),
-            roots=roots,
+            roots={
+                **roots,
+                "cache": cache or join(roots["home"], ".cache"),
+                "packages": lasting.get(PACKAGES) or join(roots["home"], ".packages"),
+            },
         ),
         rlimits=_rlimits(policy.limits),
         limits=policy.limits,
@@ -288,13 +304,18 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         argv=surroundings.argv,
         cwd=surroundings.workspace,
         umask=surroundings.umask,
-        guard=None if guard is None else replace(guard, aliases=_aliases(links, roots["home"], guard)),
+        guard=_with_private(guard, {roots["home"]: in_home, cache: in_cache}, surroundings.lasting),
     )
 
 
-def _aliases(links: tuple[tuple[str, str], ...], home: str, guard: Guard) -> tuple[tuple[str, str], ...]:
-    """The links of the private home that lead into the guarded folder, which the broker follows by itself."""
-    return tuple((join(home, path), real) for path, real in links if is_within(real, guard.root))
+def _with_private(guard: Guard | None, links: Mapping[str, Iterable[tuple[str, str]]], lasting: str) -> Guard | None:
+    """What of the private folders the broker has to know. ``links``: by their folder; those that lead into the guarded
+    folder are followed by the broker itself. What lasts may lie beneath it, and is none of it."""
+    if guard is None:
+        return None
+    found = [(join(folder, path), real) for folder, each in links.items() for path, real in each]
+    aliases = tuple((path, real) for path, real in found if is_within(real, guard.root))
+    return replace(guard, aliases=aliases, elsewhere=(lasting,) if is_beneath(lasting, guard.root) else ())
 
 
 def _is_guarded(grant: PathGrant, guard: Guard | None) -> bool:

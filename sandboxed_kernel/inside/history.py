@@ -1,17 +1,20 @@
 """Does: IPython's history, whose database is made when somebody asks for it.
 
-Inside, IPython's folder is private and gone with the kernel: no other session's inputs are ever in that database, and
-nobody reads this one's later. `In`, `_i` and `%history` are answered from memory, as in plain IPython. A search, the
-tail (`history_request`, `%recall`) and whoever uses ``history_manager.db`` get the database with all inputs up to then.
-It takes 1.5 MB, 5 ms and a thread.
+Where the private home lasts, earlier sessions' inputs are in that database, and this one's are written to it from soon
+after the first cell on. Where it goes with the kernel, nobody reads them later. `In`, `_i` and `%history` are answered
+from memory, as in plain IPython. A search, the tail (`history_request`, `%recall`) and whoever uses
+``history_manager.db`` get the database with all inputs up to then. It takes 1.5 MB, 5 ms and a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from IPython.core.history import HistoryManager
 
+_SOON = 0.2  # seconds after the first cell, so that it does not wait for it
 # What means nothing without the database, and is asked for by everything that needs it.
 _OF_DATABASE = frozenset(("db", "enabled", "session_number"))
 
@@ -19,7 +22,9 @@ _OF_DATABASE = frozenset(("db", "enabled", "session_number"))
 class LateHistory(HistoryManager):
     """Begins as a HistoryManager with ``enabled = False``."""
 
+    lasts = False  # the database
     _put_off = False
+    _waits = False  # for the first cell's end
 
     def __init__(self, shell: Any, **traits: Any) -> None:
         super().__init__(shell, enabled=False, **traits)
@@ -44,12 +49,25 @@ class LateHistory(HistoryManager):
         super().__init__(self.shell, parent=self.parent)
         self.writeout_cache()
 
+    def store_inputs(self, *arguments: Any, **options: Any) -> None:
+        super().store_inputs(*arguments, **options)
+        if self._put_off and self.lasts and not self._waits:
+            self._waits = True
+            with suppress(RuntimeError):  # no loop: the end of the session writes it
+                asyncio.get_running_loop().call_later(_SOON, self._open_late)
+
+    def _open_late(self) -> None:
+        if self._put_off:
+            self._open()
+
     def get_range(self, session: int = 0, *arguments: Any, **options: Any) -> Any:
         if self._put_off and session == 0:
             return self._get_range_session(*arguments, **options)
         return super().get_range(session, *arguments, **options)
 
     def end_session(self) -> None:
+        if self._put_off and self.lasts and self.db_input_cache:
+            self._open()
         if not self._put_off:
             super().end_session()
 

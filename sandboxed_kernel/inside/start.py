@@ -33,7 +33,7 @@ from contextlib import suppress
 from typing import Any
 
 from sandboxed_kernel.inside.imports import late_imports
-from sandboxed_kernel.inside.packages import lay_over, note
+from sandboxed_kernel.inside.packages import Packages, note
 from sandboxed_kernel.late import when_imported
 
 # Until the kernel serves: nothing of what is imported becomes garbage, and looking for some takes a tenth of the start.
@@ -102,6 +102,7 @@ class SandboxedKernel(IPythonKernel):
     """ipykernel's, with the late debugger, ``%sandbox``, and a ``%connect_info`` of its own."""
 
     debugger_class = Type(LateDebugger, klass=object)
+    packages: Packages | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -225,8 +226,11 @@ def _uv(line: str) -> None:
 def _install(module: str, line: str, command: str) -> None:
     """As IPython's magics (IPython.core.magics.packaging), with a note that is true here."""
     shell = kernelapp.IPKernelApp.instance().shell
-    shell.system(f"{shlex.quote(sys.executable)} -m {module} {line}")
-    if said := note(command, shell.user_ns.get("_exit_code", 0)):
+    packages = SandboxedKernel.packages
+    # pip takes its own way there, by PIP_PYTHON, from wherever it is called.
+    before = packages.transaction() if packages is not None and module == "uv" else []
+    shell.system(f"{shlex.join([*before, sys.executable])} -m {module} {line}")
+    if said := note(command, shell.user_ns.get("_exit_code", 0), packages):
         print(said)  # noqa: T201
 
 
@@ -235,10 +239,12 @@ def _give_hints(shell: Any) -> None:
 
     Into the traceback, so that ``ename`` and ``evalue``, which nbval and doctest compare, are the exception's own.
     """
-    from sandboxed_kernel.inside.hints import HomeWatch, of_error
+    from sandboxed_kernel.inside.hints import MARK, HomeWatch, of_error
 
     show = shell._showtraceback
     watch = HomeWatch()
+    packages = SandboxedKernel.packages
+    waiting = [packages.left_behind()] if packages is not None else []
 
     def show_with_hint(etype: Any, evalue: Any, stb: Any) -> None:
         hint = None
@@ -247,6 +253,8 @@ def _give_hints(shell: Any) -> None:
         show(etype, evalue, stb if hint is None else [*stb, hint])
 
     def look_at_home(*_result: Any) -> None:
+        if waiting and (said := waiting.pop()):
+            print(f"{MARK} {said}", file=sys.stderr)  # noqa: T201
         if (hint := watch.of_new()) is not None:
             print(hint, file=sys.stderr)  # noqa: T201
 
@@ -263,9 +271,21 @@ def _connect_info(_line: str) -> None:
     )
 
 
+def _lay_over(folder: str) -> Packages:
+    """Where packages go. An earlier notebook, or a full disk, may have spoilt those that last: then others do."""
+    try:
+        packages = Packages(folder, lasts=LateHistory.lasts)
+    except OSError as error:
+        print(f"{folder} cannot be used: {error}", file=sys.stderr)  # noqa: T201
+        packages = Packages(os.path.join(os.environ["TMPDIR"], "packages"), lasts=False)
+    packages.lay_over()
+    return packages
+
+
 def main() -> None:
+    LateHistory.lasts = os.environ.pop("SANDBOXED_KERNEL_HOME_LASTS", "") == "1"
     if folder := os.environ.pop("SANDBOXED_KERNEL_PACKAGES", None):
-        lay_over(folder)
+        SandboxedKernel.packages = _lay_over(folder)
     # Names that are looked up when they are used.
     kernelapp.IOPubThread = ForkedOutput
     interactiveshell.HistoryManager = LateHistory

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from sandboxed_kernel.linux import libc
+
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ONE_MOUNT = 0x01 | 0x04 | 0x08  # RESOLVE_NO_XDEV, _NO_SYMLINKS, _BENEATH: openat2(2)
+_DEEPEST = 100  # a descriptor is open for each level
 
 
 def remove_tree(path: str, root: int) -> None:
     """Remove the folder ``path``, open as ``root``, and everything beneath it, as far as this user may. Never raises.
 
     A folder that lies deep is moved to the top before it is emptied, so that neither recursion nor the length of a path
-    bounds the depth. Hostile code that still runs and may write beneath ``root``, but not in it, can make the removal
-    end early; nothing that it puts in the way leads elsewhere.
+    bounds the depth. What is mounted in it ends the removal there. Hostile code that still runs and may write beneath
+    ``root``, but not in it, can make the removal end early; nothing that it puts in the way leads elsewhere.
     """
     with suppress(OSError):
         os.fchmod(root, 0o700)
@@ -36,24 +42,25 @@ def _empty(root: int) -> None:
                 os.rmdir(name, dir_fd=root)
                 continue
             except OSError:
-                inner = _open(name, root)
+                inner = open_own(name, root)
             try:
                 for deeper in _remove_files(inner):
                     moved += 1
                     with suppress(OSError):
-                        os.close(_open(deeper, inner))  # to be moved it has to be writable
+                        os.close(open_own(deeper, inner))  # to be moved it has to be writable
                     os.rename(deeper, f"{prefix}-{moved}", src_dir_fd=inner, dst_dir_fd=root)
             finally:
                 os.close(inner)
             os.rmdir(name, dir_fd=root)
 
 
-def _open(name: str, within: int) -> int:
-    """A descriptor of a folder that may have been closed to its owner.
+def open_own(name: str, within: int) -> int:
+    """A descriptor of a folder that may have been closed to its owner, which it is no more. Raises OSError.
 
     chmod(2) follows links, so it gets a descriptor's path: ``name`` may be exchanged for a link at any moment.
     """
-    found = os.open(name, _NAME_FOLDER, dir_fd=within)
+    how = libc.buffer_from(struct.pack("=QQQ", _NAME_FOLDER, 0, _ONE_MOUNT))
+    found = libc.syscall(libc.OPENAT2, within, libc.buffer_from(os.fsencode(name) + b"\0"), how, 24)
     try:
         os.chmod(f"/proc/self/fd/{found}", 0o700)
         return os.open(".", OPEN_FOLDER, dir_fd=found)
@@ -72,26 +79,31 @@ def _remove_files(folder: int) -> list[str]:
     return folders
 
 
-def link_beneath(root: int, path: str, target: str) -> bool:
+def link_beneath(root: int, path: str, target: str, *, set_aside: list[str] | None = None) -> bool:
     """A symbolic link ``path`` beneath the open folder ``root`` that says ``target``; missing folders on the way are
     made, mode 0700. ``path`` is relative and has no ``..``.
 
     No link on the way is followed and nothing that is there is replaced: False where something stands in the way, or
-    this user may not make it. A link that says the same already is one.
+    this user may not make it. A link that says the same already is one. With ``set_aside`` what stands in the way gets
+    another name, which is added to it.
     """
     *above, leaf = path.split("/")
     folder = os.dup(root)
     try:
         for name in above:
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=folder)
-            inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
+            inner = _make_folder(name, folder, set_aside)
             os.close(folder)
             folder = inner
         try:
             os.symlink(target, leaf, dir_fd=folder)
         except FileExistsError:
-            return os.readlink(leaf, dir_fd=folder) == target
+            with suppress(OSError):
+                if os.readlink(leaf, dir_fd=folder) == target:
+                    return True
+            if set_aside is None:
+                return False
+            _set_aside(leaf, folder, set_aside)
+            os.symlink(target, leaf, dir_fd=folder)
     except OSError:
         return False
     finally:
@@ -126,3 +138,79 @@ def links_on_the_way(path: str) -> Iterator[str]:
         if target.startswith("/"):
             current = "/"
         waiting += target.split("/")[::-1]
+
+
+def _make_folder(name: str, within: int, set_aside: list[str] | None) -> int:
+    """A descriptor of the folder ``name``, made where there is none. Raises OSError."""
+    for last in (set_aside is None, True):
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=within)
+        try:
+            return os.open(name, OPEN_FOLDER, dir_fd=within)
+        except OSError:
+            if last or set_aside is None:
+                raise
+            _set_aside(name, within, set_aside)
+    raise AssertionError
+
+
+def _set_aside(name: str, within: int, names: list[str]) -> None:
+    new = f"{name}.kept-{os.urandom(4).hex()}"
+    os.rename(name, new, src_dir_fd=within, dst_dir_fd=within)
+    names.append(new)
+
+
+def size_of_tree(root: int, deadline: float) -> tuple[int, bool]:
+    """The bytes that the tree beneath the open folder ``root`` takes on the disk, a file with several names divided by
+    these, and whether that is all: until ``deadline`` (time.monotonic()), no deeper than a hundred folders, and not in
+    what may not be listed or is mounted there. Never raises.
+    """
+    try:
+        return _size(os.dup(root), deadline)
+    except OSError:
+        return 0, False
+
+
+def _size(top: int, deadline: float) -> tuple[int, bool]:
+    device, size, whole = os.fstat(top).st_dev, 0, True
+    folders = [(top, os.listdir(top))]
+    try:
+        while folders:
+            folder, names = folders[-1]
+            if not names:
+                os.close(folders.pop()[0])
+                continue
+            if time.monotonic() > deadline:
+                return size, False
+            name = names.pop()
+            try:
+                status = os.lstat(name, dir_fd=folder)
+                is_folder = stat.S_ISDIR(status.st_mode)
+                size += status.st_blocks * 512 // (1 if is_folder else max(status.st_nlink, 1))
+                if is_folder and (status.st_dev != device or len(folders) >= _DEEPEST):
+                    whole = False
+                elif is_folder:
+                    inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
+                    folders.append((inner, []))
+                    folders[-1] = (inner, os.listdir(inner))
+            except OSError:  # closed to its owner, or gone meanwhile
+                whole = False
+    finally:
+        for folder, _names in folders:
+            os.close(folder)
+    return size, whole
+
+
+_STATX_BTIME = 0x800
+_AT_EMPTY_PATH = 0x1000
+
+
+def birth_of(descriptor: int) -> int:
+    """When what is open was made, in ns since the epoch; 0 where the file system does not say. Source: statx(2)."""
+    found = libc.buffer_from(bytes(256))
+    try:
+        libc.syscall(libc.number("statx"), descriptor, b"", _AT_EMPTY_PATH, _STATX_BTIME, found)
+    except OSError:
+        return 0
+    mask, seconds, nanoseconds = struct.unpack_from("=I76xqI", found)
+    return seconds * 1_000_000_000 + nanoseconds if mask & _STATX_BTIME else 0

@@ -30,6 +30,7 @@ _PER_MACHINE = {
         "sched_setattr": 314,
         "utimensat": 280,
         "renameat2": 316,
+        "statx": 332,
     },
     "aarch64": {
         "seccomp": 277,
@@ -38,6 +39,7 @@ _PER_MACHINE = {
         "sched_setattr": 274,
         "utimensat": 88,
         "renameat2": 276,
+        "statx": 291,
     },
 }
 

@@ -35,6 +35,7 @@ FILES: tuple[FileRow, ...] = (
         /nix/store /gnu/store /run/current-system/sw"""),
     # What may be written.
     FileRow(WRITE, "a home of its own, removed afterwards", "{home}"),
+    FileRow(WRITE, "what lasts of that home, removed when the user says so", "{lasting}"),
     FileRow(WRITE, "a folder for temporary files of its own, removed afterwards", "{tmp}"),
     FileRow(WRITE, "a folder for its own sockets, removed afterwards", "{run}"),
     # /etc, by name: /etc/shadow, keys of ssh and private certificates lie beside these.
@@ -121,7 +122,8 @@ _OPTIONAL_ROOTS = ("{imports}",)  # sys.path may name folders that nobody made
 
 
 def file_rules(roots: Mapping[str, Sequence[str]]) -> list[PathRule]:
-    """The table as rules. ``roots`` says what ``{prefix}``, ``{imports}``, ``{home}``, ``{tmp}`` and ``{run}`` are.
+    """The table as rules. ``roots`` says what ``{prefix}``, ``{imports}``, ``{home}``, ``{lasting}``, ``{tmp}`` and
+    ``{run}`` are.
 
     The interpreter and the private folders must be there; everything else differs from host to host.
     """
@@ -175,7 +177,8 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class SetRow(Record):
-    """A variable that the sandbox sets; ``{home}``, ``{tmp}``, ``{run}`` are its private folders."""
+    """A variable that the sandbox sets; ``{home}``, ``{tmp}``, ``{run}`` are its private folders; ``{cache}`` and
+    ``{packages}`` lie in the home, or where they last."""
 
     name: str
     value: str
@@ -191,7 +194,7 @@ SET: tuple[SetRow, ...] = (
     SetRow("JUPYTER_DATA_DIR", "{home}/.local/share/jupyter", "kernelspecs are commands that run outside"),
     SetRow("JUPYTER_RUNTIME_DIR", "{run}", "other kernels' connection files with their keys lie in the user's"),
     SetRow("XDG_CONFIG_HOME", "{home}/.config", _PRIVATE),
-    SetRow("XDG_CACHE_HOME", "{home}/.cache", _PRIVATE),
+    SetRow("XDG_CACHE_HOME", "{cache}", _PRIVATE),
     SetRow("XDG_DATA_HOME", "{home}/.local/share", _PRIVATE),
     SetRow("XDG_STATE_HOME", "{home}/.local/state", _PRIVATE),
     SetRow("XDG_RUNTIME_DIR", "{run}", "the sockets of the user's session lie in the user's"),
@@ -202,7 +205,7 @@ SET: tuple[SetRow, ...] = (
     SetRow("GRPC_DNS_RESOLVER", "native", "c-ares wants source addresses, which our datagram sockets have not"),
     SetRow("UCX_TLS", "^sysv", "MPI (UCX) ends the program where there is no System V shared memory"),
     SetRow("MPIR_CVAR_CH4_CMA_ENABLE", "0", "MPI (MPICH) would read another process's memory; it copies instead"),
-    SetRow("SANDBOXED_KERNEL_PACKAGES", "{home}/.packages", "where %pip installs; the kernel's own start makes it"),
+    SetRow("SANDBOXED_KERNEL_PACKAGES", "{packages}", "where %pip installs; the kernel's own start makes it"),
     SetRow("PIP_DISABLE_PIP_VERSION_CHECK", "1", "it asks pypi.org unbidden: a refusal that the user did not cause"),
 )
 
@@ -212,10 +215,13 @@ HOME_FOLDERS = (".config", ".cache", ".local", ".local/share", ".local/state")
 
 
 # What else variables above name there: programs write in these, so nothing of the user's is put in or over them.
-_OF_PROGRAMS = tuple(
-    row.value.removeprefix("{home}/")
-    for row in SET
-    if row.value.startswith("{home}/") and row.value.removeprefix("{home}/") not in HOME_FOLDERS
+_OF_PROGRAMS = (
+    *(
+        row.value.removeprefix("{home}/")
+        for row in SET
+        if row.value.startswith("{home}/") and row.value.removeprefix("{home}/") not in HOME_FOLDERS
+    ),
+    ".packages",
 )
 
 

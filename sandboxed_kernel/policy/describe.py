@@ -16,13 +16,15 @@ def describe(
     absent: Iterable[PathGrant] = (),
     guard: Guard | None = None,
     *,
+    home: str = "",
     file: str,
 ) -> str:
     """Some lines of text: what may be reached, read, written, and by which line of which file.
 
     ``grants`` are those in force (``confinement.plan.effective_grants``), ``missing`` what this host cannot enforce and
     the policy does without, ``absent`` those of the grants that have nothing to open, ``guard``: of the notebook's
-    folder, where not all of it is open. ``file`` is where the policy stands, or would stand.
+    folder, where not all of it is open. ``home``: how long the private one lasts. ``file`` is where the
+    policy stands, or would stand.
     """
     grants, gone = tuple(grants), set(absent)
     sections = (
@@ -35,6 +37,7 @@ def describe(
             [] if guard is None else [shown(path) for path in guard.found],
         ),
         ("Not looked through in time, so slower", [] if guard is None else [shown(path) for path in guard.not_seen]),
+        ("Private home, ~", [home] if home else []),
         ("Accelerators", sorted(policy.accelerators)),
         ("Environment", [f"passed: {name}" for name in policy.environment_pass]),
         ("Environment, set", [f"{name}={value}" for name, value in policy.environment_set]),

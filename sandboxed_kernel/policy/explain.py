@@ -165,7 +165,7 @@ def implied_grants(policy: Policy, workspace: str, prefixes: Iterable[str]) -> t
     from sandboxed_kernel.confinement.plan import effective_grants
     from sandboxed_kernel.policy.baseline import accelerator_rules, file_rules
 
-    roots = {"prefix": tuple(prefixes), "imports": (), "home": (), "tmp": (), "run": ()}
+    roots = {"prefix": tuple(prefixes), "imports": (), "home": (), "lasting": (), "tmp": (), "run": ()}
     implied = [grant for grant in effective_grants(policy, workspace) if grant not in policy.grants]
     for rule in (*file_rules(roots), *accelerator_rules(policy.accelerators)):
         asked = rule.reason.startswith("[accelerators]")

@@ -225,7 +225,7 @@ class _Draft(Record, frozen=False):
     best_effort: list[str] = made(default_factory=list)
     accelerators: list[str] = made(default_factory=list)
     proxy: Destination | None = None
-    single: dict[str, Any] = made(default_factory=dict)  # pins, active_content
+    single: dict[str, Any] = made(default_factory=dict)  # pins, active_content, keep_home, home_limit
     mistakes: list[PolicyError] = made(default_factory=list)
     texts: dict[str, str] = made(default_factory=dict)  # by the place that names them in errors
 
@@ -339,6 +339,14 @@ class _Draft(Record, frozen=False):
     def read_cpu_seconds(self, value: object, place: str) -> None:
         self.limits["cpu_seconds"] = _integer(value, place, least=1, example="3600")
 
+    def read_keep(self, value: object, place: str) -> None:
+        if not isinstance(value, bool):
+            raise PolicyError(place, f"{shown(value)} is {type_name(value)}, not true or false", "Write false")
+        self.single["keep_home"] = value
+
+    def read_limit(self, value: object, place: str) -> None:
+        self.single["home_limit"] = _size(value, place, least=1 << 20, example='"10 GiB"')
+
 
 Reader = Callable[[_Draft, object, str], None]
 Keys = Mapping[str, "Reader | Keys"]
@@ -361,6 +369,7 @@ _KEYS: Keys = {
         "cpu_seconds": _Draft.read_cpu_seconds,
         "file_size": _Draft.read_file_size,
     },
+    "home": {"keep": _Draft.read_keep, "limit": _Draft.read_limit},
     "outputs": {"active_content": _Draft.read_active_content},
 }
 

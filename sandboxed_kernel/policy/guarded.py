@@ -344,6 +344,7 @@ class Guard(Record):
     visible: tuple[str, ...]  # of a home folder: what does not begin with a dot, at its top
     pool: str = ""
     aliases: tuple[tuple[str, str], ...] = ()  # links in the private home: (where, to what in the folder)
+    elsewhere: tuple[str, ...] = ()  # beneath the root, but none of it: what lasts of the private home
 
     @property
     def pooled(self) -> tuple[str, ...]:

@@ -113,6 +113,8 @@ class Policy(Record):
     environment_set: tuple[tuple[str, str], ...] = ()
     limits: Limits = made(default_factory=Limits)
     active_content: Literal["strip", "allow"] = "strip"
+    keep_home: bool = True
+    home_limit: int = 10 << 30  # bytes of the private home, above which the next start says it
     best_effort: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()  # the policy's file and the presets it extends, in reading order
 

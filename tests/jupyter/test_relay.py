@@ -282,7 +282,7 @@ def test_user_code_sees_a_plain_kernel(short_path: Path) -> None:
     folder = short_path / "notebook"
     folder.mkdir()
     (folder / "zmq.py").write_text("raise SystemExit('the notebook folder was imported from')\n")
-    own = "[path for path in sys.path if '.packages' not in path]"  # where %pip installs, which a plain kernel lacks
+    own = "[path for path in sys.path if 'packages/cpython' not in path]"  # %pip's, which a plain one lacks
     names = ["__name__", own, "len(sys.argv), sys.argv[1]", "type(get_ipython()).__name__", "sys.flags"]
     seen = []
     for command in (kernels.PLAIN, kernels.command_under_test()):

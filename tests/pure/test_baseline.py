@@ -33,7 +33,15 @@ PROTECTED = protected_paths(
     policies=("/home/ana/policies/policy.toml",),
     kept=(("/home/ana/logs/audit.jsonl", "the audit log"), ("/srv/k/kernel-1.json", "the connection file")),
 )
-ROOTS = {"prefix": ("/opt/py", "/usr"), "imports": (), "home": ("/p/h",), "tmp": ("/p/t",), "run": ("/p/r",)}
+ROOTS = {
+    "prefix": ("/opt/py", "/usr"),
+    "imports": (),
+    "home": ("/p/h",),
+    "tmp": ("/p/t",),
+    "run": ("/p/r",),
+    "lasting": ("/p/l/cache",),
+}
+VARIABLE_ROOTS = {"home": "/h", "tmp": "/t", "run": "/r", "cache": "/h/.cache", "packages": "/h/.packages"}
 CHANGES = Fs(0xFFFF) & ~(READ_EXECUTE | Fs.IOCTL_DEV)
 
 
@@ -49,12 +57,19 @@ def test_every_row_has_a_reason_and_every_root_is_replaced() -> None:
         assert getattr(row, "reason", "") or getattr(row, "what", "")
     rules = file_rules(ROOTS)
     assert all(rule.path.startswith("/") for rule in rules)
-    assert [rule.path for rule in rules if not rule.optional] == ["/opt/py", "/usr", "/p/h", "/p/t", "/p/r"]
+    assert [rule.path for rule in rules if not rule.optional] == [
+        "/opt/py",
+        "/usr",
+        "/p/h",
+        "/p/l/cache",
+        "/p/t",
+        "/p/r",
+    ]
 
 
 def test_what_is_writable_without_a_grant() -> None:
     writable = {rule.path for rule in file_rules(ROOTS) if rule.access & CHANGES}
-    assert writable == {"/p/h", "/p/t", "/p/r", "/dev/shm", *words(
+    assert writable == {"/p/h", "/p/l/cache", "/p/t", "/p/r", "/dev/shm", *words(
         "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx"
     )}  # fmt: skip
 
@@ -99,7 +114,7 @@ def test_proc_and_sys_are_never_writable_and_devices_are_not_run() -> None:
     BASH_ENV HOME TMPDIR OMP_API_KEY MKL_SECRET NUMBA_TOKEN PYDEVD_PASSWORD LC_KEY LC_API_TOKEN"""))  # fmt: skip
 def test_what_never_enters_by_itself(name: str) -> None:
     assert not enters(name)
-    outside = environment({name: "outside"}, passed=(), settings=(), roots={"home": "/h", "tmp": "/t", "run": "/r"})
+    outside = environment({name: "outside"}, passed=(), settings=(), roots=VARIABLE_ROOTS)
     assert "outside" not in outside.values()
 
 
@@ -115,7 +130,7 @@ def test_what_enters(name: str) -> None:
 
 
 def test_later_words_win_but_missing_variables_stay_missing() -> None:
-    roots = {"home": "/h", "tmp": "/t", "run": "/r"}
+    roots = VARIABLE_ROOTS
     outside = {"PATH": "/bin", "HOME": HOME, "MPLCONFIGDIR": "/x", "OPENAI_BASE_URL": "u", "A": "1"}
     inside = environment(outside, passed=("OPENAI_BASE_URL", "A", "ABSENT"), settings=(("A", "2"),), roots=roots)
     assert (inside["PATH"], inside["HOME"], inside["OPENAI_BASE_URL"], inside["A"]) == ("/bin", "/h", "u", "2")

@@ -142,7 +142,7 @@ def test_a_proxy_is_the_only_reachable_endpoint(url: str, proxy: tuple[str, int]
 _SIZE = 'is not a size with a unit (B, KiB, MiB, GiB, TiB). Write "4 GiB"'
 _URL = 'Write "http://127.0.0.1:3128"'
 _HOME_FOLDER = 'Write the path itself; "~" is the home folder'
-_TOP = "Write one of: extends, best_effort, network, filesystem, accelerators, environment, limits, outputs"
+_TOP = "Write one of: extends, best_effort, network, filesystem, accelerators, environment, limits, home, outputs"
 _SERVER = "with the Jupyter server's token the code could start a terminal or a kernel outside the sandbox"
 
 BAD: list[tuple[str, str]] = [

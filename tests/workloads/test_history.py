@@ -33,12 +33,13 @@ FROM_DATABASE = (
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Both]:
     """A plain kernel with an IPython folder that nobody had before, as the sandboxed one has; a few cells."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    policy = getattr(request, "param", "")
     for name in ("plain", "inside"):
         (tmp_path / name).mkdir()
-    with kernels.running(PLAIN, tmp_path / "plain") as plain, sandboxed(tmp_path / "inside", "") as inside:
+    with kernels.running(PLAIN, tmp_path / "plain") as plain, sandboxed(tmp_path / "inside", policy) as inside:
         for cell in CELLS:
             for kernel in (plain, inside):
                 assert kernel.run(cell).status == "ok"
@@ -69,7 +70,8 @@ def test_it_can_be_switched_off_before_there_is_one(fresh: Both) -> None:
     fresh.run("m = get_ipython().history_manager; m.enabled = False; m.enabled, list(m.search('!echo*'))")
 
 
-def test_this_session_needs_no_database(fresh: Both) -> None:
+@pytest.mark.parametrize("fresh", ["[home]\nkeep = false"], indirect=True)
+def test_a_session_that_nobody_reads_later_needs_no_database(fresh: Both) -> None:
     for cell in FROM_MEMORY:
         fresh.run(cell)
     assert text_of(fresh.plain.run(LOADED)) == "(True, True)"

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import sys
-import zipfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from tests.support.workloads import Both, Site, text_of
+from tests.support.wheels import wheel
+from tests.support.workloads import Both, Site, side_by_side, text_of
 
 pytestmark = pytest.mark.container
 
 
-def wheel(name: str, version: str, *requires: str) -> bytes:
-    """A package with one module, ``{name}.version``, and a program of the same name that prints it."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": f'version = "{version}"\ndef main():\n    print("{name} {version}")\n',
-        f"{info}/METADATA": "".join([f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-                                     *(f"Requires-Dist: {needed}\n" for needed in requires)]),
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
-    }  # fmt: skip
-    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return data.getvalue()
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Both]:
+    """Packages go with the kernel, and come before this Python's. What lasts: tests/jupyter/test_what_lasts.py."""
+    policy = f"[network]\nallow = [{site.allow}]\n[home]\nkeep = false\n"
+    with side_by_side(tmp_path_factory.mktemp("w"), site, policy) as kernels:
+        yield kernels
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = b"sandbox-warden"
 _REAPED_AT_ONCE = 64
-_PATIENCE = 5.0  # seconds; a broker that lives on does its last work, and ends this process with it
+_PATIENCE = 5.0  # seconds; one of the two that lives on does the last work, and ends this process with it
 
 
 class Wires(NamedTuple):
@@ -59,7 +59,7 @@ class Warden:
         """
         try:
             self._run(start, keep)
-            if self._launcher_is_gone() and self._broker_goes():
+            if self._is_alone():
                 clean_up()
         except BaseException:  # noqa: BLE001  # a forked process must not run on into its parent's code
             import traceback
@@ -148,12 +148,20 @@ class Warden:
         if pid == self._kernel and self._kernel_status is None:  # once: its number may be given again
             self._kernel_status = status
 
-    def _broker_goes(self) -> bool:
-        """Whether it ends too: one that was killed while it waited in Linux does so a moment after what held it."""
+    def _is_alone(self) -> bool:
+        """Whether neither launcher nor broker is left. One of them may have been killed, and go a moment after the other:
+        while Linux takes its memory down, or after what held it there.
+        """
+        for descriptor in (self._wires.done, self._status):
+            os.close(descriptor)  # for one that lives, nothing inside is left, and that is all it waits for
         deadline = time.monotonic() + _PATIENCE
-        while os.getppid() == self._broker and time.monotonic() < deadline:
+        while len(left := self._left()) == 1 and time.monotonic() < deadline:
             time.sleep(0.005)
-        return os.getppid() != self._broker
+        return not left
+
+    def _left(self) -> list[str]:
+        found = [] if self._launcher_is_gone() else ["launcher"]
+        return found if os.getppid() != self._broker else [*found, "broker"]
 
     def _launcher_is_gone(self) -> bool:
         poll = select.poll()

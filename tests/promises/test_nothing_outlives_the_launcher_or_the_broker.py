@@ -79,6 +79,14 @@ def stop_broker_kill_launcher(program: Living) -> None:
     os.kill(broker, signal.SIGCONT)  # it removes the private folder
 
 
+def stop_launcher_kill_broker_then_it(program: Living) -> None:
+    """The launcher was killed as well, and needs longer to go."""
+    program.launcher.send_signal(signal.SIGSTOP)
+    os.kill(program.broker, signal.SIGKILL)
+    time.sleep(0.5)
+    program.launcher.kill()
+
+
 def kill_at_once(*pids: int) -> None:
     """At one instant: none has time to do anything about another's end."""
     for number in (signal.SIGSTOP, signal.SIGKILL):
@@ -97,6 +105,7 @@ ENDS: dict[str, Callable[[Living], None]] = {
     "launcher and warden killed at once": lambda program: kill_at_once(program.launcher.pid, program.warden),
     "broker and warden killed at once": lambda program: kill_at_once(program.broker, program.warden),
     "broker stopped, launcher killed": stop_broker_kill_launcher,
+    "launcher stopped, broker killed, then the launcher": stop_launcher_kill_broker_then_it,
 }
 
 

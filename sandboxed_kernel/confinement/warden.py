@@ -149,19 +149,17 @@ class Warden:
             self._kernel_status = status
 
     def _is_alone(self) -> bool:
-        """Whether neither launcher nor broker is left. One of them may have been killed, and go a moment after the other:
-        while Linux takes its memory down, or after what held it there.
+        """Whether neither launcher nor broker is left. Both may have been killed, and go a moment after what ended this:
+        while Linux takes their memory down, or after what held them there. One that lives on kills this process meanwhile.
         """
         for descriptor in (self._wires.done, self._status):
             os.close(descriptor)  # for one that lives, nothing inside is left, and that is all it waits for
         deadline = time.monotonic() + _PATIENCE
-        while len(left := self._left()) == 1 and time.monotonic() < deadline:
+        while not (alone := self._launcher_is_gone() and os.getppid() != self._broker):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.005)
-        return not left
-
-    def _left(self) -> list[str]:
-        found = [] if self._launcher_is_gone() else ["launcher"]
-        return found if os.getppid() != self._broker else [*found, "broker"]
+        return alone
 
     def _launcher_is_gone(self) -> bool:
         poll = select.poll()

@@ -149,8 +149,8 @@ class Warden:
             self._kernel_status = status
 
     def _is_alone(self) -> bool:
-        """Whether neither launcher nor broker is left. Both may have been killed, and go a moment after what ended this:
-        while Linux takes their memory down, or after what held them there. One that lives on kills this process meanwhile.
+        """Whether neither launcher nor broker is left. Both may have been killed and go a moment after what ended this,
+        while Linux takes their memory down, or after what held them there. One that lives on kills this process.
         """
         for descriptor in (self._wires.done, self._status):
             os.close(descriptor)  # for one that lives, nothing inside is left, and that is all it waits for

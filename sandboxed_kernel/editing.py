@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from typing import Any
 
-from sandboxed_kernel.confinement.plan import check_grants
+from sandboxed_kernel.confinement.plan import Surroundings, check_grants, closed_in_workspace
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.change import Change, apply
 from sandboxed_kernel.policy.model import PathGrant, Policy
@@ -92,6 +92,8 @@ def _edit(real: str, path: str, change: Change) -> Edited:
     if not change.remove:
         added = [grant for grant in new.grants if grant.path in (*change.read, *change.write)]
         check_added(new, added)
+        if change.project:  # as a start looks at it
+            closed_in_workspace(_surroundings(new, workspace), writable=True)
     if after != before:
         _replace(real, after, status)
     return Edited(path=real, before=before, after=after, policy=new)
@@ -99,7 +101,11 @@ def _edit(real: str, path: str, change: Change) -> Edited:
 
 def check_added(policy: Policy, grants: Iterable[PathGrant]) -> None:
     """Whether a kernel would start with these grants of ``policy``, in whatever folder. Raises PolicyError."""
-    check_grants(grants, look_around(policy, workspace="/", private="/nonexistent", argv=(), kept=()))
+    check_grants(grants, _surroundings(policy, "/"))
+
+
+def _surroundings(policy: Policy, workspace: str) -> Surroundings:
+    return look_around(policy, workspace=workspace, private="/nonexistent", argv=(), kept=())
 
 
 def _with(before: str, change: Change, old: Policy, home: str) -> str | None:
@@ -129,7 +135,9 @@ def _with(before: str, change: Change, old: Policy, home: str) -> str | None:
     apply(expected, change, old, home)
     try:
         document = tomlkit.parse(text)
-        apply(document, change, old, home, new_table=new_table, new_section=new_section)
+        apply(
+            document, change, old, home, new_table=new_table, new_section=new_section, new_inline=tomlkit.inline_table
+        )
         after = tomlkit.dumps(document)
         return mark + after if tomllib.loads(after) == expected else None
     except (TOMLKitError, tomllib.TOMLDecodeError, ValueError, TypeError, LookupError, AttributeError):

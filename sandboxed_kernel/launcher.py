@@ -99,6 +99,7 @@ class _Ready(Record):
     features: HostFeatures
     around: Surroundings
     home: LastingHome | NothingLasts
+    unset: tuple[str, ...]  # a sentence for each variable that the policy names and that there is none of
 
 
 def run_kernel(
@@ -199,14 +200,25 @@ def _prepare(launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]) -> 
     features = find_features()
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
     remove_left_pools(around.workspace, POOL_PREFIX)
-    guard = look_for_closed(policy, around, launch.workspace)
+    guard = look_for_closed(policy, around, policy.project or launch.workspace)
     home: LastingHome | NothingLasts = NothingLasts("[home] keep = false")
     if policy.keep_home:
         home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), opens_more(policy, around.workspace)))
     if isinstance(home, LastingHome):
         private.hold(home.descriptor, home.end)
-    around = replace(around, lasting=home.path)
-    return _Ready(file, policy, make_plan(policy, features, around, guard), features, around, home)
+    variables, unset = _variables(policy)
+    around = replace(around, lasting=home.path, variables=variables)
+    return _Ready(file, policy, make_plan(policy, features, around, guard), features, around, home, unset)
+
+
+def _variables(policy: Policy) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Those that the policy takes from files; and a sentence for each that there is none of."""
+    if not policy.environment_from:
+        return (), ()
+    from sandboxed_kernel.policy.read import variables
+
+    found, said = variables(policy.environment_from)
+    return tuple(found), tuple(said)
 
 
 def _live_policy(ready: _Ready, launch: _Launch, show: Callable[[Policy], None]) -> LivePolicy:
@@ -270,7 +282,7 @@ def _remarks(ready: _Ready) -> tuple[str, ...]:
     """What else the user should know of this start: sentences."""
     guard, about_home = ready.plan.guard, ready.home.remarks(ready.policy.home_limit)
     closed = "" if guard is None else sentence(guard)
-    return tuple(filter(None, (describe_absent(ready.plan.absent), closed, *about_home)))
+    return tuple(filter(None, (describe_absent(ready.plan.absent), closed, *ready.unset, *about_home)))
 
 
 class _Launched:

@@ -137,9 +137,14 @@ class LivePolicy:
 def _at_start(policy: Policy) -> dict[str, object]:
     """What only a start applies, by the words of the policy."""
     return {
+        "project": policy.project,
         "[filesystem]": ({(grant.path, grant.writable) for grant in policy.grants}, {g.path for g in policy.required}),
         "[network] unix, proxy, pins": ({grant.path for grant in policy.unix}, policy.proxy, policy.pins),
-        "[environment]": (set(policy.environment_pass), dict(policy.environment_set)),
+        "[environment]": (
+            set(policy.environment_pass),
+            dict(policy.environment_set),
+            {(each.name, each.path) for each in policy.environment_from},
+        ),
         "[limits]": policy.limits,
         "active_content, accelerators, best_effort": (
             policy.active_content,

@@ -125,6 +125,12 @@ def add_change_options(parser: ArgumentParser) -> None:
     parser.add_argument("--read", metavar="PATH", action="append", default=[], help="a file or folder, for reading")
     parser.add_argument("--write", metavar="PATH", action="append", default=[], help="likewise, also for writing")
     parser.add_argument("--preset", metavar="NAME", action="append", default=[], help="all that a preset allows")
+    text = "a variable of Jupyter's environment, or with --from of that file"
+    parser.add_argument("--env", metavar="NAME", action="append", default=[], help=text)
+    text = "a file with lines NAME=VALUE (.env), which itself stays closed"
+    parser.add_argument("--from", dest="file", metavar="FILE", help=text)
+    text = "notebooks beneath this folder work in all of it (what is closed in a notebook's folder is closed there)"
+    parser.add_argument("--project", metavar="FOLDER", help=text)
     parser.add_argument("--private", action="store_true", help="the names may mean addresses of a private network")
     text = "allow it for this long only: 30m, 2h, 1d"
     parser.add_argument("--for", dest="time", metavar="TIME", type=_seconds, help=text)
@@ -171,11 +177,15 @@ def changes(options: Namespace) -> int:
 
 def _folder(options: Namespace) -> str | None:
     """Where its links lead: that is how a kernel knows its own folder. Raises PolicyError."""
-    if options.folder is None:
+    if options.project is not None and (options.folder is not None or options.everywhere):
+        found = "--project is about that folder itself"
+        raise PolicyError("the command line", found, "Leave out --in and --everywhere")
+    named, option = (options.project, "--project") if options.project is not None else (options.folder, "--in")
+    if named is None:
         return None
-    folder: str = os.path.realpath(os.path.expanduser(options.folder))
+    folder: str = os.path.realpath(os.path.expanduser(named))
     if not os.path.isdir(folder):
-        raise PolicyError("--in", f'"{options.folder}" is not a folder', "Name an existing folder")
+        raise PolicyError(option, f'"{named}" is not a folder', "Name an existing folder")
     return folder
 
 
@@ -195,7 +205,8 @@ def forget(options: Namespace) -> int:
         return _not_here(options, "forget")
     change = _change(options, remove=True)
     if change.is_empty:
-        raise PolicyError("the command line", "nothing to forget", "Write HOST:PORT, --read, --write or --preset")
+        write = "Write HOST:PORT, --read, --write, --preset, --env or --project"
+        raise PolicyError("the command line", "nothing to forget", write)
     return _edit(options, change)
 
 
@@ -209,9 +220,9 @@ def _not_here(options: Namespace, command: str) -> int:
 
     from sandboxed_kernel.notices.render import shown
 
-    words = [
-        f"--{name} {shlex.quote(value)}" for name in ("read", "write", "preset") for value in getattr(options, name)
-    ]
+    repeated = [(name, value) for name in ("read", "write", "preset", "env") for value in getattr(options, name)]
+    single = [(name, value) for name, value in (("from", options.file), ("project", options.project)) if value]
+    words = [f"--{name} {shlex.quote(value)}" for name, value in (*repeated, *single)]
     line = " ".join(["sandboxed-kernel", command, *map(shlex.quote, options.targets), *words])
     print(f"Run this in a terminal, not in the notebook: {shown(line)}", file=sys.stderr)
     return 2
@@ -227,11 +238,18 @@ def _change(options: Namespace, *, remove: bool) -> Change:
     until = None if options.time is None else datetime.fromtimestamp(int(now) + options.time, UTC)
     if until is not None and (remove or not options.targets):
         raise PolicyError("--for", "it is about HOST:PORT that is allowed", "Write: allow HOST:PORT --for 2h")
+    if options.file is not None and not options.env:
+        raise PolicyError("--from", "no variable is named", "Write: --env NAME --from FILE")
+    by_file = remove or options.file is not None
+    file = "" if options.file is None else paths([options.file])[0]
     return Change(
         allow=tuple(entry_for(text, private=options.private, until=until) for text in options.targets),
         read=paths(options.read),
         write=paths(options.write),
         presets=tuple(options.preset),
+        variables=tuple(options.env) if options.file is None else (),
+        variables_from=tuple((name, file) for name in options.env) if by_file else (),
+        project=options.project is not None,
         folder=_folder(options),
         remove=remove,
         now=now,
@@ -240,13 +258,17 @@ def _change(options: Namespace, *, remove: bool) -> Change:
 
 def _when(change: Change) -> str:
     """What the user does for a change to hold."""
-    if change.allow and not (change.read or change.write or change.presets):
+    at_start = change.read or change.write or change.variables or change.variables_from or change.project
+    if change.allow and not (at_start or change.presets):
         if change.remove:
             return "Running kernels make no new connection there; those that stand stay until the kernel ends."
         return "Running kernels go by it at once: run the cell again."
     if change.presets:
         return "Running kernels go by its hosts at once. For its folders and variables: restart the kernel."
-    return "Restart the kernel for the folders" + ("; the hosts hold at once." if change.allow else ".")
+    what = "variables" if not (change.read or change.write or change.project) else "folders"
+    if what == "folders" and (change.variables or change.variables_from):
+        what = "folders and variables"
+    return f"Restart the kernel for the {what}" + ("; the hosts hold at once." if change.allow else ".")
 
 
 def _edit(options: Namespace, change: Change) -> int:
@@ -264,6 +286,12 @@ def _edit(options: Namespace, change: Change) -> int:
         for line in unified_diff(*lines, edited.path, edited.path, n=1, lineterm=""):
             print(shown(line))
         print(_when(change))
+    if change.variables_from and not change.remove:
+        from sandboxed_kernel.policy.read import variables
+
+        named = {name for name, _path in change.variables_from}
+        for sentence in variables(each for each in edited.policy.environment_from if each.name in named)[1]:
+            print(f"note: {shown(sentence)}")
     for entry in change.allow if change.remove else ():
         place = still_allowed(edited.policy, entry)
         if place is not None:
@@ -355,7 +383,7 @@ def show(options: Namespace) -> int:
     for row in rows:
         print(shown(f"{row.place:<{width}}  {row.section} = {row.value}{'  (overridden below)' * row.overridden}"))
     access = "read" if any(grant.writable for grant in policy.grants) else "write"
-    print(f"{'always':<{width}}  [filesystem] {access} = the notebook's folder, {workspace}")
+    print(f"{'always':<{width}}  [filesystem] {access} = the notebook's folder, {policy.project or workspace}")
     return 0
 
 
@@ -403,7 +431,7 @@ def _explain_path(policy: Policy, target: str, workspace: str) -> int:
     absent = tuple(grant for grant in policy.grants if grant not in there)
     gone = real(absent)
     policy = replace(policy, grants=real(there))
-    root, closed = os.path.realpath(workspace), None
+    root, closed = os.path.realpath(policy.project or workspace), None
     if is_beneath(path, root):
         mode: Mode = "home" if root == os.path.realpath(os.path.expanduser("~")) else "plain"
         closed = closed_on_the_way(

@@ -53,7 +53,8 @@ def look_around(
     paths += os.environ.get("PATH", "").split(os.pathsep)
     standing = _standing_policies()
     return Surroundings(
-        workspace=_real(workspace),
+        workspace=_real(policy.project or workspace),
+        cwd=_real(workspace),
         home=_real(home_folder()),
         private=_real(private),
         prefixes=prefixes,
@@ -105,6 +106,10 @@ def _further(policy: Policy, kept: Sequence[tuple[str, str]], standing: Sequence
         yield Protected(_real(path), "a folder from which that Python imports", "write", "write", ENVIRONMENT)
     for path in (*map(os.path.abspath, policy.sources), *standing):  # a preset's name is no path, and no link either
         yield from _links(path, "the policy of this kernel", POLICY_ADVICE)
+    for each in policy.environment_from:
+        what = f"the file that {each.name} is read from"
+        yield Protected(_real(each.path), what, "write", "write", VARIABLES_ADVICE)
+        yield from _links(each.path, what, VARIABLES_ADVICE)
     for path in settings_folders():
         yield Protected(_real(path), "settings that are read outside the sandbox", "write", "write", SETTINGS_ADVICE)
         yield from _links(path, "settings that are read outside the sandbox", SETTINGS_ADVICE)
@@ -124,6 +129,7 @@ def _further(policy: Policy, kept: Sequence[tuple[str, str]], standing: Sequence
 # Of a folder on JUPYTER_PATH, what Jupyter runs or shows: kernelspecs, extensions of its pages, nbconvert's templates.
 _DATA_FOLDERS = ("kernels", "labextensions", "nbextensions", "nbconvert", "lab")
 _UNSET = "Code that is written there would later run outside the sandbox. Let {} name a folder elsewhere, or unset it."
+VARIABLES_ADVICE = "The code could choose what the variable gets from which file. Keep that file in another folder."
 SETTINGS_ADVICE = (
     "The code could write settings that are obeyed outside at the next start. Let JUPYTER_CONFIG_PATH and"
     " JUPYTER_CONFIG_DIR name folders elsewhere, or unset them."

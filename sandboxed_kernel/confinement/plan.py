@@ -57,7 +57,7 @@ class HostFeatures(Record):
 class Surroundings(Record):
     """Where everything lies. All paths are absolute and real (no symbolic links), except the keys of ``real_paths``."""
 
-    workspace: str  # the notebook's folder
+    workspace: str  # what is the notebook's: its folder, or the project that it lies in
     home: str  # the user's own
     private: str  # an empty folder made for this kernel; short, because paths of unix sockets are
     prefixes: tuple[str, ...]  # sys.prefix, sys.base_prefix, sys.exec_prefix, without repetitions
@@ -70,6 +70,8 @@ class Surroundings(Record):
     environment: Mapping[str, str]  # the launcher's
     umask: int  # the launcher's: files in the workspace are the user's
     argv: tuple[str, ...]  # what to run
+    cwd: str = ""  # the notebook's folder; empty: ``workspace``
+    variables: tuple[tuple[str, str], ...] = ()  # what files give them, by the policy
     lasting: str = ""  # the folder of what lasts of the private home; empty: nothing does
     home_as_named: str = ""  # the user's home as $HOME spells it, links not followed
 
@@ -173,10 +175,12 @@ def require(features: HostFeatures, best_effort: frozenset[str]) -> tuple[str, .
 
 
 def effective_grants(policy: Policy, workspace: str) -> tuple[PathGrant, ...]:
-    """The policy's grants and the implied one: the notebook's folder is readable always, and writable unless the policy
-    names what is writable."""
+    """The policy's grants and the implied one: the notebook's folder, or its project, can be read always,
+    and written unless the policy names what can be.
+    """
     writable = not any(grant.writable for grant in policy.grants)
-    return (PathGrant(workspace, writable, ".", "the notebook's folder"), *policy.grants)
+    place = "the project of the notebook" if policy.project else "the notebook's folder"
+    return (PathGrant(policy.project or workspace, writable, ".", place), *policy.grants)
 
 
 def protected_here(surroundings: Surroundings) -> tuple[Protected, ...]:
@@ -290,7 +294,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         environment=environment(
             _reachable_programs(surroundings, path_rules),
             passed=policy.environment_pass,
-            settings=(*_proxy_variables(policy), *policy.environment_set),
+            settings=(*_proxy_variables(policy), *policy.environment_set, *surroundings.variables),
             roots={
                 **roots,
                 "cache": cache or join(roots["home"], ".cache"),
@@ -302,7 +306,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
         missing=missing,
         absent=absent,
         argv=surroundings.argv,
-        cwd=surroundings.workspace,
+        cwd=surroundings.cwd or surroundings.workspace,
         umask=surroundings.umask,
         guard=_with_private(guard, {roots["home"]: in_home, cache: in_cache}, surroundings.lasting),
     )

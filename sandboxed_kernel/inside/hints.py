@@ -78,6 +78,17 @@ def _why(path: str) -> str:
 
 
 def _way(path: str, wanted: str) -> str:
+    if wanted == "read" and os.path.basename(path).startswith(".env") and _PLAIN.fullmatch(path):
+        return (
+            f"In a terminal: sandboxed-kernel allow --env NAME --from {path}  (NAME: the variable; then restart the"
+            f" kernel). Or all of it, for this code to read: sandboxed-kernel allow --read {path}"
+        )
+    project = _project_of(path)
+    if project is not None:
+        return (
+            f"In a terminal: sandboxed-kernel allow --project {project}  (this notebook then works in all of that"
+            f" project; restart the kernel). Or this alone: sandboxed-kernel allow --{wanted} {path}"
+        )
     if wanted == "write" and any(_is_within(path, folder) for folder in _EVERYBODYS):
         return ""
     own = pwd.getpwuid(os.getuid()).pw_dir
@@ -86,6 +97,25 @@ def _way(path: str, wanted: str) -> str:
     words = "explain" if special else f"allow --{wanted}"
     command = f"sandboxed-kernel {words} {path}" if _PLAIN.fullmatch(path) else f"sandboxed-kernel {words.split()[0]}"
     return f"In a terminal: {command}" + ("" if special else "  (then restart the kernel)")
+
+
+def _project_of(path: str) -> str | None:
+    """The folder above the notebook's, and above ``path``, that is a project of the user's: it has a ``.git`` or a
+    ``pyproject.toml``, and a command can name it. The nearest one; never the home folder.
+    """
+    home, user = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir), os.getuid()
+    folder = os.path.dirname(os.getcwd())
+    while folder != home and os.stat(folder).st_uid == user:
+        if any(os.path.lexists(f"{folder}/{name}") for name in _PROJECT):
+            hidden = "/." in path.removeprefix(folder)  # may stay closed then
+            return folder if not hidden and _is_within(path, folder) and _PLAIN.fullmatch(path) else None
+        if folder == "/":
+            break
+        folder = os.path.dirname(folder)
+    return None
+
+
+_PROJECT = (".git", "pyproject.toml")
 
 
 def _of_own_home(path: str) -> str | None:

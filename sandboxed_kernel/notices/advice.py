@@ -60,6 +60,14 @@ def preset_command(event: Event, place: Place) -> tuple[str, str] | None:
     return None if name is None or line is None else (name, line)
 
 
+def variable_command(event: Event, place: Place) -> str | None:
+    """For a refused ``.env``: the command for one variable of it, in which NAME is left to be written."""
+    word, _, entry = (event.allow_line or "").partition(" = ")
+    if event.kind != "file" or word != "read" or not re.search(r"/\.env(\.[^/]*)?$", entry[2:-2]):
+        return None
+    return _command(("--env", "NAME", "--from", entry[2:-2]), place)
+
+
 def _command(words: tuple[str, ...], place: Place) -> str | None:
     words = (*words, *place.options)
     line = " ".join((ALLOW, *words))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sandboxed_kernel.notices.advice import ALLOW, Place, command, preset_command
+from sandboxed_kernel.notices.advice import ALLOW, Place, command, preset_command, variable_command
 from sandboxed_kernel.notices.events import Event, Kind
 
 # As html.escape, whose module brings a table of all 2,200 entities into every process.
@@ -96,6 +96,8 @@ def _advice(event: Event, place: Place) -> list[tuple[str, str | None]]:
     in_file = ("in {}:", place.file) if place.file else ("in the policy:", None)
     lines: list[tuple[str, str | None]] = []
     if place.is_mine:
+        if (variable := variable_command(event, place)) is not None:
+            lines.append(("To use a variable of it (NAME), in a terminal: {}", variable))
         lines.append(("To allow it, in a terminal: {}", written))
         if (preset := preset_command(event, place)) is not None:
             lines.append((f"With what else belongs to it ({preset[0]}): {{}}", preset[1]))
@@ -127,7 +129,8 @@ def closing(events: Sequence[Event], place: Place = UNKNOWN) -> str:
     """The last line of an error in whose cell these were refused: clients and logs that show nothing else have it."""
     named = list(dict.fromkeys(shown(where(event)) for event in events))
     more = f" and {len(named) - _CLOSING} more" if len(named) > _CLOSING else ""
-    commands = {written for event in events if (written := command(event, place)) is not None}
+    advised = (variable_command(event, place) or command(event, place) for event in events)
+    commands = {written for written in advised if written is not None}
     to_go_on = f" To go on: {commands.pop() if len(commands) == 1 else ALLOW}" if commands and place.is_mine else ""
     said = f"{MARK}Refused in this cell: {', '.join(named[:_CLOSING])}{more}.".encode(
         "ascii", "backslashreplace"

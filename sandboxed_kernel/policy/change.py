@@ -27,6 +27,9 @@ class Change(Record):
     write: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
     best_effort: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()  # to pass
+    variables_from: tuple[tuple[str, str], ...] = ()  # (name, the file that it is read from)
+    project: bool = False  # all of ``folder`` is the notebook's folder
     folder: str | None = None  # absolute: for notebooks beneath it only
     remove: bool = False
     now: float = 0.0  # seconds since the epoch: entries whose time was over by then go
@@ -34,7 +37,8 @@ class Change(Record):
 
     @property
     def is_empty(self) -> bool:
-        return not (self.allow or self.read or self.write or self.presets or self.best_effort)
+        arrays = self.allow or self.read or self.write or self.presets or self.best_effort or self.variables
+        return not (arrays or self.variables_from or self.project)
 
     def words(self) -> str:
         """For people who make it by hand."""
@@ -44,6 +48,9 @@ class Change(Record):
             ("network.allow", self.allow),
             ("filesystem.read", self.read),
             ("filesystem.write", self.write),
+            ("environment.pass", self.variables),
+            ("environment.from", tuple(f"{name} = {path}" for name, path in self.variables_from)),
+            (f"the [[folder]] of {self.folder}", ("project = true",) if self.project else ()),
         )
         return ", ".join(f"{shown(entry)} in {key}" for key, entries in named for entry in entries)
 
@@ -103,6 +110,7 @@ def apply(
     *,
     new_table: NewTable | None = None,
     new_section: NewTable | None = None,
+    new_inline: Callable[[], MutableMapping[str, Any]] = dict,
 ) -> None:
     """Make ``change`` in ``table``, which meant ``old``, in place. What is there already is not added again."""
     write = change.write
@@ -119,11 +127,29 @@ def apply(
         ("network", "allow", change.allow, _same_destination),
         ("filesystem", "read", change.read, _same_path(home)),
         ("filesystem", "write", write, _same_path(home)),
+        ("environment", "pass", change.variables, _equal),
     ):
         if entries:
             array = _array(table, place, key, None if change.remove else new_table or _new_table)
             if array is not None:
                 _change(array, entries, same, change)
+    if change.project:
+        _set(table, "project", None if change.remove else True)
+    if change.variables_from and not (change.remove and "from" not in table.get("environment", ())):
+        if "environment" not in table:
+            (new_table or _new_table)(table, "environment")
+        if "from" not in table["environment"]:
+            table["environment"]["from"] = new_inline()
+        for name, path in change.variables_from:
+            _set(table["environment"]["from"], name, None if change.remove else path)
+
+
+def _set(table: MutableMapping[str, Any], key: str, value: object) -> None:
+    """With None it is taken out."""
+    if value is None:
+        table.pop(key, None)
+    elif table.get(key) != value:
+        table[key] = value
 
 
 def _change(

@@ -41,6 +41,7 @@ def describe(
         ("Accelerators", sorted(policy.accelerators)),
         ("Environment", [f"passed: {name}" for name in policy.environment_pass]),
         ("Environment, set", [f"{name}={value}" for name, value in policy.environment_set]),
+        ("Environment, from files", [f"{each.name}  {each.path:<33} {each.place}" for each in policy.environment_from]),
         ("Limits", _limits(policy.limits)),
         ("Active content of outputs", ["stripped" if policy.active_content == "strip" else "allowed"]),
         ("NOT ENFORCED on this host (best_effort)", list(missing)),

@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.destination import parse_destination
-from sandboxed_kernel.policy.model import ACCELERATOR_NAMES, BEST_EFFORT_NAMES, Destination, Limits, PathGrant, Policy
+from sandboxed_kernel.policy.model import (
+    ACCELERATOR_NAMES,
+    BEST_EFFORT_NAMES,
+    Destination,
+    Limits,
+    PathGrant,
+    Policy,
+    VariableFrom,
+)
 from sandboxed_kernel.policy.paths import is_within
 from sandboxed_kernel.policy.variables import NAME, kept_out
 from sandboxed_kernel.policy.words import instead, key_name, shown, size_text, type_name
@@ -99,10 +107,14 @@ def _add(source: Source, above: tuple[Source, ...], draft: _Draft, open_extended
     table = _toml(source)
     draft.texts[source.place] = source.text
     folders = _folders(table.pop("folder", []), source, draft)
+    number = _longest(draft.workspace, folders)
+    for index, (folder, section) in enumerate(folders):
+        with draft.noting:
+            if _is_project(section, f"{source.place}: folder[{index}]", extended=bool(above)) and index == number:
+                draft.project = folder
     _extend(table, "", source, above, draft, open_extended)
     _read_table(table, _KEYS, source.place, "", draft)
-    number = _longest(draft.workspace, folders)
-    for index, (_path, section) in enumerate(folders):
+    for index, (_folder, section) in enumerate(folders):
         path = f"folder[{index}]."
         if index == number:
             _extend(section, path, source, above, draft, open_extended)
@@ -138,6 +150,15 @@ def _folder(section: object, place: str, draft: _Draft) -> tuple[str, dict[str, 
             found_text = f"{shown(entry)}: a folder's section extends presets only"
             raise PolicyError(f"{place}.extends[{number}]", found_text, "Write it above the first [table]")
     return absolute(text, "/", draft.home, f"{place}.path"), tables
+
+
+def _is_project(section: dict[str, Any], place: str, *, extended: bool) -> bool:
+    value = section.pop("project", False)
+    if not isinstance(value, bool):
+        raise PolicyError(f"{place}.project", f"{shown(value)} is {type_name(value)}, not true or false", "Write true")
+    if value and extended:  # it says what relative paths start from
+        raise PolicyError(f"{place}.project", "it stands in a file that is extended", "Write it in the policy itself")
+    return value
 
 
 def _longest(workspace: str, folders: list[tuple[str, dict[str, Any]]]) -> int | None:
@@ -211,8 +232,9 @@ class _Noting:
 class _Draft(Record, frozen=False):
     """What has been read so far. Each method reads the value of one key; ``place`` is where it stands."""
 
-    workspace: str
+    workspace: str  # the notebook's folder
     home: str
+    project: str = ""  # of the notebook's folder, where the policy names one
     sources: list[str] = made(default_factory=list)
     read: list[Source] = made(default_factory=list)  # in full
     allow: list[Destination] = made(default_factory=list)
@@ -221,6 +243,7 @@ class _Draft(Record, frozen=False):
     required: list[PathGrant] = made(default_factory=list)
     passed: list[str] = made(default_factory=list)
     set: dict[str, str] = made(default_factory=dict)
+    sourced: dict[str, VariableFrom] = made(default_factory=dict)
     limits: dict[str, int] = made(default_factory=dict)
     best_effort: list[str] = made(default_factory=list)
     accelerators: list[str] = made(default_factory=list)
@@ -228,6 +251,11 @@ class _Draft(Record, frozen=False):
     single: dict[str, Any] = made(default_factory=dict)  # pins, active_content, keep_home, home_limit
     mistakes: list[PolicyError] = made(default_factory=list)
     texts: dict[str, str] = made(default_factory=dict)  # by the place that names them in errors
+
+    @property
+    def base(self) -> str:
+        """What relative paths start from."""
+        return self.project or self.workspace
 
     @property
     def noting(self) -> _Noting:
@@ -243,8 +271,10 @@ class _Draft(Record, frozen=False):
             accelerators=frozenset(self.accelerators),
             environment_pass=tuple(dict.fromkeys(self.passed)),
             environment_set=tuple(self.set.items()),
+            environment_from=tuple(self.sourced.values()),
             limits=Limits(**self.limits),
             best_effort=frozenset(self.best_effort),
+            project=self.project,
             sources=tuple(dict.fromkeys(self.sources)),
             **self.single,
         )
@@ -301,7 +331,7 @@ class _Draft(Record, frozen=False):
     def _paths(self, value: object, place: str, *, writable: bool) -> list[PathGrant]:
         def grant(entry: object, at: str) -> PathGrant:
             text = _string(entry, at)
-            return PathGrant(absolute(text, self.workspace, self.home, at), writable, text, at)
+            return PathGrant(absolute(text, self.base, self.home, at), writable, text, at)
 
         return self._each(value, place, _in_brackets(value), grant)
 
@@ -314,6 +344,13 @@ class _Draft(Record, frozen=False):
         for name, text in _table(value, place, _as_table(value)).items():
             with self.noting:
                 self._set(name, text, f"{place}.{key_name(name)}")
+
+    def read_from(self, value: object, place: str) -> None:
+        for name, text in _table(value, place, '{ API_KEY = "~/project/.env" }').items():
+            where = f"{place}.{key_name(name)}"
+            with self.noting:
+                path = absolute(_string(text, where), self.base, self.home, where)
+                self.sourced[_variable(name, where)] = VariableFrom(name, path, text, where)
 
     def _set(self, name: str, text: object, where: str) -> None:
         _variable(name, where)
@@ -361,7 +398,7 @@ _KEYS: Keys = {
     },
     "filesystem": {"read": _Draft.read_read, "write": _Draft.read_write, "require": _Draft.read_require},
     "accelerators": {"allow": _Draft.read_accelerators},
-    "environment": {"pass": _Draft.read_pass, "set": _Draft.read_set},
+    "environment": {"pass": _Draft.read_pass, "set": _Draft.read_set, "from": _Draft.read_from},
     "limits": {
         "memory": _Draft.read_memory,
         "processes": _Draft.read_processes,
@@ -394,8 +431,10 @@ def _instead_of_key(key: str, keys: Keys, path: str) -> str:
         for table, inner in _KEYS.items():
             if isinstance(inner, Mapping) and key in inner:
                 return f'Write "{key}" under [{table}]'
+        if key == "project":
+            return 'Write it under a [[folder]], beside its path'
         return instead(key, ["extends", *keys])
-    if key == "extends" or key in _KEYS:
+    if (key == "extends" or key in _KEYS) and not any(name in key for name in keys):
         return f'Write "{key}" above the first [table]'
     return instead(key, keys)
 

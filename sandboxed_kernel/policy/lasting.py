@@ -60,7 +60,8 @@ class Owner(Record):
 def opens_more(policy: Policy, folder: str) -> bool:
     """Whether code inside is given files or variables that an earlier notebook of ``folder`` may have wanted."""
     elsewhere = any(not is_within(grant.path, folder) for grant in policy.grants)
-    return bool(elsewhere or policy.unix or policy.environment_pass or policy.environment_set)
+    variables = policy.environment_pass or policy.environment_set or policy.environment_from
+    return bool(elsewhere or policy.unix or variables)
 
 
 class Meta(Record):

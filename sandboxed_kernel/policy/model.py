@@ -77,6 +77,15 @@ class PathGrant(Record):
     place: str
 
 
+class VariableFrom(Record):
+    """One entry of ``[environment] from``: the variable ``name`` has the value that the file ``path`` gives it."""
+
+    name: str
+    path: str  # absolute
+    text: str
+    place: str
+
+
 class Limits(Record):
     """``[limits]``; None means no limit. Sizes in bytes, time in seconds."""
 
@@ -111,11 +120,13 @@ class Policy(Record):
     accelerators: frozenset[str] = frozenset()  # of ACCELERATOR_NAMES
     environment_pass: tuple[str, ...] = ()
     environment_set: tuple[tuple[str, str], ...] = ()
+    environment_from: tuple[VariableFrom, ...] = ()
     limits: Limits = made(default_factory=Limits)
     active_content: Literal["strip", "allow"] = "strip"
     keep_home: bool = True
     home_limit: int = 10 << 30  # bytes of the private home, above which the next start says it
     best_effort: frozenset[str] = frozenset()
+    project: str = ""  # absolute: all of it is the notebook's folder, which lies in it; empty: that alone is
     sources: tuple[str, ...] = ()  # the policy's file and the presets it extends, in reading order
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections.abc import Iterable
+from io import StringIO
 
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.policy.file import Source, absolute, build, preset_source, unknown_extends
-from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.model import Policy, VariableFrom
 
 MAX_BYTES = 1 << 20  # a policy is a page of text; more is a mistake, or somebody's data set
 
@@ -41,6 +44,37 @@ def presets() -> dict[str, str]:
     return {name.removesuffix(".toml"): _text(os.path.join(_PRESETS, name), name) for name in names}
 
 
+def variables(named: Iterable[VariableFrom]) -> tuple[list[tuple[str, str]], list[str]]:
+    """What the files under ``[environment] from`` give their variables: (name, value) of each, and for each that gets
+    none a sentence. The form is that of python-dotenv; nothing is filled in.
+    """
+    found, said = [], []
+    for each in named:
+        try:
+            found.append((each.name, _value(each)))
+        except PolicyError as error:
+            said.append(f"{each.name} is not set: {error.found} ({each.place}). {error.write}.")
+    return found, said
+
+
+def _value(wanted: VariableFrom) -> str:
+    """Raises PolicyError."""
+    from dotenv import dotenv_values  # only where a policy has such a line
+
+    text = _text(wanted.path, wanted.place, "a file with lines NAME=VALUE")
+    value = dotenv_values(stream=StringIO(text), interpolate=False).get(wanted.name)
+    if value is None:
+        found = f"{wanted.path} has no line {wanted.name}=..."
+        raise PolicyError(wanted.place, found, "Add it, or remove the variable from the policy")
+    if "\0" in value or _REFERENCE.search(value):
+        found = f"its value in {wanted.path} refers to another variable, or holds a NUL"
+        raise PolicyError(wanted.place, found, "Write the value itself there")
+    return value
+
+
+_REFERENCE = re.compile(r"\$\{[^}]*\}")  # what load_dotenv fills in
+
+
 def _source(path: str, place: str, text: str | None = None) -> Source:
     """The policy at ``path``; ``place`` is where an error about the file itself is the reader's to mend."""
     text = _text(path, place) if text is None else text.removeprefix("\ufeff")
@@ -48,7 +82,7 @@ def _source(path: str, place: str, text: str | None = None) -> Source:
     return Source(path, text, os.path.dirname(os.path.abspath(path)), os.path.realpath(path))
 
 
-def _text(path: str, place: str) -> str:
+def _text(path: str, place: str, wanted: str = "a policy file") -> str:
     what = "" if path == place else f"{path}: "
     if "\0" in path:
         raise PolicyError(place.replace("\0", "\\0"), "a NUL character in the file's name", "Write the name of a file")
@@ -57,15 +91,15 @@ def _text(path: str, place: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise PolicyError(place, f"{what}not a regular file", "Name the policy file itself")
+                raise PolicyError(place, f"{what}not a regular file", f"Name {wanted}")
             data = file.read(MAX_BYTES + 1)
     except IsADirectoryError:  # open() of a descriptor says so before fstat does
-        raise PolicyError(place, f"{what}not a regular file", "Name the policy file itself") from None
+        raise PolicyError(place, f"{what}not a regular file", f"Name {wanted}") from None
     except (OSError, UnicodeEncodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a name that is not text"
-        raise PolicyError(place, f"{what}cannot be read ({reason})", "Name a policy file that you may read") from None
+        raise PolicyError(place, f"{what}cannot be read ({reason})", f"Name {wanted} that you may read") from None
     if len(data) > MAX_BYTES:
-        raise PolicyError(place, f"{what}more than {MAX_BYTES >> 20} MiB", "Name a policy file, some lines of TOML")
+        raise PolicyError(place, f"{what}more than {MAX_BYTES >> 20} MiB", f"Name {wanted}, some lines of text")
     try:
         return data.decode("utf-8-sig")  # with or without the mark that some Windows editors put first
     except UnicodeDecodeError as error:

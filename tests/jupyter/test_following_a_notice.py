@@ -40,10 +40,14 @@ def run_command(text: str) -> None:
     """The command of the notice, by a shell as a person has it."""
     command = re.search(r"in a terminal: (sandboxed-kernel allow .*)", text)
     assert command is not None, text
+    assert "run the cell again" in by_shell(command[1])
+
+
+def by_shell(command: str) -> str:
     env = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", command[1]], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done
-    assert "run the cell again" in done.stdout
+    return done.stdout
 
 
 def paste(text: str, policy: Path) -> None:
@@ -109,3 +113,43 @@ def test_what_waits_for_a_restart_is_said_and_a_mistake_too(policy: Path, short_
         assert "allow[0]" in said
         assert "the rules from before hold" in said
         assert kernel.run("time.sleep(0.5)").text == ""
+
+
+def hinted(outcome: Outcome, words: str) -> str:
+    """The command in the hint under a traceback that has ``words``."""
+    (error,) = outcome.of("error")
+    hint = "\n".join(error["content"]["traceback"][-2:])
+    command = re.search(rf"sandboxed-kernel allow --{words} \S+( --from \S+)?", hint)
+    assert command is not None, hint
+    return command[0]
+
+
+def test_a_file_of_the_project(policy: Path, short_path: Path) -> None:
+    notebooks = short_path / "project" / "notebooks"
+    notebooks.mkdir(parents=True)
+    (notebooks.parent / "pyproject.toml").write_text("")
+    (notebooks.parent / "data.csv").write_text("a,b")
+    code = "print(open('../data.csv').read())"
+    with running(REAL, short_path, cwd=notebooks) as kernel:
+        command = hinted(kernel.run(code), "read")
+        assert "Restart the kernel for the folders" in by_shell(hinted(kernel.run(code), "project"))
+    with running(REAL, short_path, cwd=notebooks) as kernel:
+        assert "a,b" in kernel.run(code).text
+        assert "wrote 3" in kernel.run("print('wrote', open('../out.txt', 'w').write('out'))").text
+    policy.unlink()
+    by_shell(command)
+    with running(REAL, short_path, cwd=notebooks) as kernel:
+        assert "a,b" in kernel.run(code).text
+        assert "PermissionError" in kernel.run("open('../out.txt', 'w')").error
+
+
+def test_a_variable_of_a_dotenv(policy: Path, short_path: Path) -> None:
+    (short_path / "notebook").mkdir()
+    (short_path / "notebook" / ".env").write_text("API_KEY=k1\n")
+    with running(REAL, short_path) as kernel:
+        command = hinted(kernel.run("open('.env')"), "env").replace("NAME", "API_KEY")
+        assert "Restart the kernel for the variables" in by_shell(command)
+    with running(REAL, short_path) as kernel:
+        assert "'k1'" in kernel.run("import os; print(repr(os.environ['API_KEY']))").text
+        assert "PermissionError" in kernel.run("open('.env')").error
+        assert "k1" not in kernel.run("%sandbox policy").text

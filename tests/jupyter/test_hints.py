@@ -68,7 +68,9 @@ def test_the_path_cannot_become_another_command(kernel: Kernel, elsewhere: Path)
 
 def test_keys_and_temporary_files_have_their_own_words(kernel: Kernel, elsewhere: Path) -> None:
     assert "tempfile.gettempdir()" in hint(kernel.run("open('/tmp/x', 'w')"))
-    assert "it holds keys" in hint(kernel.run(f"open({str(elsewhere / '.env')!r})"))
+    said = hint(kernel.run(f"open({str(elsewhere / '.env')!r})"))
+    assert "it holds keys" in said
+    assert f"sandboxed-kernel allow --env NAME --from {elsewhere / '.env'}" in said
 
 
 def test_what_a_line_may_not_open_is_left_to_explain(kernel: Kernel) -> None:

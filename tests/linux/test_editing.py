@@ -288,3 +288,73 @@ def test_a_time_is_for_a_host(file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["allow", "--preset", "pypi", "--for", "2h"]) == 78
     assert "Write: allow HOST:PORT --for 2h" in capsys.readouterr().err
     assert not file.exists()
+
+
+def test_a_variable_from_a_file(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(file, COMMENTED)
+    keys = tmp_path / ".env"
+    keys.write_text("KEY=secret-value\n")
+    assert main(["allow", "--env", "KEY", "--env", "OTHER", "--from", str(keys)]) == 0
+    said = capsys.readouterr().out
+    assert "Restart the kernel for the variables." in said
+    assert f"note: OTHER is not set: {keys} has no line OTHER=..." in said
+    assert "secret-value" not in said
+    assert tomllib.loads(file.read_text())["environment"] == {"from": {"KEY": str(keys), "OTHER": str(keys)}}
+    assert main(["allow", "--env", "KEY", "--from", str(keys)]) == 0
+    assert "Nothing to change" in capsys.readouterr().out
+    assert main(["policy"]) == 0
+    said = capsys.readouterr().out
+    assert "secret-value" not in said
+    assert f"KEY  {keys}" in said
+    assert main(["forget", "--env", "OTHER", "--env", "KEY"]) == 0
+    assert tomllib.loads(file.read_text())["environment"] == {"from": {}}
+
+
+def test_a_variable_of_jupyters_own(file: Path, tmp_path: Path) -> None:
+    assert main(["allow", "--env", "API_KEY", "--in", str(tmp_path)]) == 0
+    (section,) = tomllib.loads(file.read_text())["folder"]
+    assert section == {"path": str(tmp_path), "environment": {"pass": ["API_KEY"]}}
+    assert main(["forget", "--env", "API_KEY", "--in", str(tmp_path)]) == 0
+    assert tomllib.loads(file.read_text())["folder"][0]["environment"] == {"pass": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--from", "/x"], "Write: --env NAME --from FILE"),
+        (["--env", "a b"], "is not the name of a variable"),
+        (["--env", "HOME", "--from", "/x"], "kept out of every sandbox"),
+        (["--project", "/nowhere"], "Name an existing folder"),
+        (["--project", "{tmp}", "--everywhere"], "Leave out --in and --everywhere"),
+        (["--project", "/usr"], "/usr"),
+        (["--project", "{config}"], "the policy of this kernel"),
+    ],
+)
+def test_what_is_wrong_about_variables_and_projects(
+    words: list[str], says: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(file, COMMENTED)
+    assert main(["allow", *(word.format(tmp=tmp_path, config=file.parent) for word in words)]) == 78
+    assert says in capsys.readouterr().err
+    assert file.read_text() == COMMENTED
+
+
+@pytest.mark.parametrize("before", ["", COMMENTED])
+def test_a_project(before: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(file, before)
+    project = tmp_path / "HOME" / "project"
+    (project / "notebooks").mkdir(parents=True)
+    (project / ".git").mkdir()
+    for _ in range(2):
+        assert main(["allow", "--project", str(project)]) == 0
+    assert "Restart the kernel for the folders" in capsys.readouterr().out
+    (section,) = tomllib.loads(file.read_text())["folder"]
+    assert section == {"path": str(project), "project": True}
+    for place in ("data", ".git/hooks"):
+        capsys.readouterr()
+        main(["explain", str(project / place), "--workspace", str(project / "notebooks")])
+        said = capsys.readouterr().out.splitlines()
+        assert said[0].startswith("allowed")
+        assert any(line.startswith("refused") for line in said) == (place != "data"), said
+    assert main(["forget", "--project", str(project)]) == 0
+    assert tomllib.loads(file.read_text())["folder"] == [{"path": str(project)}]

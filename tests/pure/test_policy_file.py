@@ -162,7 +162,7 @@ BAD: list[tuple[str, str]] = [
     ("[network]\nalow = []", 'network.alow: unknown key. Write "allow"'),
     ("[network]\nextends = []", 'network.extends: unknown key. Write "extends" above the first [table]'),
     ("[network]\nbest_effort = []", 'network.best_effort: unknown key. Write "best_effort" above the first [table]'),
-    ("[environment]\nzzz = 1", "environment.zzz: unknown key. Write one of: pass, set"),
+    ("[environment]\nzzz = 1", "environment.zzz: unknown key. Write one of: pass, set, from"),
     # types
     ("network = 3", "network: 3 is an integer, not a table. Write [network]"),
     ("limits = []", "limits: [] is an array, not a table. Write [limits]"),

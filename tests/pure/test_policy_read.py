@@ -54,7 +54,7 @@ def test_the_largest_file(policy: Path) -> None:
     policy.write_bytes(b"#" * MAX_BYTES)
     assert read(str(policy)).allow == ()
     policy.write_bytes(b"#" * (MAX_BYTES + 1))
-    assert error_of(policy) == f"{policy}: more than 1 MiB. Name a policy file, some lines of TOML"
+    assert error_of(policy) == f"{policy}: more than 1 MiB. Name a policy file, some lines of text"
 
 
 def test_what_cannot_be_read(policy: Path) -> None:
@@ -77,9 +77,9 @@ def test_a_file_without_permission(policy: Path) -> None:
 
 def test_what_is_no_file(policy: Path) -> None:
     for path in (str(policy.parent), "/dev/null"):
-        assert error_of(path) == f"{path}: not a regular file. Name the policy file itself"
+        assert error_of(path) == f"{path}: not a regular file. Name a policy file"
     os.mkfifo(policy)  # opening it must not wait for a writer
-    assert error_of(policy) == f"{policy}: not a regular file. Name the policy file itself"
+    assert error_of(policy) == f"{policy}: not a regular file. Name a policy file"
 
 
 def test_what_is_not_text(policy: Path) -> None:

@@ -25,6 +25,8 @@ from sandboxed_kernel.surroundings import homes_folder
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from sandboxed_kernel.policy.model import Policy
+
 _LONGEST = 300.0  # seconds of counting for one home
 _FAILED = 1
 
@@ -112,16 +114,22 @@ def _chosen(homes: Homes, options: Namespace) -> list[str]:
     metas = homes.metas()
     if options.gone:
         return [name for name, meta in metas.items() if not os.path.isdir(meta.folder)]
-    folder, kernel = workspace_of(options), kernel_of(options).lower()
+    folder, kernel = _folder(options)[0], kernel_of(options).lower()
     found = [name for name, meta in metas.items() if (meta.folder, meta.kernel) == (folder, kernel)]
     if not found:
         print(f"Nothing lasts for {folder} and the kernel {kernel}.")
     return found
 
 
-def _adopt(homes: Homes, options: Namespace) -> int:
+def _folder(options: Namespace) -> tuple[str, Policy]:
+    """The notebook's, or its project, with the policy there. Raises PolicyError."""
     folder = workspace_of(options)
     policy = read_policy(policy_file(options, folder), folder)
+    return policy.project or folder, policy
+
+
+def _adopt(homes: Homes, options: Namespace) -> int:
+    folder, policy = _folder(options)
     owner = Owner(folder, kernel_of(options).lower(), opens_more(policy, folder))
     names = [_known(homes, name) for name in options.names] or _former(homes, owner)
     if len(names) != 1:

@@ -432,7 +432,7 @@ def _instead_of_key(key: str, keys: Keys, path: str) -> str:
             if isinstance(inner, Mapping) and key in inner:
                 return f'Write "{key}" under [{table}]'
         if key == "project":
-            return 'Write it under a [[folder]], beside its path'
+            return "Write it under a [[folder]], beside its path"
         return instead(key, ["extends", *keys])
     if (key == "extends" or key in _KEYS) and not any(name in key for name in keys):
         return f'Write "{key}" above the first [table]'

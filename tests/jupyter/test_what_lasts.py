@@ -232,3 +232,20 @@ def test_a_notebook_in_the_home_folder_has_what_lasts_in_it(short_path: Path, mo
             assert "Permission" in kernel.run("open(cache + '/../../meta.json')").error
             assert "Permission" in kernel.run("os.listdir(os.path.dirname(cache) + '/../..')").error
     assert (home / ".local/share/sandboxed-kernel/homes").is_dir()
+
+
+def test_a_project_has_one_home(short_path: Path) -> None:
+    project = short_path / "project"
+    for name in ("one", "two"):
+        (project / name).mkdir(parents=True)
+    policy = f"[[folder]]\npath = '{project}'\nproject = true\n"
+    (short_path / "config" / "sandboxed-kernel").mkdir(parents=True, exist_ok=True)
+    (short_path / "config" / "sandboxed-kernel" / "policy.toml").write_text(policy)
+    with kernels.running(kernels.REAL, short_path, cwd=project / "one") as kernel:
+        kernel.run("open(__import__('os').path.expanduser('~/.cache/model'), 'w').write('made')")
+    with kernels.running(kernels.REAL, short_path, cwd=project / "two") as kernel:
+        code = "print(open(__import__('os').path.expanduser('~/.cache/model')).read())"
+        assert last(kernel.run(code)) == "made"
+    command = [sys.executable, "-m", "sandboxed_kernel", "home", "clean", "--workspace", str(project / "one")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "removed" in done.stdout, done

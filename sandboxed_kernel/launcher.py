@@ -44,11 +44,11 @@ from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
 from sandboxed_kernel.live import LivePolicy
 from sandboxed_kernel.notices.advice import Place
-from sandboxed_kernel.policy.describe import describe, describe_absent
+from sandboxed_kernel.policy.describe import describe, describe_absent, describe_exposed
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, sentence
 from sandboxed_kernel.policy.lasting import Owner, opens_more
 from sandboxed_kernel.policy.model import Limits, Policy, in_force
-from sandboxed_kernel.policy.paths import is_beneath
+from sandboxed_kernel.policy.paths import is_beneath, is_within
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
 from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
@@ -62,7 +62,7 @@ from sandboxed_kernel.surroundings import (
     ports_of_jupyter,
     search_domains,
 )
-from sandboxed_kernel.survey import look_for_closed
+from sandboxed_kernel.survey import exposed, look_for_closed
 
 if TYPE_CHECKING:
     from sandboxed_kernel.hostnames.pins import Resolution
@@ -99,7 +99,7 @@ class _Ready(Record):
     features: HostFeatures
     around: Surroundings
     home: LastingHome | NothingLasts
-    unset: tuple[str, ...]  # a sentence for each variable that the policy names and that there is none of
+    further: tuple[str, ...]  # sentences about variables that there are none of, and folders that open too much
 
 
 def run_kernel(
@@ -207,8 +207,10 @@ def _prepare(launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]) -> 
     if isinstance(home, LastingHome):
         private.hold(home.descriptor, home.end)
     variables, unset = _variables(policy)
+    written = [grant for grant in policy.grants if not is_within(grant.path, around.workspace)]
+    remarks = (*unset, *filter(None, [describe_exposed(exposed(written))]))
     around = replace(around, lasting=home.path, variables=variables)
-    return _Ready(file, policy, make_plan(policy, features, around, guard), features, around, home, unset)
+    return _Ready(file, policy, make_plan(policy, features, around, guard), features, around, home, remarks)
 
 
 def _variables(policy: Policy) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
@@ -282,7 +284,7 @@ def _remarks(ready: _Ready) -> tuple[str, ...]:
     """What else the user should know of this start: sentences."""
     guard, about_home = ready.plan.guard, ready.home.remarks(ready.policy.home_limit)
     closed = "" if guard is None else sentence(guard)
-    return tuple(filter(None, (describe_absent(ready.plan.absent), closed, *ready.unset, *about_home)))
+    return tuple(filter(None, (describe_absent(ready.plan.absent), closed, *ready.further, *about_home)))
 
 
 class _Launched:

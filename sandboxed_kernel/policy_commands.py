@@ -286,6 +286,12 @@ def _edit(options: Namespace, change: Change) -> int:
         for line in unified_diff(*lines, edited.path, edited.path, n=1, lineterm=""):
             print(shown(line))
         print(_when(change))
+    if change.write and not change.remove:
+        from sandboxed_kernel.policy.describe import describe_exposed
+        from sandboxed_kernel.survey import exposed
+
+        if opened := exposed(grant for grant in edited.policy.grants if grant.path in change.write):
+            print(f"note: {describe_exposed(opened)}")
     if change.variables_from and not change.remove:
         from sandboxed_kernel.policy.read import variables
 

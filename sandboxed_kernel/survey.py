@@ -24,6 +24,7 @@ from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_PARTS,
     POOL_PREFIX,
     REPOSITORY_MARKERS,
+    RUNS,
     Access,
     Closed,
     Guard,
@@ -33,7 +34,7 @@ from sandboxed_kernel.policy.guarded import (
     mode_of_workspace,
     stricter,
 )
-from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.model import PathGrant, Policy
 from sandboxed_kernel.policy.paths import ancestors, is_beneath
 from sandboxed_kernel.records import replace
 
@@ -382,6 +383,19 @@ def _entries(folder: str) -> tuple[list[os.DirEntry[str]], bool]:
 
 
 _MOST_ENTRIES = 100_000
+
+
+def exposed(grants: Iterable[PathGrant]) -> list[str]:
+    """What programs outside run or obey by themselves, directly in the folders that these lines open for writing. Never
+    raises.
+    """
+    found = []
+    for grant in grants:
+        with suppress(OSError), os.scandir(grant.path) as listing:
+            names = {entry.name for entry in islice(listing, _LOOKED_AT)} if grant.writable else set()
+            found += [os.path.join(grant.path, name) for name in sorted(names) if judge("plain", name).kind == RUNS]
+            found += [grant.path] if names & {*ENVIRONMENT_MARKERS} else []
+    return found
 
 
 def _readable(folder: str, mode: Mode) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sandboxed_kernel.policy.guarded import Guard
 from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
@@ -64,6 +64,21 @@ def describe_absent(grants: Iterable[PathGrant]) -> str:
     return (
         f"{', '.join(named)} {them} not exist, so {it} left out; what is made there now is opened by the next start of"
         " the kernel."
+    )
+
+
+_NAMED = 3  # paths
+
+
+def describe_exposed(paths: Sequence[str]) -> str:
+    """One sentence about what programs outside run and lines of the policy open; empty where there is nothing."""
+    if not paths:
+        return ""
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return (
+        f"{', '.join(map(shown, paths[:_NAMED]))}{more} can be written by lines of the policy, and programs outside run"
+        " what is written there. Narrower lines keep that closed; so does, for notebooks in such a folder:"
+        " sandboxed-kernel allow --project FOLDER."
     )
 
 

@@ -310,6 +310,21 @@ def test_a_variable_from_a_file(file: Path, tmp_path: Path, capsys: pytest.Captu
     assert tomllib.loads(file.read_text())["environment"] == {"from": {}}
 
 
+def test_a_folder_in_which_programs_outside_run_something_is_said(
+    file: Path, tmp_path: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("plain/data", "repository/.git", "environment/pyvenv.cfg"):
+        (tmp_path / name).mkdir(parents=True)
+    assert main(["allow", "--write", str(tmp_path / "plain")]) == 0
+    assert "note:" not in capsys.readouterr().out
+    opened = [str(tmp_path / "repository"), str(tmp_path / "environment")]
+    assert main(["allow", "--write", opened[0], "--write", opened[1]]) == 0
+    said = '/.git", "'.join(opened) + '" can be written by lines of the policy'
+    assert said in capsys.readouterr().out
+    started = run_command_inside(["true"], workspace=workspace, policy=file.read_text())
+    assert said in started.stderr
+
+
 def test_a_variable_of_jupyters_own(file: Path, tmp_path: Path) -> None:
     assert main(["allow", "--env", "API_KEY", "--in", str(tmp_path)]) == 0
     (section,) = tomllib.loads(file.read_text())["folder"]

@@ -124,6 +124,8 @@ def add_change_options(parser: ArgumentParser) -> None:
     parser.add_argument("targets", metavar="HOST:PORT", nargs="*", help='"pypi.org:443", "*.example.org:80,443"')
     parser.add_argument("--read", metavar="PATH", action="append", default=[], help="a file or folder, for reading")
     parser.add_argument("--write", metavar="PATH", action="append", default=[], help="likewise, also for writing")
+    text = "the unix socket of a service on this machine, a database for example"
+    parser.add_argument("--unix", metavar="PATH", action="append", default=[], help=text)
     parser.add_argument("--preset", metavar="NAME", action="append", default=[], help="all that a preset allows")
     text = "a variable of Jupyter's environment, or with --from of that file"
     parser.add_argument("--env", metavar="NAME", action="append", default=[], help=text)
@@ -205,7 +207,7 @@ def forget(options: Namespace) -> int:
         return _not_here(options, "forget")
     change = _change(options, remove=True)
     if change.is_empty:
-        write = "Write HOST:PORT, --read, --write, --preset, --env or --project"
+        write = "Write HOST:PORT, --read, --write, --unix, --preset, --env or --project"
         raise PolicyError("the command line", "nothing to forget", write)
     return _edit(options, change)
 
@@ -220,7 +222,9 @@ def _not_here(options: Namespace, command: str) -> int:
 
     from sandboxed_kernel.notices.render import shown
 
-    repeated = [(name, value) for name in ("read", "write", "preset", "env") for value in getattr(options, name)]
+    repeated = [
+        (name, value) for name in ("read", "write", "unix", "preset", "env") for value in getattr(options, name)
+    ]
     single = [(name, value) for name, value in (("from", options.file), ("project", options.project)) if value]
     words = [f"--{name} {shlex.quote(value)}" for name, value in (*repeated, *single)]
     line = " ".join(["sandboxed-kernel", command, *map(shlex.quote, options.targets), *words])
@@ -246,6 +250,7 @@ def _change(options: Namespace, *, remove: bool) -> Change:
         allow=tuple(entry_for(text, private=options.private, until=until) for text in options.targets),
         read=paths(options.read),
         write=paths(options.write),
+        unix=paths(options.unix),
         presets=tuple(options.preset),
         variables=tuple(options.env) if options.file is None else (),
         variables_from=tuple((name, file) for name in options.env) if by_file else (),
@@ -258,17 +263,17 @@ def _change(options: Namespace, *, remove: bool) -> Change:
 
 def _when(change: Change) -> str:
     """What the user does for a change to hold."""
-    at_start = change.read or change.write or change.variables or change.variables_from or change.project
+    at_start = change.read or change.write or change.variables or change.variables_from or change.project or change.unix
     if change.allow and not (at_start or change.presets):
         if change.remove:
             return "Running kernels make no new connection there; those that stand stay until the kernel ends."
         return "Running kernels go by it at once: run the cell again."
     if change.presets:
         return "Running kernels go by its hosts at once. For its folders and variables: restart the kernel."
-    what = "variables" if not (change.read or change.write or change.project) else "folders"
-    if what == "folders" and (change.variables or change.variables_from):
-        what = "folders and variables"
-    return f"Restart the kernel for the {what}" + ("; the hosts hold at once." if change.allow else ".")
+    what = ["folders"] if change.read or change.write or change.project else []
+    what += ["sockets"] if change.unix else []
+    what += ["variables"] if change.variables or change.variables_from else []
+    return f"Restart the kernel for the {' and '.join(what)}" + ("; the hosts hold at once." if change.allow else ".")
 
 
 def _edit(options: Namespace, change: Change) -> int:

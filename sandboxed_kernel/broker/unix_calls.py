@@ -15,6 +15,7 @@ from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.broker.unix_sockets import UnixSockets, is_silent
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.sockets import peer_process
+from sandboxed_kernel.policy.explain import unix_line
 
 _BINDINGS_TAKE = 0.25  # seconds at most that a refusal waits for paths that are being bound
 
@@ -60,7 +61,8 @@ class UnixCalls:
             return Later(self._wait_for_bindings)
         shown = address.path.decode(errors="replace")
         refusal = self._not_ours(verdict.error, verdict.reason)
-        return Refusal(refusal, "connect", shown, protocol="unix", inode=reference.inode)
+        line = lambda: unix_line(shown)  # noqa: E731
+        return Refusal(refusal, "connect", shown, protocol="unix", allow_line=line, inode=reference.inode)
 
     def _wait_for_bindings(self, resume: Resume) -> None:
         """For those that are under way, but not for ever: a path can be made to take its time."""

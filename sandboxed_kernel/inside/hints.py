@@ -96,7 +96,8 @@ def _way(path: str, wanted: str) -> str:
     special = in_home.startswith(".") or path == "/" or any(_is_within(path, folder) for folder in _SYSTEMS)
     words = "explain" if special else f"allow --{wanted}"
     command = f"sandboxed-kernel {words} {path}" if _PLAIN.fullmatch(path) else f"sandboxed-kernel {words.split()[0]}"
-    return f"In a terminal: {command}" + ("" if special else "  (then restart the kernel)")
+    also = "or --write; " if wanted == "read" else ""  # an open for both is refused the same
+    return f"In a terminal: {command}" + ("" if special else f"  ({also}then restart the kernel)")
 
 
 def _project_of(path: str) -> str | None:
@@ -104,7 +105,10 @@ def _project_of(path: str) -> str | None:
     ``pyproject.toml``, and a command can name it. The nearest one; never the home folder.
     """
     home, user = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir), os.getuid()
-    folder = os.path.dirname(os.getcwd())
+    here = os.getcwd()
+    if _is_within(path, here):
+        return None
+    folder = os.path.dirname(here)
     while folder != home and os.stat(folder).st_uid == user:
         if any(os.path.lexists(f"{folder}/{name}") for name in _PROJECT):
             hidden = "/." in path.removeprefix(folder)  # may stay closed then

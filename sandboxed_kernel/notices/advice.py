@@ -42,6 +42,8 @@ def command(event: Event, place: Place) -> str | None:
     if event.kind == "file":
         word, _, entry = event.allow_line.partition(" = ")
         return _command((f"--{word}", entry[2:-2]), place) or _command((), place) or ALLOW
+    if is_unix(event):
+        return _command(("--unix", event.allow_line[len('unix = ["') : -2]), place) or _command((), place) or ALLOW
     table = re.fullmatch(_TABLE, event.allow_line)
     words: tuple[str, ...]
     if table:
@@ -49,6 +51,11 @@ def command(event: Event, place: Place) -> str | None:
     else:
         words = (event.allow_line[1:-1],)
     return _command(words, place) or _command((), place) or ALLOW
+
+
+def is_unix(event: Event) -> bool:
+    """Whether a line under ``[network] unix`` allows it."""
+    return event.allow_line is not None and event.allow_line.startswith("unix = ")
 
 
 def preset_command(event: Event, place: Place) -> tuple[str, str] | None:

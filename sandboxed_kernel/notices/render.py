@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sandboxed_kernel.notices.advice import ALLOW, Place, command, preset_command, variable_command
+from sandboxed_kernel.notices.advice import ALLOW, Place, command, is_unix, preset_command, variable_command
 from sandboxed_kernel.notices.events import Event, Kind
 
 # As html.escape, whose module brings a table of all 2,200 entities into every process.
@@ -106,11 +106,14 @@ def _advice(event: Event, place: Place) -> list[tuple[str, str | None]]:
         lines.append((f"To allow it, ask whoever manages the policy to write {in_file[0]}", in_file[1]))
     if event.kind == "file":
         lines += [("    {}", "[filesystem]"), ("    {}", event.allow_line)]
+    elif is_unix(event):
+        lines += [("    {}", "[network]"), ("    {}", event.allow_line)]
     else:
         lines += [("    {}", "[network]"), ("    {}", f"allow = [{event.allow_line}]")]
     if event.kind == "name" and event.address is None and event.port is None:  # only the name was asked for
         lines.append(("The port was not asked for yet: http has 80, https 443.", None))
-    lines.append(("Then restart the kernel." if event.kind == "file" else "Then run the cell again.", None))
+    at_start = event.kind == "file" or is_unix(event)
+    lines.append(("Then restart the kernel." if at_start else "Then run the cell again.", None))
     return lines
 
 

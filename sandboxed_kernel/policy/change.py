@@ -25,6 +25,7 @@ class Change(Record):
     allow: tuple[Entry, ...] = ()
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    unix: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
     best_effort: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()  # to pass
@@ -37,7 +38,9 @@ class Change(Record):
 
     @property
     def is_empty(self) -> bool:
-        arrays = self.allow or self.read or self.write or self.presets or self.best_effort or self.variables
+        arrays = (
+            self.allow or self.read or self.write or self.presets or self.best_effort or self.variables or self.unix
+        )
         return not (arrays or self.variables_from or self.project)
 
     def words(self) -> str:
@@ -46,6 +49,7 @@ class Change(Record):
             ("extends", self.presets),
             ("best_effort", self.best_effort),
             ("network.allow", self.allow),
+            ("network.unix", self.unix),
             ("filesystem.read", self.read),
             ("filesystem.write", self.write),
             ("environment.pass", self.variables),
@@ -125,6 +129,7 @@ def apply(
         ("", "extends", change.presets, _equal),
         ("", "best_effort", change.best_effort, _equal),
         ("network", "allow", change.allow, _same_destination),
+        ("network", "unix", change.unix, _same_path(home)),
         ("filesystem", "read", change.read, _same_path(home)),
         ("filesystem", "write", write, _same_path(home)),
         ("environment", "pass", change.variables, _equal),

@@ -184,6 +184,20 @@ def path_line(path: str) -> str | None:
     return f'"{path}"'
 
 
+# Sockets of services that answer questions. Others run commands for whoever connects (container daemons, agents with
+# keys, the session's bus), so nothing suggests to name them.
+_ANSWERS = re.compile(
+    r"(\.s\.PGSQL\.\d{1,5}|(mysql|mysqld|mysqlx|mariadb)\.sock|redis(-server)?\.sock|valkey(-server)?\.sock"
+    r"|mongodb-\d{1,5}\.sock|memcached\.sock)"
+)
+
+
+def unix_line(path: str) -> str | None:
+    """``unix = [...]`` of ``[network]`` for the socket of a database at ``path``; None for every other."""
+    line = path_line(path)
+    return f"unix = [{line}]" if line is not None and _ANSWERS.fullmatch(path.rpartition("/")[2]) else None
+
+
 _ENDPOINT = re.compile(r"(?:(tcp|udp)://)?(\[[^\[\]]+\]|[^:\[\]]+):([0-9]{1,5})", re.IGNORECASE)
 
 

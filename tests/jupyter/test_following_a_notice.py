@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.kernels import REAL, Outcome, running
-from tests.support.servers import TcpListener
+from tests.support.servers import TcpListener, unix_listener
 
 PROGRAM = Path(sys.executable).with_name("sandboxed-kernel")
 
@@ -153,3 +153,80 @@ def test_a_variable_of_a_dotenv(policy: Path, short_path: Path) -> None:
         assert "'k1'" in kernel.run("import os; print(repr(os.environ['API_KEY']))").text
         assert "PermissionError" in kernel.run("open('.env')").error
         assert "k1" not in kernel.run("%sandbox policy").text
+
+
+# By the name of what is refused: the code, which says "reached" where it was not. "{port}" is of a server outside.
+NETWORK = {
+    "IPv4": "socket.create_connection(('127.0.0.1', {port}))",
+    "IPv6": "socket.create_connection(('::1', {port}))",
+    "a name": "socket.create_connection(('localhost', {port}))",
+    "http": "urllib.request.urlopen('http://127.0.0.1:{port}', timeout=5)",
+    "connect_ex": "error = socket.socket().connect_ex(('127.0.0.1', {port}))\nif error: raise OSError(error)",
+    "asyncio": "await asyncio.open_connection('127.0.0.1', {port})",
+    "a thread": "with futures.ThreadPoolExecutor() as pool:"
+    " pool.submit(socket.create_connection, ('127.0.0.1', {port})).result()",
+    "a child": "subprocess.run([sys.executable, '-c', 'import socket;"
+    ' socket.create_connection(("127.0.0.1", {port}))\'], check=True)',
+    "another process": "with futures.ProcessPoolExecutor(1) as pool:"
+    " pool.submit(socket.getfqdn).result(); pool.submit(connect, {port}).result()",
+}
+FILES = {
+    "a file elsewhere": "open('{elsewhere}/a.csv').read()",
+    "a folder elsewhere": "os.listdir('{elsewhere}')",
+    "pathlib": "pathlib.Path('{elsewhere}/a.csv').read_text()",
+    "a key": "open('server.pem').read()",
+    "a file in the home folder": "open('{elsewhere}/deep/er/b.csv').read()",
+    "a name with a dot": "open('.unheard-of', 'w')",
+    "a database": "socket.socket(socket.AF_UNIX).connect('{elsewhere}/.s.PGSQL.5432')",
+    "a folder of the project": "open('../data.csv').read()",
+}
+IMPORTS = """
+import asyncio, os, pathlib, socket, subprocess, sys, urllib.request
+from concurrent import futures
+def connect(port):
+    socket.create_connection(('127.0.0.1', port)).close()
+"""
+
+
+def to_go_on(outcome: Outcome) -> str:
+    """What the end of the error, or the hint there, says is to be written in a terminal."""
+    (error,) = outcome.of("error")
+    assert outcome.reply["content"]["traceback"] == error["content"]["traceback"]
+    said = "\n".join(error["content"]["traceback"][-2:])
+    found = re.search(r"(?:To go on|In a terminal): (sandboxed-kernel allow(?: [^\s(]\S*)+)", said)
+    assert found is not None, said
+    return found[1]
+
+
+@pytest.mark.parametrize("what", NETWORK)
+def test_the_end_of_the_error_leads_on_at_once(what: str, policy: Path, short_path: Path) -> None:
+    address = "::1" if what == "IPv6" else "127.0.0.1"
+    with TcpListener(address, reply=b"HTTP/1.0 200 OK\r\n\r\n") as server:
+        with running(REAL, short_path) as kernel:
+            code = IMPORTS + NETWORK[what].format(port=server.port) + "\nprint('reached')"
+            refused = kernel.run(code)
+            assert "reached" not in refused.text
+            assert len(server.received()) == 0
+            by_shell(to_go_on(refused))
+            assert kernel.run(code).text.splitlines()[-1] == "reached"
+        assert len(server.received()) == 1
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_the_end_of_the_error_leads_on_after_a_restart(what: str, policy: Path, short_path: Path) -> None:
+    elsewhere, notebooks = short_path / "elsewhere", short_path / "project" / "notebooks"
+    (elsewhere / "deep" / "er").mkdir(parents=True)
+    notebooks.mkdir(parents=True)
+    for file in (elsewhere / "a.csv", elsewhere / "deep" / "er" / "b.csv", notebooks / "server.pem"):
+        file.write_text("there")
+    for file in (notebooks / ".unheard-of", notebooks.parent / "pyproject.toml", notebooks.parent / "data.csv"):
+        file.write_text("there")
+    code = IMPORTS + FILES[what].format(elsewhere=elsewhere) + "\nprint('reached')"
+    with unix_listener(elsewhere / ".s.PGSQL.5432"):
+        with running(REAL, short_path, cwd=notebooks) as kernel:
+            refused = kernel.run(code)
+            assert "reached" not in refused.text
+            by_shell(to_go_on(refused))
+        with running(REAL, short_path, cwd=notebooks) as kernel:
+            again = kernel.run(code)
+            assert again.text.splitlines()[-1] == "reached", again.error

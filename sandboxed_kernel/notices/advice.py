@@ -22,6 +22,9 @@ PRESETS = {
     "data-science": ("conda.anaconda.org", "repo.anaconda.com", "github.com", "api.github.com", "codeload.github.com",
                      "raw.githubusercontent.com", "huggingface.co", "www.openml.org", "api.openml.org",
                      "data.openml.org", "archive.ics.uci.edu", "zenodo.org", "download.pytorch.org"),
+    "llm-api": ("api.anthropic.com", "api.openai.com", "generativelanguage.googleapis.com", "api.mistral.ai",
+                "api.cohere.com", "api.deepseek.com", "api.groq.com", "api.together.xyz", "api.x.ai", "openrouter.ai",
+                "router.huggingface.co"),
 }  # fmt: skip
 
 

@@ -74,7 +74,8 @@ def parse_destination(entry: object, place: str) -> Destination:
             return _from_table(entry, place)
         raise _Unusable(f"{type_name(entry)}, not a destination")
     except _Unusable as problem:
-        write = problem.write or (_with_host(problem.host, entry) if problem.host else _what_to_write(entry))
+        write = _read_off(entry) or problem.write
+        write = write or (_with_host(problem.host, entry) if problem.host else _what_to_write(entry))
         raise PolicyError(place, f"{shown(entry)}: {problem.found}", write) from None
 
 
@@ -341,14 +342,37 @@ def _with_host(host: str, entry: object) -> str:
         return f'Write host = "{host}"'
     match = re.search(r":([0-9*][0-9,*-]*)$", entry) if isinstance(entry, str) else None
     ports = match[1] if match and not host[1:-1].endswith(match[0]) else "443"
+    try:
+        _from_text(f"{host}:{ports}", "")
+    except _Unusable as problem:  # link-local, for example: no spelling of it is allowed
+        return problem.write or _EXAMPLE
     return f'Write "{host}:{ports}"'
+
+
+def _read_off(entry: object) -> str:
+    """What to write where a text has all that it needs, and only the marks between are others; else empty."""
+    if not isinstance(entry, str):
+        return ""
+    several = re.split(r"[,;]?\s+|[,;](?=[^0-9*])", entry.strip())
+    if len(several) > 1 and all(map(_is_usable, several)):
+        return f"Write an entry for each: {', '.join(map(shown, several))}"
+    one = _MARKS.fullmatch(entry.strip())
+    line = "" if one is None else f"{one[1]}:{one[2]}"
+    return f'Write "{line}"' if _is_usable(line) else ""
+
+
+_MARKS = re.compile(
+    r"[\u201c\u2018\"'<]?(?://)?([^\s:;/@\uff1a]+)(?:[\s;]+|\s*[:\uff1a]\s*)([0-9]{1,5})[\s,;.\u201d\u2019\"'>]*(?:#.*)?"
+)
 
 
 def _what_to_write(entry: object) -> str:
     """The line that the writer of an unusable ``entry`` probably meant, if it can be read off the text."""
     text = entry.strip() if isinstance(entry, str) else ""
-    if text in ("*", "0.0.0.0", "::", "any", "all"):
+    if text.lower() in ("*", "0.0.0.0", "::", "any", "all", "internet"):
         return 'Write each host, or a domain such as "*.example.org:443"'
+    if text.lower() in ("none", "nothing", "-"):
+        return "Remove it: what no entry allows is refused"
     if text.lower() in ("localhost", "127.0.0.1"):
         return f'Write the port too, for example "{text.lower()}:8000"'
     network = re.fullmatch(r"[0-9.]+/[0-9]+|\[[0-9a-fA-F:.]+/[0-9]+\]", text)

@@ -426,16 +426,26 @@ def _read_table(table: Mapping[str, Any], keys: Keys, file: str, path: str, draf
 
 
 def _instead_of_key(key: str, keys: Keys, path: str) -> str:
-    if not path:
+    in_folder = path.startswith("folder[") and path.endswith("].")
+    if not path or in_folder:
         # "allow" without its "[network]" is the commonest slip; so is "extends" below a table's header.
         for table, inner in _KEYS.items():
             if isinstance(inner, Mapping) and key in inner:
-                return f'Write "{key}" under [{table}]'
+                return f'Write "{key}" under [{"folder." if in_folder else ""}{table}]'
+    if not path:
         if key == "project":
             return "Write it under a [[folder]], beside its path"
+        if key == "env":
+            return 'Write "environment"'
+        if key == "folders":
+            return 'Write "folder"'
         return instead(key, ["extends", *keys])
     if (key == "extends" or key in _KEYS) and not any(name in key for name in keys):
         return f'Write "{key}" above the first [table]'
+    if path == "network." and key in ("deny", "block", "refuse"):
+        return "Remove it: what no entry of allow names is refused"
+    if path == "environment." and NAME.fullmatch(key) and key.isupper():
+        return f'Write set = {{ {key} = "..." }}'
     return instead(key, keys)
 
 

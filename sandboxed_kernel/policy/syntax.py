@@ -60,8 +60,9 @@ def _offset(place: str, offsets: dict[Path, int], *, keys: bool) -> int | None:
     if keys and (*path, "") in offsets:  # where its key stands
         return offsets[(*path, "")]
     while path:
-        if tuple(path) in offsets:
-            return offsets[tuple(path)]
+        for found in (tuple(path), (*path, 0)):  # the first [[table]] of that name
+            if found in offsets:
+                return offsets[found]
         path.pop()
     return None
 

@@ -159,17 +159,17 @@ def test_forgetting_says_what_still_allows_it(file: Path, capsys: pytest.Capture
 
 
 def test_commands_at_the_same_time_lose_nothing(file: Path) -> None:
-    """Two loops of 40, as from two terminals."""
+    """Two loops of 200, as from two terminals."""
     code = (
         "import sys; from sandboxed_kernel.cli import main\n"
-        "for number in range(40): assert main(['allow', f'{sys.argv[1]}{number}.example:443']) == 0"
+        "for number in range(200): assert main(['allow', f'{sys.argv[1]}{number}.example:443']) == 0"
     )
     command = [sys.executable, "-c", code]
     started = [subprocess.Popen([*command, name], stdout=subprocess.DEVNULL) for name in "ab"]
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     allow = tomllib.loads(file.read_text())["network"]["allow"]
-    assert set(allow) == {f"{name}{number}.example:443" for name in "ab" for number in range(40)}
-    assert len(allow) == 80
+    assert set(allow) == {f"{name}{number}.example:443" for name in "ab" for number in range(200)}
+    assert len(allow) == 400
     assert sorted(os.listdir(file.parent)) == [".policy.toml.lock", "policy.toml"]
 
 

@@ -101,7 +101,7 @@ BAD: list[tuple[object, str]] = [
     # ports
     ("a.example:0", f'"a.example:0": "0" {_PORT}'),
     ("a.example:65536", f'"a.example:65536": "65536" {_PORT}'),
-    ("a.example:443,", f'"a.example:443,": "" {_PORT}'),
+    ("a.example:443,", '"a.example:443,": "" is not a port. Write "a.example:443"'),
     ("a.example:-1", f'"a.example:-1": "-1" {_PORT}'),
     ("a.example:https", f'"a.example:https": "https" {_PORT}'),
     ("a.example:\N{FULLWIDTH DIGIT ONE}", f'"a.example:\N{FULLWIDTH DIGIT ONE}": "\N{FULLWIDTH DIGIT ONE}" {_PORT}'),

@@ -147,7 +147,11 @@ def _parser() -> ArgumentParser:
 
     _add_install_options(add("install", _install, "install the kernel so that Jupyter and VS Code list it"))
     uninstall = add("uninstall", _uninstall, "remove a kernel that install wrote")
-    uninstall.add_argument("--name", help="the kernel's name (default: sandboxed-python3)", default=None)
+    which = uninstall.add_mutually_exclusive_group()
+    which.add_argument("--name", help="the kernel's name (default: sandboxed-python3)", default=None)
+    text = "all kernels that install wrote, and your policies, the log and the private homes that last"
+    which.add_argument("--all", action="store_true", help=text)
+    uninstall.add_argument("--yes", action="store_true", help="do not ask (with --all)")
     add("check", _check, "try what this host can enforce, and say what holds")
     explain = add(
         "explain", policy_commands.explain, "say whether HOST:PORT or PATH would be allowed, and by which line"
@@ -227,6 +231,10 @@ def _try(error: str) -> int:
 def _uninstall(options: Namespace) -> int:
     from sandboxed_kernel import kernelspec
 
+    if options.all:
+        from sandboxed_kernel import home_commands
+
+        return home_commands.remove_all(options)
     for folder in kernelspec.uninstall(options.name or kernelspec.NAME):
         print(f"Removed {folder}")
     return 0

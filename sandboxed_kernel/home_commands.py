@@ -1,4 +1,5 @@
-"""Does: words for people about what lasts of the private homes: which there are, how large, whose; and their end.
+"""Does: words for people about what lasts of the private homes: which there are, how large, whose; and their end, and
+that of all else that this package has left.
 
 Only names that this program gave are printed, and folders in ASCII: nothing that lies in a home is.
 """
@@ -8,10 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sandboxed_kernel import kernelspec
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.lasting_home import Homes, InUseError, new_meta
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, remove_tree
 from sandboxed_kernel.policy.lasting import Meta, Owner, former_homes, opens_more, size_about
 from sandboxed_kernel.policy_commands import (
     add_policy_options,
@@ -20,7 +24,7 @@ from sandboxed_kernel.policy_commands import (
     read_policy,
     workspace_of,
 )
-from sandboxed_kernel.surroundings import homes_folder
+from sandboxed_kernel.surroundings import default_audit_file, homes_folder, policy_folder
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -151,6 +155,68 @@ def _known(homes: Homes, name: str) -> str:
     if name not in homes.names():
         raise PolicyError("home", f"{name!a} is the name of none", 'Write one that "home list" shows')
     return name
+
+
+def remove_all(options: Namespace) -> int:
+    """``uninstall --all``. Exit code 1 where the user does not want it, or something stays. Raises PolicyError."""
+    names = kernelspec.installed()
+    there = [
+        path for path in (policy_folder(), os.path.dirname(default_audit_file()), _own_data()) if os.path.isdir(path)
+    ]
+    if not names and not there:
+        print("Nothing of sandboxed-kernel is here but the package.")
+        return 0
+    print("This removes:", *(f"  the kernel {name}" for name in names), *(f"  {path}" for path in there), sep="\n")
+    if not options.yes and not _agreed():
+        print("Nothing was removed.")
+        return _FAILED
+    for name in names:
+        for folder in kernelspec.uninstall(name):
+            print(f"Removed {folder}")
+    failed = 0
+    for path in there:
+        if path == _own_data() and not _homes_removed():
+            failed = _FAILED
+            continue
+        with suppress(OSError):  # a link, which somebody made on purpose
+            descriptor = os.open(path, OPEN_FOLDER)
+            try:
+                remove_tree(path, descriptor)  # code inside has filled the homes
+            finally:
+                os.close(descriptor)
+        stays = os.path.lexists(path)
+        print(f"{path} stays: remove it by hand, as its owner" if stays else f"Removed {path}")
+        failed = _FAILED if stays else failed
+    if not failed:
+        print("The package itself: pip uninstall sandboxed-kernel")
+    return failed
+
+
+def _agreed() -> bool:
+    try:
+        return input("Type yes to remove all of this: ").strip().lower() == "yes"
+    except EOFError:
+        return False
+
+
+def _own_data() -> str:
+    return os.path.dirname(homes_folder())
+
+
+def _homes_removed() -> bool:
+    """What no kernel uses. Raises PolicyError."""
+    if not os.path.isdir(homes_folder()):
+        return True
+    used = []
+    with Homes(os.path.realpath(homes_folder())) as homes:
+        for name in homes.names():
+            try:
+                homes.remove(name)
+            except OSError:
+                used.append(name)
+    for name in used:
+        print(f"{homes_folder()}/{name} stays: a kernel uses it. Shut it down, and try again")
+    return not used
 
 
 _COMMANDS: dict[str, Callable[[Homes, Namespace], int]] = {

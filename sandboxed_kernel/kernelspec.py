@@ -14,11 +14,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandboxed_kernel.errors import HostError, PolicyError
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL, file_name
 from sandboxed_kernel.records import Record
+
+if TYPE_CHECKING:
+    from jupyter_client.kernelspec import KernelSpecManager
 
 NAME = DEFAULT_KERNEL
 DISPLAY_NAME = "Python 3 (sandboxed)"
@@ -56,12 +59,30 @@ def install(*, name: str = NAME, display_name: str = DISPLAY_NAME, policy_file: 
             installed = manager.install_kernel_spec(folder, name, user=prefix is None, prefix=prefix)
             own = os.path.join(_ENVIRONMENT, "share", "jupyter", "kernels", name.lower())
             if prefix is None and own != installed and _MODULE in (_read_spec(own) or ()):
-                # Jupyter in this environment looks here first, and would not see the policy that was named.
-                manager.install_kernel_spec(folder, name, prefix=_ENVIRONMENT)
+                _put_before(manager, folder, name, own, installed)
             return installed
         except OSError as error:
             write = "Choose another place: --user, --sys-prefix or --prefix PREFIX"
             raise PolicyError("install", f"{error.filename} cannot be written ({error.strerror})", write) from None
+
+
+def _put_before(manager: KernelSpecManager, folder: str, name: str, own: str, installed: str) -> None:
+    """Write the kernelspec in ``folder`` at ``own`` too, where Jupyter in this environment looks before ``installed``:
+    it would not see the policy or the display name that were given. Raises PolicyError.
+    """
+    try:
+        manager.install_kernel_spec(folder, name, prefix=_ENVIRONMENT)
+    except PermissionError:  # an environment that all users of this machine have
+        means = [(spec["argv"][1:], spec["display_name"]) for spec in map(_json, (own, installed))]
+        if means[0] != means[1]:
+            found = f"{own} comes before {installed} in this environment, and cannot be changed"
+            raise PolicyError("install", found, "Install it by another name: --name NAME") from None
+
+
+def _json(path: str) -> dict[str, Any]:
+    with open(os.path.join(path, _TEMPLATE), encoding="utf-8") as file:
+        spec: dict[str, Any] = json.load(file)
+    return spec
 
 
 def try_kernel(folder: str) -> str:
@@ -97,6 +118,19 @@ def _readable_by_all() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+def installed() -> list[str]:
+    """The names of all kernels that ``install`` wrote, wherever Jupyter looks."""
+    from jupyter_core.paths import jupyter_path
+
+    names = set()
+    for folder in jupyter_path("kernels"):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            argv = _read_spec(os.path.join(folder, name))
+            if argv is not None and _MODULE in argv and argv[0] != _BROUGHT:
+                names.add(name)
+    return sorted(names)
 
 
 def uninstall(name: str = NAME) -> list[str]:

@@ -227,7 +227,7 @@ def homes_folder() -> str:
 
 
 def default_audit_file() -> str:
-    """``$XDG_STATE_HOME/sandboxed-kernel/audit.jsonl``; its folder is made where it is missing."""
+    """``$XDG_STATE_HOME/sandboxed-kernel/audit.jsonl``; whoever writes it makes its folder."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(home_folder(), ".local", "state")
     return os.path.join(state, "sandboxed-kernel", "audit.jsonl")
 

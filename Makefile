@@ -7,6 +7,7 @@
 #   make test-workloads   native libraries, clusters and databases in the sandbox (large downloads, a few minutes;
 #                as root: as an ordinary user and in a runc container, like `make test`)
 #   make test-vm   limits by control group and the newest Landlock, in an emulated machine (a few minutes; LINUX=VMLINUZ)
+#   make platforms   what holds on Debian's Linuxes, in emulated machines (docs/platforms.md; a quarter of an hour)
 #   make test-gallery   notebooks of all kinds, shown by the sandboxed kernel and by ipykernel (large downloads, some minutes)
 #   make test-peers   the tests of nbclient, ipykernel and jupyter_client, with our kernel and with ipykernel's
 #   make lint    ruff (check, format), mypy --strict, the import table
@@ -21,7 +22,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-vm test-workloads workloads-machine test-browser test-gallery gallery-table test-peers bench lint lock clean
+.PHONY: demo test test-vm platforms test-workloads workloads-machine test-browser test-gallery gallery-table test-peers bench lint lock clean
 
 demo: $(STAMP)
 	$(RUN) -m sandboxed_kernel demo
@@ -52,6 +53,9 @@ $(HEAVY_STAMP): requirements.lock requirements-workloads.lock pyproject.toml | w
 	$(if $(TORCH),$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH))
 	$(HEAVY)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
+
+platforms: $(STAMP)
+	@$(RUN) tests/vm/platforms.py $(ARGS)
 
 # Needs qemu-system-x86. LINUX is the vmlinuz of a Linux 6.12 or newer; without, the newest of Debian's is fetched.
 QEMU ?= qemu-system-x86_64

@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> None:
     code = 1
     try:
         prepare()
-        code = run_all(*arguments)
+        tree, python, *rest = arguments
+        code = check(tree, python) if rest == [CHECK] else run_all(tree, python, *rest)
     except BaseException:  # noqa: BLE001 - the first process must not end: Linux would panic
         traceback.print_exc()
     print(f"{ENDED}{code}", flush=True)
@@ -102,6 +103,35 @@ import fcntl, socket, struct
 request = struct.pack("=16sh14x", b"lo", {_IFF_UP})
 fcntl.ioctl(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), {_SIOCSIFFLAGS}, request)
 """
+
+
+CHECK = "--check"  # in the place of pytest's arguments: only what `sandboxed-kernel check` and a command say
+STEP = "--- step: "  # read by platforms.py
+
+
+def check(tree: str, python: str) -> int:
+    """Everything as an ordinary user, in an own folder."""
+    home = Path("/tmp/check")
+    (home / "notebook").mkdir(parents=True)
+    for path in (home, home / "notebook"):
+        os.chown(path, 1000, 1000)
+    environment = {"HOME": str(home), "TMPDIR": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "NO_COLOR": "1"}
+    program = [python, "-I", "-m", "sandboxed_kernel"]
+    policy = home / ".config" / "sandboxed-kernel" / "policy.toml"
+    attempt = [python, f"{tree}/tests/vm/attempt.py", str(policy), *program, "run", "--"]
+    steps = {
+        "check": [*program, "check"],
+        "install": [*program, "install", "--user", "--no-try"],
+        "default": attempt,
+        "forget": [python, "-c", f"open({str(policy)!r}, 'w').close()"],
+        "best": [*program, "install", "--user", "--no-try", "--best-effort"],
+        "less": attempt,
+    }
+    for name, command in steps.items():
+        print(f"{STEP}{name}", flush=True)
+        options = {"user": 1000, "group": 1000, "extra_groups": list[int]()}
+        subprocess.run(command, cwd=home / "notebook", env=environment, check=False, **options)  # type: ignore[call-overload]
+    return 0
 
 
 def run_all(tree: str, python: str, *arguments: str) -> int:

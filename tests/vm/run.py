@@ -50,10 +50,14 @@ def main(arguments: list[str]) -> int:
         image = Path(folder, "initramfs")
         with image.open("wb") as file:
             write_image(Archive(file), options.modules, extra)
-        command = [options.qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY, "-nographic"]
-        command += ["-no-reboot", "-nic", "none", "-kernel", str(options.linux), "-initrd", str(image)]
-        command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]
-        return boot(command)
+        return boot(machine(options.qemu, options.linux, image))
+
+
+def machine(qemu: str, linux: Path, image: Path) -> list[str]:
+    """The command that starts it."""
+    command = [qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY, "-nographic"]
+    command += ["-no-reboot", "-nic", "none", "-kernel", str(linux), "-initrd", str(image)]
+    return [*command, "-append", "console=ttyS0 quiet panic=-1 mitigations=off"]
 
 
 def boot(command: list[str]) -> int:
@@ -87,8 +91,9 @@ def write_image(archive: Archive, modules: Path | None, extra: list[str]) -> Non
         archive.folder(folder)
     if modules is not None:
         for index, name in enumerate(MODULES):
-            packed = next(modules.rglob(f"{name}.ko.xz"))
-            archive.file(f"{init.MODULE}{index}", lzma.decompress(packed.read_bytes()))
+            packed = next(modules.rglob(f"{name}.ko*"))
+            content = packed.read_bytes()
+            archive.file(f"{init.MODULE}{index}", lzma.decompress(content) if packed.suffix == ".xz" else content)
     command = shlex.join([str(python), str(TREE / "tests/vm/init.py"), str(TREE), str(python), *extra])
     archive.file("/init", f"#!/bin/sh\nexec {command}\n".encode())
     archive.close()

@@ -56,10 +56,12 @@ def test_an_address_in_brackets_is_chosen_by_number() -> None:
 
 @given(st.text(max_size=300), st.text(max_size=100))
 def test_nothing_in_it_means_anything_to_a_shell(line: str, option: str) -> None:
-    said = command(event(f'"{line}"'), Place("/p", ("--policy", option)))
-    assert said is not None
-    assert re.fullmatch(r"sandboxed-kernel allow[A-Za-z0-9_.,:/@%+=~ -]*", said)
-    assert len(said) <= 200
+    place = Place("/p", ("--policy", option))
+    for written in (f'"{line}"', f'unix = ["{line}"]'):
+        said = command(event(written), place)
+        assert said is not None
+        assert re.fullmatch(r"sandboxed-kernel allow[A-Za-z0-9_.,:/@%+=~ -]*", said)
+        assert len(said) <= 200
 
 
 def test_where_no_line_helps_there_is_no_command() -> None:

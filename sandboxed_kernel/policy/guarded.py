@@ -63,8 +63,9 @@ NAMES: tuple[NameRow, ...] = (
         .ipynb_checkpoints .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .jupyter_cache
         .virtual_documents .quarto .mlflow .ipython_history .Rhistory .nox .tox .eggs .DS_Store .~lock.* .nfs* .#*
         .*.swp .*.swo .*.swn .~*.ipynb .tmp*"""),
-    NameRow("read", RUNS, "environments, and folders of packages that programs outside load", "node_modules renv"),
-    NameRow("read", RUNS, "commands that Jupyter runs", "kernel.json"),
+    NameRow("read", RUNS, "environments, and folders of packages that programs outside load",
+            "node_modules renv __pypackages__ *-linux-gnu-library *-linux-musl-library"),
+    NameRow("read", RUNS, "commands that Jupyter runs", "kernel.json jupytext.py"),
     NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
             ".git"),
     NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
@@ -72,8 +73,8 @@ NAMES: tuple[NameRow, ...] = (
         lefthook-local.* .mise* mise.toml mise.*.toml *.code-workspace devbox.json devenv.nix flake.nix shell.nix
         default.nix packrat .tool-versions
         .python-version* .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
-        .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs .cargo .bundle .mvn
-        .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
+        .gdbinit .lldbinit .pdbrc .pylintrc pylintrc pylintrc.toml .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs
+        .cargo .bundle .mvn .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
     NameRow("read", UNKNOWN, "nobody here knows what reads it", ".*"),
 )  # fmt: skip
 
@@ -327,7 +328,7 @@ class Guard(Record):
     ``holders``: folders that hold something closed, at any depth, which must stay where they are. ``not_seen``: folders
     that were not looked through in time, so that all of it goes through the broker.
     ``devices``: the file systems beneath ``root``, as in st_dev. ``pool``: a folder with empty folders that Landlock
-    opens, or empty.
+    opens, or empty. ``whole``: what all of it is to programs outside, where it is not ``writable`` for that; or empty.
     """
 
     root: str
@@ -343,6 +344,7 @@ class Guard(Record):
     devices: frozenset[int]
     visible: tuple[str, ...]  # of a home folder: what does not begin with a dot, at its top
     pool: str = ""
+    whole: str = ""
     aliases: tuple[tuple[str, str], ...] = ()  # links in the private home: (where, to what in the folder)
 
     @property
@@ -372,6 +374,10 @@ def sentence(guard: Guard) -> str:
     if guard.mode == "home":
         parts.append("this notebook lies in your home folder: its entries whose names begin with a dot are closed.")
         names = [name for name in names if not name.startswith(".")]
+    if guard.whole:
+        parts.append(
+            f"this folder is read only, since it is {guard.whole}: programs outside would run what is put there."
+        )
     if names:
         more = f" and {len(names) - _SHOWN} more (%sandbox policy has all)" if len(names) > _SHOWN else ""
         parts.append(f"closed in this folder, or read only: {', '.join(names[:_SHOWN])}{more}.")

@@ -52,7 +52,14 @@ from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
-from sandboxed_kernel.surroundings import home_folder, look_around, policy_places, ports_of_jupyter, search_domains
+from sandboxed_kernel.surroundings import (
+    check_writers,
+    home_folder,
+    look_around,
+    policy_places,
+    ports_of_jupyter,
+    search_domains,
+)
 from sandboxed_kernel.survey import look_for_closed
 
 if TYPE_CHECKING:
@@ -188,6 +195,7 @@ def _prepare(launch: _Launch, private: str, argv: tuple[str, ...]) -> _Ready:
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
     remove_left_pools(around.workspace, POOL_PREFIX)
     plan = make_plan(policy, features, around, look_for_closed(policy, around, launch.workspace))
+    check_writers(policy, around.workspace)
     return _Ready(file, policy, plan, features, around)
 
 
@@ -198,6 +206,7 @@ def _live_policy(ready: _Ready, launch: _Launch, show: Callable[[Policy], None])
 
     def accept(policy: Policy) -> None:
         check_place(launched, ready.features, ready.around, ready.plan.guard, policy_places(policy.sources))
+        check_writers(policy, ready.around.workspace)
 
     return LivePolicy(
         ready.policy,

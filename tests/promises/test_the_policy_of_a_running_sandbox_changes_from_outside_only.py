@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import ANY
 
+import pytest
+
+from sandboxed_kernel.errors import PolicyError
 from tests.support.dns_server import DnsServer
 from tests.support.sandbox import launcher_command
 from tests.support.servers import Contact, TcpListener
@@ -45,7 +49,7 @@ class Inside:
 
 @contextmanager
 def sandbox(workspace: Path, folder: Path, policy: str, resolv_conf: Path | None = None) -> Iterator[Inside]:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     command = launcher_command(policy, folder, workspace, folder / "audit.jsonl", resolv_conf)
     command += [sys.executable, "-c", PROGRAM]
     pipe = subprocess.PIPE
@@ -149,3 +153,47 @@ def test_a_file_that_the_code_may_write_is_not_taken(workspace: Path, tmp_path: 
         assert inside.do(connect) == "done"
     said = (tmp_path / "p" / "said").read_text()
     assert "lies where the code inside may write" in said or "mine.toml" in said
+
+
+# What the code inside does while the user's editor has the new policy under an open name.
+HOLDS = {
+    "a descriptor": ("kept = open('new', 'r+')", "kept.seek(0); kept.write({text!r}); kept.truncate(); kept.flush()"),
+    "a mapping": (
+        "import mmap; kept = mmap.mmap(os.open('new', os.O_RDWR), 4096)", "kept.write({text!r}.ljust(4096).encode())"),
+    "a further name": ("os.link('new', 'x')", "open('x', 'w').write({text!r})"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_policy_in_the_notebooks_folder_is_not_held_by_the_code(hold: str, workspace: Path, tmp_path: Path) -> None:
+    take, change = HOLDS[hold]
+    policy = workspace / "policy.toml"
+    with TcpListener() as server:
+        text = allowing(server)
+        with sandbox(workspace, workspace, "") as inside:
+            assert inside.do(f"open('policy.toml', 'w').write({text!r})") == "PermissionError"
+            (workspace / "new").write_text("# nothing".ljust(4096))
+            assert inside.do(take) == "done"
+            (workspace / "new").rename(policy)
+            assert inside.do(change.format(text=text)) == "done"
+            assert policy.read_text().strip() == text.strip(), "the attack shows nothing"
+            time.sleep(1.1)
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "PermissionError"
+            assert not server.received()
+            (workspace / ".new").write_text(text)  # by a name that is closed
+            (workspace / ".new").rename(policy)
+            time.sleep(1.1)
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "done"
+            policy.write_text(allowing(server) + "# in place\n")
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "done"
+        assert len(server.received()) == 2
+
+
+def test_a_policy_with_another_name_in_the_notebooks_folder_starts_nothing(workspace: Path) -> None:
+    with sandbox(workspace, workspace, ""):
+        pass
+    os.link(workspace / "policy.toml", workspace / "x")
+    command = launcher_command("", workspace, workspace, workspace / "audit.jsonl")
+    done = subprocess.run([*command, "true"], cwd=workspace, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == PolicyError.exit_code
+    assert "it has another name" in done.stderr

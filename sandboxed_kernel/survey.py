@@ -277,6 +277,8 @@ class _Look:
             return False
         if names & {*ENVIRONMENT_MARKERS}:
             self._close(folder, "environment")
+            what = "an environment; programs outside run from there"
+            self.closed.setdefault(folder, Closed(folder, "read", what, "environment"))
         elif names >= {*REPOSITORY_MARKERS}:
             self._close_repository(folder)
         else:
@@ -360,7 +362,9 @@ class _Look:
             self._rule(entry, folder, unseen, native, readable)
         for folder, mode in self._modes.items():
             if mode == "git":
-                native += [path for path in self._free_in_git(folder) if self._is_folder(path)]
+                native += [
+                    path for path in self._free_in_git(folder) if self._is_folder(path) and not _holds_secret(path)
+                ]
         return native, readable
 
     def _rule(
@@ -412,9 +416,9 @@ _MOST_ENTRIES = 100_000
 
 def _readable(folder: str, mode: Mode) -> list[str]:
     """What Landlock can open for reading of a closed folder: all of it, if no secret lies there."""
-    if any(os.path.lexists(os.path.join(folder, name)) for name in ENVIRONMENT_MARKERS):
+    if mode == "shut" and any(os.path.lexists(os.path.join(folder, name)) for name in ENVIRONMENT_MARKERS):
         mode = "environment"
-    if mode in ("git", "library"):
+    if mode == "library" or (mode == "git" and os.path.basename(folder) == ".git"):
         return [folder]
     waiting, left = [(folder, mode)], _LOOKED_AT
     while waiting:
@@ -426,11 +430,31 @@ def _readable(folder: str, mode: Mode) -> list[str]:
                     judged = judge(inner, entry.name)
                     if judged.access == "none" or left < 0:
                         return []
-                    if judged.inner != "library" and entry.is_dir(follow_symlinks=False):
+                    if judged.inner == "library" or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if judged.inner != "free":
                         waiting.append((entry.path, judged.inner))
+                    elif _holds_secret(entry.path):
+                        return []
         except OSError:
             return []
     return [folder]
+
+
+def _holds_secret(folder: str) -> bool:
+    """Whether a folder of a repository, in which no other name is closed, holds a secret: then it is none of git's."""
+    waiting, left = [folder], _LOOKED_AT
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as listing:
+            for entry in listing:
+                left -= 1
+                if left < 0:
+                    return False
+                if judge("free", entry.name).access == "none":
+                    return True
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    return False
 
 
 _LOOKED_AT = 2000  # entries of one closed folder

@@ -241,12 +241,14 @@ class GuardedFolder:
         status = os.fstat(folder.fileno())
         if status.st_dev not in self.guard.devices:  # mounted since
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        if mode in ("plain", "home", "shut") and _has_any(folder, ENVIRONMENT_MARKERS):
-            mode = "environment"
-        elif (known := self.closed_file(status)) is not None:
+        if (known := self.closed_file(status)) is not None:
             mode = self._closed[known].inner
-        elif mode in ("plain", "home") and _has_all(folder, REPOSITORY_MARKERS):
-            mode = "git"
+        elif mode == "shut" and _has_any(folder, ENVIRONMENT_MARKERS):
+            mode = "environment"
+        elif mode in ("plain", "home") and (
+            _has_any(folder, ENVIRONMENT_MARKERS) or _has_all(folder, REPOSITORY_MARKERS)
+        ):
+            mode = "shut"  # made since the start, and who made it is not known
         elif step.mode == "git modules" and not _has_all(folder, ("HEAD",)):
             mode = "git modules"
         return _Step(folder, path, mode, native)

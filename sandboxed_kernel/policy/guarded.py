@@ -65,6 +65,7 @@ NAMES: tuple[NameRow, ...] = (
         .*.swp .*.swo .*.swn .~*.ipynb .tmp*"""),
     NameRow("read", RUNS, "environments, and folders of packages that programs outside load",
             "node_modules renv __pypackages__ *-linux-gnu-library *-linux-musl-library"),
+    NameRow("read", RUNS, "what makes a folder an environment; its Python is run outside", "pyvenv.cfg conda-meta"),
     NameRow("read", RUNS, "commands that Jupyter runs", "kernel.json jupytext.py"),
     NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
             ".git"),
@@ -85,6 +86,12 @@ ENVIRONMENT_PARTS = (
     "bin", "sbin", "lib", "lib32", "lib64", "libexec", "include", "share", "etc", "condabin",
     "Scripts", "Lib", "Library", "Include", "DLLs",
 )  # fmt: skip
+# Where packages and programs lie in one, which bring certificates along. Whatever else lies there may be a secret.
+_OF_PACKAGES = frozenset({
+    *ENVIRONMENT_PARTS, "aarch64-conda-linux-gnu", "compiler_compat", "conda-meta", "doc", "docs", "envs", "fonts",
+    "man", "mkspecs", "phrasebooks", "pkgs", "plugins", "qml", "resources", "shell", "ssl", "translations", "var",
+    "x86_64-conda-linux-gnu",
+})  # fmt: skip
 # A folder with all of these is a bare repository: git reads its hooks and settings as those of ``.git``.
 REPOSITORY_MARKERS = ("HEAD", "objects", "refs")
 
@@ -168,16 +175,18 @@ _UNSEEN = re.compile(
 
 def _judge(mode: Mode, name: str) -> Judgement:
     if mode == "free":
-        return _FREE
+        return _judge_secret(name) or _FREE
     if mode == "library":
         return _LIBRARY
     if mode in ("shut", "environment"):
-        inner: Mode = "library" if mode == "environment" else "shut"
+        inner: Mode = "library" if mode == "environment" and name in _OF_PACKAGES else "shut"
         return _judge_secret(name) or Judgement("read", RUNS, inner)
     if mode.startswith("git"):
-        return _judge_git(mode, name)
+        return _judge_secret(name) or _judge_git(mode, name)
     if mode == "home" and name.startswith("."):  # what lies there is every program's own
         return Judgement("none", HOME, "shut")
+    if name == REPOSITORY_MARKERS[0]:  # with two folders of ordinary names it makes a repository
+        return _SHUT
     if not name.startswith(".") and _PERHAPS.search(name) is None:
         return _PLAIN
     for row, names in _ROWS:
@@ -213,7 +222,9 @@ def _copied(name: str) -> list[str]:
 
 def _judge_git(mode: Mode, name: str) -> Judgement:
     if mode == "git modules":
-        return Judgement("read", RUNS, "git")  # one of its own, or a folder of such: "modules/a/b"
+        return _judge_secret(name) or Judgement(
+            "read", RUNS, "git"
+        )  # one of its own, or a folder of such: "modules/a/b"
     if mode == "git info":
         return _FREE if name in ("exclude", "exclude.lock", "refs") or name.startswith("refs_") else _SHUT
     if mode == "git lfs":

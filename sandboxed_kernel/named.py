@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -15,7 +16,15 @@ from itertools import islice
 from typing import NamedTuple
 
 from sandboxed_kernel.policy.git_settings import Named, in_variables, named_in
-from sandboxed_kernel.policy.script_words import folders_on_path, is_started, modules_in, without_comments, words_in
+from sandboxed_kernel.policy.script_words import (
+    folders_on_path,
+    interpreters_in,
+    is_started,
+    modules_in,
+    starts_python,
+    without_comments,
+    words_in,
+)
 
 _MOST_SETTINGS, _MOST_FILES = 1 << 18, 20  # bytes; files of git's settings
 _MOST_HOOKS, _MOST_SCRIPTS = 100, 50  # of one repository or folder
@@ -32,11 +41,15 @@ TELLING = frozenset({".git", *_FOLDERS_OF_HOOKS, *(name.partition("/")[0] for na
 
 
 class Place(NamedTuple):
-    """``needed``: closed whether it is there or not, and where it is the notebook's folder itself, all of that."""
+    """``needed``: closed whether it is there or not, and where it is the notebook's folder itself, all of that.
+
+    ``modules``: not closed itself, but what a Python that is started in it would import by one of these names.
+    """
 
     path: str
     what: str
     needed: bool
+    modules: frozenset[str] = frozenset()
 
 
 def there_in(folder: str) -> set[str]:
@@ -163,8 +176,31 @@ def _of_script(path: str, starts: tuple[str, ...], what: str) -> Iterator[Place]
 
 
 def _of_modules(text: str, starts: tuple[str, ...], what: str) -> Iterator[Place]:
+    """The first of ``starts`` is the folder in which the program is started."""
     for name in modules_in(text):
         yield from (Place(os.path.join(start, name), what, False) for start in starts)
+    if starts_python(text):
+        yield Place(starts[0], what, False, frozenset(_importable(text)))
+
+
+# Of no use to who would be imported in their place, and names of folders that people have.
+_NOT_IMPORTED = frozenset({"antigravity", "idlelib", "test", "tests", "this", "turtle", "turtledemo"})
+
+
+def _importable(text: str) -> Iterator[str]:
+    """Names of modules that the Pythons in ``text`` may import: the standard library's, and what is installed there."""
+    yield from sys.stdlib_module_names - _NOT_IMPORTED
+    on_path = (f"{folder}/python3" for folder in os.environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder))
+    for program in (*interpreters_in(text), next(filter(os.path.isfile, on_path), "/usr/bin/python3")):
+        prefix = os.path.dirname(os.path.dirname(program))
+        for library in [entry.path for entry in _entries(f"{prefix}/lib") if entry.name.startswith("python3")]:
+            for packages in ("site-packages", "dist-packages"):
+                with suppress(OSError):
+                    found = {name.partition(".")[0] for name in os.listdir(f"{library}/{packages}")[:_MOST_PACKAGES]}
+                    yield from (name for name in found - _NOT_IMPORTED if name.isidentifier())
+
+
+_MOST_PACKAGES = 5000
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

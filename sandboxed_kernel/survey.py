@@ -38,6 +38,7 @@ from sandboxed_kernel.policy.guarded import (
     Guard,
     Judgement,
     Mode,
+    is_imported,
     judge,
     mode_of_workspace,
     stricter,
@@ -169,6 +170,8 @@ def survey(
         mode=look.mode,
         writable=writable and not look.whole,
         whole=look.whole,
+        started_in=frozenset(look.started_in),
+        modules=frozenset(look.modules),
         native=tuple(native[:_RULES]),
         readable=tuple(readable[:_RULES]),
         closed=tuple(look.closed.values()),
@@ -201,6 +204,8 @@ class _Look:
         """``own``: what the user's own settings of git name."""
         self.root, self._home, self.mode, self.closed, self._own = root, home, mode, closed, own
         self.whole = ""
+        self.started_in: set[str] = set()
+        self.modules: set[str] = set()
         self.holders: set[str] = set()  # folders that hold something closed, at any depth
         self.found: list[str] = []
         self.not_seen: list[str] = []
@@ -321,10 +326,24 @@ class _Look:
     def _close_places(self, places: Iterable[Place]) -> None:
         """Closed too is what closed things name: programs outside run it, or read it as settings."""
         for place in places:
+            if place.modules:
+                self._close_modules(os.path.realpath(place.path), place.modules)
+                continue
             real = os.path.realpath(place.path)
             if place.needed and is_within(self.root, real) and not is_within(self._home, real):
                 self.whole = self.whole or place.what
             self._close_path(place.path, "read", place.what)
+
+    def _close_modules(self, folder: str, modules: frozenset[str]) -> None:
+        """No folder there becomes a package of such a name. One that is a package is imported as it is."""
+        if not is_within(folder, self.root):
+            return
+        self.started_in.add(folder)
+        self.modules |= modules
+        for name in sorted(modules.intersection(os.listdir(folder))):
+            path = os.path.join(folder, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                self._hold(os.path.join(path, "__init__.py"))
 
     def _follow_links(self) -> None:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
@@ -379,6 +398,8 @@ class _Look:
             judged = Judgement("read", "", self._modes[path])
         elif known is not None:
             judged = Judgement(stricter(known.access, judged.access), "", known.inner)
+        if judged.access == "open" and is_imported(path, frozenset(self.started_in), frozenset(self.modules)):
+            judged = Judgement("read", "")
         if judged.access == "none":
             return
         is_folder = entry.is_dir(follow_symlinks=False)

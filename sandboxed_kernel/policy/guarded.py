@@ -300,6 +300,23 @@ def closed_on_the_way(path: str, root: str, mode: Mode, is_environment: Callable
     return None
 
 
+def is_imported(path: str, folders: frozenset[str], modules: frozenset[str]) -> bool:
+    """Whether a Python that is started in one of ``folders`` would take ``path`` for one of these ``modules``."""
+    if not folders:
+        return False
+    folder, _, name = path.rpartition("/")
+    stem, _, rest = name.partition(".")
+    if rest.rpartition(".")[2] not in ("py", "pyc", "so"):
+        return False
+    if folder in folders:
+        return stem in modules
+    above, _, package = folder.rpartition("/")
+    return stem == "__init__" and above in folders and package in modules
+
+
+IMPORTED = "a Python that git or another program outside starts in this folder would import it"
+
+
 class Closed(Record):
     """A path that must stay closed whatever its name: the policy, the Python that runs this kernel, keys ...
 
@@ -356,6 +373,8 @@ class Guard(Record):
     visible: tuple[str, ...]  # of a home folder: what does not begin with a dot, at its top
     pool: str = ""
     whole: str = ""
+    started_in: frozenset[str] = frozenset()  # folders in which programs outside start a Python
+    modules: frozenset[str] = frozenset()  # what that would import
     aliases: tuple[tuple[str, str], ...] = ()  # links in the private home: (where, to what in the folder)
 
     @property

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 
 _WORD = re.compile(r"[^\s;|&()<>`\"'=,\[\]]+")
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
-_MODULE = re.compile(r"\s-[a-zA-Z]*m[\s\"',]+([A-Za-z_]\w*)")
+_MODULE = re.compile(r"\s-[a-zA-Z]*m[\s\"',]*([A-Za-z_]\w*)")
+# "$PYTHON" -m NAME, python3 -c CODE: with -I and -P it does not look for modules where it is started.
+_PYTHON = re.compile(r"python[^\s;|&]*[\"']?((?:[ \t]+-[a-zA-Z]+)*?)[ \t]+-([a-zA-Z]*)[mc]", re.IGNORECASE)
+_INTERPRETER = re.compile(r"(?<![\w.])(/[^\s\"'=:]+/python[\d.]*)(?![\w.-])")
 # direnv-stdlib(1), and settings of mise: folders on PATH from then on.
 _ON_PATH = re.compile(r"PATH|\bload_prefix\b|_\.path\b")
 _VARIABLE = re.compile(r"\$?\{?[\w.]*PATH\w*\}?|export|load_prefix|_\.path", re.IGNORECASE)
@@ -36,11 +39,21 @@ def modules_in(text: str) -> Iterator[str]:
         yield from (name, f"{name}.py")
 
 
+def starts_python(text: str) -> bool:
+    """Whether a Python is started that imports from the folder it is started in before all others."""
+    return any(not {*found[1], *found[2]} & {"I", "P"} for found in _PYTHON.finditer(text))
+
+
+def interpreters_in(text: str) -> list[str]:
+    """Pythons that are named by their paths."""
+    return list(dict.fromkeys(_INTERPRETER.findall(text)))
+
+
 def folders_on_path(text: str) -> Iterator[str]:
     """Folders that direnv or mise put on PATH when somebody enters the folder of these settings, there or not."""
     for line in without_comments(text).splitlines():
         if _ON_PATH.search(line):
-            yield from (word for word in words_in(line) if not _VARIABLE.fullmatch(word))
+            yield from (word for word in words_in(line.replace(":", " ")) if not _VARIABLE.fullmatch(word))
 
 
 def is_started(text: str, word: str) -> bool:

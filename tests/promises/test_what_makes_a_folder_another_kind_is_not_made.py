@@ -4,12 +4,14 @@ nothing: not at once, and not at the next start.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.folders import CONTENT, make_home
-from tests.support.sandbox import run_inside, run_outside
+from tests.support.sandbox import launcher_command, run_inside, run_outside
 
 SECRETS = (
     "proj/.env", "proj/deep/er/.env", "proj/modules/auth/.env", "proj/logs/.env", "proj/objects/.env",
@@ -62,3 +64,39 @@ def test_at_once_and_at_the_next_start(make: str, tmp_path: Path) -> None:
         assert {(home / name).read_text() for name in SECRETS} == {CONTENT}
         run_outside(code + 'markers("proj")', workspace=home).check()  # as if the folder had been open then
     assert CONTENT in run_outside(code + "look()", workspace=home).stdout
+
+
+ENTER = """
+import contextlib, os, sys
+def evil(path):
+    with contextlib.suppress(OSError):
+        open(path, "w").write("evil")
+evil("bin/activate")
+print("ready", flush=True)
+sys.stdin.readline()
+evil("bin/activate")
+evil("lib/python3/site-packages/evil.pth")
+"""
+
+
+def test_an_environment_that_is_made_while_it_runs_stays(tmp_path: Path) -> None:
+    """``python -m venv .`` in a terminal; its folders come before its mark."""
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        proj = home / "proj"
+        command = [sys.executable, "-c", ENTER]
+        if inside:
+            command = [*launcher_command("", tmp_path, proj, tmp_path / "audit.jsonl"), *command]
+        with subprocess.Popen(command, cwd=proj, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline() == "ready\n"
+            (proj / "bin").mkdir()
+            (proj / "lib" / "python3" / "site-packages").mkdir(parents=True)
+            (proj / "bin" / "activate").write_text(CONTENT)
+            (proj / "pyvenv.cfg").write_text("home = /usr/bin\n")
+            process.stdin.write("go\n")
+            process.stdin.close()
+            assert process.wait(60) == 0
+        assert ((proj / "bin" / "activate").read_text() == CONTENT) is inside
+        assert (proj / "lib" / "python3" / "site-packages" / "evil.pth").exists() is not inside

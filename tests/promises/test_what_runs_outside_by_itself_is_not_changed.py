@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +122,15 @@ CASES: dict[str, tuple[Make, str, str]] = {
     "a script of a hook": (hook_of_two, "proj", SCRIPT),
     "a module of a hook": (
         with_file("proj/.git/hooks/pre-commit", "exec python3 -m strip_outputs\n"), "proj", "proj/strip_outputs.py"),
+    "the standard library of a hook": (
+        with_file("proj/.git/hooks/pre-commit", 'exec "$INSTALL_PYTHON" -mpre_commit "${ARGS[@]}"\n'),
+        "proj", "proj/argparse.py"),
+    "a package of a hook's": (
+        with_file("proj/.git/hooks/pre-commit", 'exec "$INSTALL_PYTHON" -mpre_commit "${ARGS[@]}"\n'),
+        "proj", "proj/json/__init__.py"),
+    "an installed package of a filter": (
+        with_setting(f'[filter "x"]\n\tclean = \\"{sys.executable}\\" -m nbstripout\n'),
+        "proj", "proj/pytest.cpython-311-x86_64-linux-gnu.so"),
     "beside a Python program of a hook": (
         with_file("proj/.git/hooks/pre-commit", "python3 ./scripts/lint.py\n"), "proj", "proj/scripts/json.py"),
     "settings above": (with_setting('[filter "x"]\n\tclean = scripts/check.sh %f\n'), "proj/scripts", SCRIPT),

@@ -30,6 +30,7 @@ class DatagramCalls:
     def __init__(self, datagrams: Datagrams, names: Names, own: OwnAddresses, notifier: Notifier, rules: Rules) -> None:
         self._datagrams, self._names, self._own, self._notifier = datagrams, names, own, notifier
         self._rules = rules
+        rules.when_changed.append(lambda _allow: self._cut_off())
 
     def connect(self, call: Call, pair: Pair, address: Address, *, may_sort: bool) -> Outcome:
         """``may_sort``: see ``decisions.may_sort``; the socket is still blocking."""
@@ -81,6 +82,14 @@ class DatagramCalls:
                 self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)
             if self._rules.number == number:
                 return verdict
+
+    def _cut_off(self) -> None:
+        """A datagram socket has no connection that could stand: what is not allowed any more is sent no more."""
+        for address, port in self._datagrams.destinations():
+            here = self._own.is_here(address)
+            verdict = decisions.decide_datagram(InetAddress(address, port), self._names.pins, own_interface=here)
+            if not isinstance(verdict, decisions.RelayTo):
+                self._datagrams.cut_off(address, port)
 
     def _decide(self, to: InetAddress) -> decisions.DatagramVerdict:
         self._rules.refresh(time.monotonic())

@@ -34,6 +34,13 @@ class Rules:
         if now >= self._look_again:
             self.have_changed()
 
+    def refresh_soon(self) -> None:
+        """The same for the main thread, which never waits."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_EVERY
+            self._post(self.have_changed)
+
     def have_changed(self) -> bool:
         """Whether other rules hold now than when it was called: then what was to be refused is decided again. For
         threads that may wait.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -97,6 +98,33 @@ def test_fewer_hold_within_a_second_and_what_stands_stays(workspace: Path, tmp_p
             assert inside.do(f"tcp({other.address!r}, {other.port})") == "done"
             assert inside.do("stands.sendall(b'still here')") == "done"
         assert server.received() == [Contact(ANY, b"still here", finished=True)]
+
+
+def test_datagrams_have_no_connection_that_could_stand(workspace: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p" / "policy.toml"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        port = server.getsockname()[1]
+        allowed = f'[network]\nallow = ["udp://127.0.0.1:{port}"]\n'
+        with sandbox(workspace, tmp_path / "p", allowed) as inside:
+            assert inside.do("one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)") == "done"
+            assert inside.do(f"one.connect(('127.0.0.1', {port}))") == "done"
+            assert inside.do("one.send(b'first')") == "done"
+            assert server.recv(9) == b"first"
+            policy.write_text("# nothing\n")
+            time.sleep(1.1)
+            assert inside.do("one.send(b'may still pass')") == "done"
+            time.sleep(0.5)
+            assert inside.do("one.send(b'too late')") == "done"
+            assert inside.do(f"one.sendto(b'too late', ('127.0.0.1', {port}))") == "OSError"
+            time.sleep(0.5)
+            policy.write_text(allowed)
+            assert inside.do(f"one.connect(('127.0.0.1', {port}))") == "done"
+            assert inside.do("one.send(b'again')") == "done"
+            assert server.recv(99) == b"may still pass"
+            assert server.recv(99) == b"again"
+    assert "the policy has changed" in (tmp_path / "p" / "said").read_text()
 
 
 def test_each_save_holds_for_the_next_connect(workspace: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ NAMES: tuple[NameRow, ...] = (
     NameRow("none", SECRET, "passwords and keys: what code inside reads it can send wherever it may connect", """
         .env* .envrc .netrc .pgpass .aws .ssh .gnupg .kube .docker *.pem *.key *.p12 *.pfx *.jks *.ppk *.kdbx id_rsa*
         id_dsa* id_ecdsa* id_ed25519* credentials*.json .git-credentials .pypirc .htpasswd .my.cnf .s3cfg .boto .kaggle
-        .npmrc .yarnrc.yml .Renviron .mcp.json .codex .gemini secrets.toml"""),
+        .npmrc .yarnrc.yml .Renviron .goutputstream-* .mcp.json .codex .gemini secrets.toml"""),
     NameRow("open", OPEN, "text that only people, git and servers after a push read", """
         .gitignore .gitattributes .gitkeep .mailmap .git-blame-ignore-revs .github .gitlab-ci.yml .dockerignore
         .editorconfig"""),
@@ -191,7 +191,8 @@ def _judge(mode: Mode, name: str) -> Judgement:
         return _PLAIN
     for row, names in _ROWS:
         if name in names:
-            return (row.access == "open" and _judge_secret(name)) or Judgement(row.access, row.kind, _inner(row, name))
+            copied = _judge_secret(name) if row.access == "open" or row.kind == UNKNOWN else None
+            return copied or Judgement(row.access, row.kind, _inner(row, name))
     return _judge_secret(name) or _PLAIN
 
 
@@ -213,10 +214,14 @@ def _judge_secret(name: str) -> Judgement | None:
 
 
 def _copied(name: str) -> list[str]:
-    """What a file is a copy of, by the names of vim, emacs and Jupyter's checkpoints."""
+    """What a file is a copy of, by the names of vim, emacs, rsync, Jupyter and its checkpoints."""
     found = [name.removesuffix("~"), name.strip("#"), name.replace("-checkpoint", "")]
     if name.startswith(".") and name[-4:-1] == ".sw":
         found.append(name[1:-4])
+    if name.startswith(".~"):
+        found.append(name[2:])
+    elif name.startswith(".") and name[-7:-6] == ".":
+        found.append(name[1:-7])
     return [each for each in found if each and each != name]
 
 

@@ -53,6 +53,7 @@ def test_every_name_of_the_table_is_judged_by_its_row(row: NameRow) -> None:
     [
         (".env", "none", SECRET), (".env.local", "none", SECRET), (".env.example", "open", OPEN),
         ("server.PEM", "none", SECRET), ("id_ed25519", "none", SECRET), ("id_list.csv", "open", OPEN),
+        (".~.env", "none", SECRET), (".server.pem.AbC123", "none", SECRET), (".goutputstream-0XYZA1", "none", SECRET),
         ("credentials-prod.json", "none", SECRET), (".git", "read", RUNS), (".GIT", "read", RUNS),
         (".Vscode", "read", RUNS), ("node_modules", "read", RUNS), ("Node_Modules", "read", RUNS),
         ("lefthook.yml", "read", RUNS), ("mise.local.toml", "read", RUNS), ("x.code-workspace", "read", RUNS),

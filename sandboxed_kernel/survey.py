@@ -77,6 +77,7 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
             closed=closed,
             own=own_settings(around.home, around.environment),
             whole=_root_in_variables(around),
+            elsewhere=[*around.policy_files, *_dot_files(around.home)],
         )
     except OSError as error:
         raise HostError(f"the notebook's folder {root} cannot be listed ({error.strerror}).") from None
@@ -126,6 +127,21 @@ def _root_in_variables(around: Surroundings) -> str:
     return next((what for entry, what in _in_variables(around) if os.path.realpath(entry) == around.workspace), "")
 
 
+def _dot_files(home: str) -> Iterable[str]:
+    """What every program of the user's reads, and may have another name in a folder: dot files kept by hard links."""
+    folders = [".", *(entry.name for entry in _dot_entries(home) if entry.is_dir(follow_symlinks=False))]
+    folders += [f".config/{entry.name}" for entry in _dot_entries(f"{home}/.config", "")]
+    for folder in folders:
+        if folder not in _CACHES:
+            yield from (entry.path for entry in _dot_entries(f"{home}/{folder}", "." if folder == "." else ""))
+
+
+def _dot_entries(folder: str, start: str = ".") -> list[os.DirEntry[str]]:
+    with suppress(OSError), os.scandir(folder) as listing:
+        return [entry for entry in islice(listing, _LOOKED_AT) if entry.name.startswith(start)][:_DOT_FOLDERS]
+    return []
+
+
 def _led_to(home: str, root: str) -> Iterable[Closed]:
     """Beneath ``root``: where the links among the dot entries of ``home`` lead, by way of which further links."""
     for link, path in home_links(home):
@@ -150,17 +166,27 @@ def _links_to(path: str, root: str) -> Iterable[Closed]:
 
 
 def survey(
-    root: str, *, named: str, home: str, writable: bool, closed: Iterable[Closed], own: Named, whole: str = ""
+    root: str,
+    *,
+    named: str,
+    home: str,
+    writable: bool,
+    closed: Iterable[Closed],
+    own: Named,
+    whole: str = "",
+    elsewhere: Iterable[str] = (),
 ) -> Guard | None:
     """What of ``root`` stays closed, or None where it holds nothing of the kind. All paths are real but ``named``.
 
     ``closed``: further paths beneath ``root``. ``own``: what the user's own settings of git name. ``whole``: what all
-    of it is, where nothing in it may be changed. Raises OSError where ``root`` cannot be listed.
+    of it is, where nothing in it may be changed. ``elsewhere``: files that are as closed under another name. Raises
+    OSError where ``root`` cannot be listed.
     """
     further = {each.path: each for each in sorted(closed, key=_strict)}
     look = _Look(root, home, "home" if root == home else _mode_of(root), further, own)
     look.whole = whole
     look.go()
+    look.close_further_names(elsewhere)
     if look.mode == "plain" and not look.holders and not look.whole:
         return None
     native, readable = look.rules()
@@ -349,6 +375,34 @@ class _Look:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
         for link, access in self._links:
             self._close_path(link, access, f"where {link} leads")
+
+    def close_further_names(self, elsewhere: Iterable[str]) -> None:
+        """Other names, in the folders that were looked at, of files that are closed by one: hard links."""
+        known: dict[tuple[int, int], tuple[str, Access]] = {}
+        for path, access in (*((path, "none") for path in elsewhere), *self._closed_files()):
+            with suppress(OSError):
+                status = os.lstat(path)
+                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                    known[status.st_dev, status.st_ino] = path, access
+        numbers = {inode for _device, inode in known}
+        for folder in sorted(self._seen) if known else ():
+            with suppress(OSError):
+                for entry in _entries(folder)[0]:
+                    if entry.inode() in numbers:
+                        status = entry.stat(follow_symlinks=False)
+                        path, access = known.get((status.st_dev, status.st_ino), (entry.path, "read"))
+                        if path != entry.path:
+                            self._close_path(entry.path, access, f"another name of {path}")
+
+    def _closed_files(self) -> Iterable[tuple[str, Access]]:
+        """What was found closed, and what lies in folders that are; not in packages, which come from a common store."""
+        for path in list(dict.fromkeys((*self.found, *self.closed))):
+            access = stricter(judge("plain", os.path.basename(path)).access, "read")
+            yield path, access
+            inner = self._modes.get(path, "library")
+            folders = [path] if inner == "shut" else [f"{path}/{name}" for name in (".", "hooks", "info")]
+            for folder in folders if inner in ("shut", "git") else ():
+                yield from ((entry.path, access) for entry in _dot_entries(folder, ""))
 
     def _close_path(self, path: str, access: Access, what: str) -> None:
         """What ``path`` means, and the links on the way there."""

@@ -66,6 +66,7 @@ NAMES: tuple[NameRow, ...] = (
     NameRow("read", RUNS, "environments, and folders of packages that programs outside load",
             "node_modules renv __pypackages__ *-linux-gnu-library *-linux-musl-library"),
     NameRow("read", RUNS, "what makes a folder an environment; its Python is run outside", "pyvenv.cfg conda-meta"),
+    NameRow("read", RUNS, "policies of sandboxes, of other ones too", "policy.toml *.policy.toml"),
     NameRow("read", RUNS, "commands that Jupyter runs", "kernel.json jupytext.py"),
     NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
             ".git"),

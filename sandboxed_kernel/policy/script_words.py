@@ -16,7 +16,8 @@ _PYTHON = re.compile(r"python[^\s;|&]*[\"']?((?:[ \t]+-[a-zA-Z]+)*?)[ \t]+-([a-z
 _INTERPRETER = re.compile(r"(?<![\w.])(/[^\s\"'=:]+/python[\d.]*)(?![\w.-])")
 # direnv-stdlib(1), and settings of mise: folders on PATH from then on.
 _ON_PATH = re.compile(r"PATH|\bload_prefix\b|_\.path\b")
-_VARIABLE = re.compile(r"\$?\{?[\w.]*PATH\w*\}?|export|load_prefix|_\.path", re.IGNORECASE)
+_HERE = re.compile(r"(?:\bPATH_add|\bPATH=\S*?)[ \t:\"']*(?:\.|\$\{?PWD\}?|\$\(pwd\))(?=[\s:\"';]|$)")
+_VARIABLE = re.compile(r"\$[^/]*|pwd|\w*PATH\w*|export|load_prefix|_\.path", re.IGNORECASE)
 
 
 def words_in(text: str) -> list[str]:
@@ -53,6 +54,8 @@ def folders_on_path(text: str) -> Iterator[str]:
     """Folders that direnv or mise put on PATH when somebody enters the folder of these settings, there or not."""
     for line in without_comments(text).splitlines():
         if _ON_PATH.search(line):
+            if _HERE.search(line):
+                yield "."
             yield from (word for word in words_in(line.replace(":", " ")) if not _VARIABLE.fullmatch(word))
 
 

@@ -225,3 +225,16 @@ def test_a_policy_with_another_name_in_the_notebooks_folder_starts_nothing(works
     done = subprocess.run([*command, "true"], cwd=workspace, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == PolicyError.exit_code
     assert "it has another name" in done.stderr
+
+
+def test_nor_from_another_sandbox_in_the_same_folder(workspace: Path, tmp_path: Path) -> None:
+    """Whose own policy is another one."""
+    with TcpListener() as server:
+        text = allowing(server)
+        with sandbox(workspace, workspace, "") as one, sandbox(workspace, tmp_path / "p", "") as other:
+            assert other.do(f"open('policy.toml', 'w').write({text!r})") == "PermissionError"
+            assert other.do("os.rename('policy.toml', 'x')") == "PermissionError"
+            assert other.do(f"open('exam.policy.toml', 'w').write({text!r})") == "PermissionError"
+            assert one.do(f"tcp({server.address!r}, {server.port})") == "PermissionError"
+        assert not server.received()
+    assert (workspace / "policy.toml").read_text() == ""

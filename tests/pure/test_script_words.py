@@ -69,6 +69,8 @@ def test_a_program_that_is_started_and_one_that_is_mentioned() -> None:
         ("PATH_add bin", ["bin"]), ("path_add PYTHONPATH lib tools", ["lib", "tools"]),
         ("load_prefix ./local", ["./local"]),
         ('export PATH="$PWD/bin:$PATH"', ["$PWD/bin", "bin"]), ('_.path = ["bin"]', ["bin"]),
+        ("PATH_add .", ["."]), ("export PATH=$PWD:$PATH", ["."]), ('PATH="$(pwd):$PATH"', ["."]),
+        ('export PATH="/x:${PWD}"', [".", "/x", "x"]), ("export PYTHONPATH=$PWD", []), ("PATH_add ./bin", ["./bin"]),
         ("echo bin", []),
     ],
 )  # fmt: skip

@@ -52,6 +52,7 @@ _FOLDERS = 5000
 _RULES = 512  # of each kind; a descriptor is held for each
 _SKIPPED = frozenset({"__pycache__"})  # nothing in them is looked for
 _MOST_FOUND = 1000
+_MOST_NAMED = 2000  # by the closed things of one folder; nobody's settings have more
 
 
 def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Guard | None:
@@ -351,7 +352,7 @@ class _Look:
 
     def _close_places(self, places: Iterable[Place]) -> None:
         """Closed too is what closed things name: programs outside run it, or read it as settings."""
-        for place in places:
+        for place in islice(places, _MOST_NAMED):
             if place.modules:
                 self._close_modules(os.path.realpath(place.path), place.modules)
                 continue
@@ -411,7 +412,8 @@ class _Look:
             if known is not None:
                 each = replace(known, access=stricter(known.access, each.access))
             self.closed[each.path] = each
-            self.found.append(each.path)
+            if known is None and os.path.lexists(each.path):  # what is not there is nothing to tell of
+                self.found.append(each.path)
             self._hold(each.path)
 
     def rules(self) -> tuple[list[str], list[str]]:

@@ -55,6 +55,7 @@ from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
 from sandboxed_kernel.surroundings import (
+    check_writers,
     home_folder,
     homes_folder,
     look_around,
@@ -206,6 +207,7 @@ def _prepare(launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]) -> 
         home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), opens_more(policy, around.workspace)))
     if isinstance(home, LastingHome):
         private.hold(home.descriptor, home.end)
+    check_writers(policy, around.workspace)
     variables, unset = _variables(policy)
     written = [grant for grant in policy.grants if not is_within(grant.path, around.workspace)]
     remarks = (*unset, *filter(None, [describe_exposed(exposed(written))]))
@@ -230,6 +232,7 @@ def _live_policy(ready: _Ready, launch: _Launch, show: Callable[[Policy], None])
 
     def accept(policy: Policy) -> None:
         check_place(launched, ready.features, ready.around, ready.plan.guard, policy_places(policy.sources))
+        check_writers(policy, ready.around.workspace)
 
     return LivePolicy(
         ready.policy,

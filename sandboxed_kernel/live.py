@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 
-from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.errors import PolicyError, SandboxError
 from sandboxed_kernel.policy.model import Policy, in_force
 
 GRACE = 5.0  # seconds that the rules outlive their file: an editor may be about to write it
@@ -50,7 +50,8 @@ class LivePolicy:
         self._number = 0
         self._files = _files(policy, path)
         self._mark = _mark(self._files)
-        self._again = self._first_end(policy, time.monotonic())  # when to read it whatever its mark
+        self._again = inf  # when to read it whatever its mark, of time.monotonic()
+        self._ends = _first_end(policy)  # when a rule ends next, by the clock: it goes on while the machine sleeps
         self._gone_since: float | None = None
         self._said: object = None
         self._owners = {0, os.geteuid(), *_owners(self._files)}
@@ -66,8 +67,8 @@ class LivePolicy:
         try:
             self._began = now = time.monotonic()
             mark = _mark(self._files)
-            if mark != self._mark or now >= self._again:
-                self._mark, self._again = mark, inf
+            if mark != self._mark or now >= self._again or time.time() >= self._ends:
+                self._mark, self._again = mark, now + _RETRY  # should anything go wrong now
                 self._look_closely(now)
             return self._number, self._current
         finally:
@@ -80,6 +81,7 @@ class LivePolicy:
             self._gone_since = now if self._gone_since is None else self._gone_since
             self._again = self._gone_since + GRACE
             if now < self._again:
+                self._apply(self._current)
                 return
         try:
             policy = Policy() if is_gone else self._read()
@@ -88,17 +90,17 @@ class LivePolicy:
                 self._files, self._mark = files, _mark(files)
             self._accept(policy)
             self._check_owners()
-        except PolicyError as error:
+        except (SandboxError, OSError, ImportError) as error:  # of a host without memory or descriptors, too
             self._again = now + _RETRY
             self._say(str(error), f"{error}\nUntil it is mended, the rules from before hold.")
-            self._apply(self._current, now)
+            self._apply(self._current)
             return
         self._again = now + _TICK if _is_fresh(self._mark) else inf
         if is_gone and self._gone_since is not None:
             self._say("gone", f"{self._path} is gone or empty: the default policy holds now, without any network.")
         self._gone_since = None
         self._say_what_waits(policy)
-        self._apply(policy, now)
+        self._apply(policy)
 
     def _check_owners(self) -> None:
         for path in self._files:
@@ -113,25 +115,24 @@ class LivePolicy:
             words = f"{self._path} has changed: what it says under {', '.join(changed)} holds when the kernel is"
             self._say(wanted, f"{words} restarted.")
 
-    def _apply(self, policy: Policy, now: float) -> None:
+    def _apply(self, policy: Policy) -> None:
         current = in_force(policy, time.time())
-        self._again = min(self._again, self._first_end(current, now))
+        self._ends = _first_end(current)
         if current.allow != self._current.allow:
             self._number += 1
         self._current = current
         self._show(current)
-
-    @staticmethod
-    def _first_end(policy: Policy, now: float) -> float:
-        """When a rule ends next, of time.monotonic() as ``now`` is; inf where none does."""
-        clock = time.time()
-        return min((now + rule.until - clock for rule in policy.allow), default=inf)
 
     def _say(self, what: object, sentence: str) -> None:
         """Once for each ``what``."""
         if what != self._said:
             self._said = what
             self.words.append(sentence)
+
+
+def _first_end(policy: Policy) -> float:
+    """When a rule ends next, of time.time(); inf where none does."""
+    return min((rule.until for rule in policy.allow), default=inf)
 
 
 def _at_start(policy: Policy) -> dict[str, object]:

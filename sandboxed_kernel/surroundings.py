@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
+import signal
 import site
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from fcntl import F_RDLCK, F_SETLEASE, F_SETSIG, F_UNLCK, fcntl
 from typing import TypeVar
 
 from sandboxed_kernel.confinement.plan import Surroundings
+from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.linux.folders import links_on_the_way
 from sandboxed_kernel.policy.baseline import (
     CERTIFICATE_VARIABLES,
@@ -23,6 +27,7 @@ from sandboxed_kernel.policy.baseline import (
     protected_link,
 )
 from sandboxed_kernel.policy.model import Policy
+from sandboxed_kernel.policy.paths import is_beneath
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL, file_name, folder_in
 
 T = TypeVar("T")
@@ -85,6 +90,41 @@ def policy_places(sources: Iterable[str]) -> tuple[tuple[str, ...], tuple[Protec
     paths = [source for source in sources if os.path.isabs(source)]
     links = (link for path in paths for link in _links(path, "the policy of this kernel", POLICY_ADVICE))
     return _distinct(map(_real, paths)), _distinct(links)
+
+
+def check_writers(policy: Policy, workspace: str) -> None:
+    """Whether nobody can write the files of ``policy`` that lie in ``workspace`` but by their names, which are closed.
+
+    Many programs save by a new file beside the old one that then takes its place (sed -i): while it had an open name,
+    the code inside may have opened it, or given it a further name. Raises PolicyError.
+    """
+    for path in filter(os.path.isabs, policy.sources):
+        real = _real(path)
+        if is_beneath(real, workspace):
+            _check_writers(path, real)
+
+
+def _check_writers(path: str, real: str) -> None:
+    try:
+        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # whoever reads it says why
+    try:
+        if os.fstat(descriptor).st_nlink > 1:
+            found = "it has another name, by which the code inside may be able to write it"
+            raise PolicyError(path, found, "Move a copy of it out of the notebook's folder, and name that")
+        # Linux gives a lease where no descriptor and no mapping writes the file: F_SETLEASE, fcntl(2). Whoever opens it
+        # in that moment waits for the next line, and we get a signal, which by default would end us.
+        fcntl(descriptor, F_SETSIG, signal.SIGURG)
+        fcntl(descriptor, F_SETLEASE, F_RDLCK)
+        fcntl(descriptor, F_SETLEASE, F_UNLCK)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            found = "another program has it open to write, perhaps the code inside"
+            raise PolicyError(path, found, "Close it there, or move the policy out of the notebook's folder") from None
+        # Another user's file, which nobody here may write; or a file system without leases.
+    finally:
+        os.close(descriptor)
 
 
 def _standing_policies() -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from collections import deque
@@ -18,7 +19,15 @@ from itertools import islice
 from sandboxed_kernel.confinement.plan import Surroundings, closed_in_workspace
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.linux.folders import links_on_the_way
-from sandboxed_kernel.policy.git_settings import Named, named_in
+from sandboxed_kernel.named import (
+    Place,
+    own_places,
+    own_settings,
+    places_named_in,
+    places_of_repository,
+    there_in,
+)
+from sandboxed_kernel.policy.git_settings import Named
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
     ENVIRONMENT_PARTS,
@@ -30,12 +39,13 @@ from sandboxed_kernel.policy.guarded import (
     Guard,
     Judgement,
     Mode,
+    is_imported,
     judge,
     mode_of_workspace,
     stricter,
 )
 from sandboxed_kernel.policy.model import PathGrant, Policy
-from sandboxed_kernel.policy.paths import ancestors, is_beneath
+from sandboxed_kernel.policy.paths import ancestors, is_beneath, is_within
 from sandboxed_kernel.records import replace
 
 _TIME = 0.3  # seconds: a home folder of 12,000 folders takes some seconds when it is looked through whole
@@ -43,6 +53,7 @@ _FOLDERS = 5000
 _RULES = 512  # of each kind; a descriptor is held for each
 _SKIPPED = frozenset({"__pycache__"})  # nothing in them is looked for
 _MOST_FOUND = 1000
+_MOST_NAMED = 2000  # by the closed things of one folder; nobody's settings have more
 
 
 def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Guard | None:
@@ -54,7 +65,7 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
     named = {around.real_paths.get(grant.path, ""): grant.writable for grant in policy.grants}
     writable = named.get(root, not any(grant.writable for grant in policy.grants))
     closed = closed_in_workspace(around, writable=writable)
-    closed += _places_on_path(around)
+    closed += _places_in_variables(around)
     closed += _led_to(around.home, root)
     programs = os.path.join(around.home, "bin")
     if is_beneath(programs, root):
@@ -66,7 +77,9 @@ def look_for_closed(policy: Policy, around: Surroundings, workspace: str) -> Gua
             home=around.home,
             writable=writable,
             closed=closed,
-            git=_git_settings(around),
+            own=own_settings(around.home, around.environment),
+            whole=_root_in_variables(around),
+            elsewhere=[*around.policy_files, *_dot_files(around.home)],
         )
     except OSError as error:
         raise HostError(f"the notebook's folder {root} cannot be listed ({error.strerror}).") from None
@@ -86,17 +99,49 @@ def _may_be_filled(guard: Guard) -> bool:
     return guard.writable and guard.mode in ("plain", "home")
 
 
-def _git_settings(around: Surroundings) -> list[str]:
-    """The user's own: git-config(1), FILES."""
-    configuration = around.environment.get("XDG_CONFIG_HOME") or os.path.join(around.home, ".config")
-    named = around.environment.get("GIT_CONFIG_GLOBAL", "")
-    return [*filter(os.path.isabs, [named]), f"{around.home}/.gitconfig", f"{configuration}/git/config"]
+# Variables with folders and files that programs outside run, import or obey wherever they are started.
+_RUN_FROM = (
+    "PATH", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "LD_LIBRARY_PATH", "LD_PRELOAD", "BASH_ENV", "ENV",
+    "ZDOTDIR", "NODE_PATH", "PERL5LIB", "RUBYLIB", "LUA_PATH", "CLASSPATH", "R_LIBS", "R_LIBS_USER", "R_LIBS_SITE",
+    "R_PROFILE_USER", "R_ENVIRON_USER", "JULIA_LOAD_PATH", "JULIA_DEPOT_PATH", "GIT_EXEC_PATH", "GIT_TEMPLATE_DIR",
+    "GIT_EDITOR", "GIT_PAGER", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_EXTERNAL_DIFF", "SSH_ASKPASS",
+    "EDITOR", "VISUAL", "PAGER", "BROWSER",
+)  # fmt: skip
+_SEPARATORS = re.compile(r"[:\s\"']+")
 
 
-def _places_on_path(around: Surroundings) -> Iterable[Closed]:
-    """The folders in which a shell outside looks for commands, there or not, and the links that lead to them."""
-    for entry in filter(os.path.isabs, around.environment.get("PATH", "").split(os.pathsep)):
-        yield from _closed_with_links(entry, around.workspace, "read", "a folder on PATH")
+def _in_variables(around: Surroundings) -> Iterable[tuple[str, str]]:
+    """Each absolute path in these variables, there or not, and what it is."""
+    for name in _RUN_FROM:
+        what = f"a folder on {name}" if "PATH" in name else f"what {name} names"
+        for entry in _SEPARATORS.split(around.environment.get(name, "")):
+            if os.path.isabs(entry):
+                yield entry, what
+
+
+def _places_in_variables(around: Surroundings) -> Iterable[Closed]:
+    for entry, what in _in_variables(around):
+        yield from _closed_with_links(entry, around.workspace, "read", what)
+
+
+def _root_in_variables(around: Surroundings) -> str:
+    """Of the notebook's folder, where it is such a folder itself."""
+    return next((what for entry, what in _in_variables(around) if os.path.realpath(entry) == around.workspace), "")
+
+
+def _dot_files(home: str) -> Iterable[str]:
+    """What every program of the user's reads, and may have another name in a folder: dot files kept by hard links."""
+    folders = [".", *(entry.name for entry in _dot_entries(home) if entry.is_dir(follow_symlinks=False))]
+    folders += [f".config/{entry.name}" for entry in _dot_entries(f"{home}/.config", "")]
+    for folder in folders:
+        if folder not in _CACHES:
+            yield from (entry.path for entry in _dot_entries(f"{home}/{folder}", "." if folder == "." else ""))
+
+
+def _dot_entries(folder: str, start: str = ".") -> list[os.DirEntry[str]]:
+    with suppress(OSError), os.scandir(folder) as listing:
+        return [entry for entry in islice(listing, _LOOKED_AT) if entry.name.startswith(start)][:_DOT_FOLDERS]
+    return []
 
 
 def _led_to(home: str, root: str) -> Iterable[Closed]:
@@ -123,24 +168,38 @@ def _links_to(path: str, root: str) -> Iterable[Closed]:
 
 
 def survey(
-    root: str, *, named: str, home: str, writable: bool, closed: Iterable[Closed], git: Iterable[str] = ()
+    root: str,
+    *,
+    named: str,
+    home: str,
+    writable: bool,
+    closed: Iterable[Closed],
+    own: Named,
+    whole: str = "",
+    elsewhere: Iterable[str] = (),
 ) -> Guard | None:
     """What of ``root`` stays closed, or None where it holds nothing of the kind. All paths are real but ``named``.
 
-    ``closed``: further paths beneath ``root``. ``git``: the user's own settings of it. Raises OSError where ``root``
-    cannot be listed.
+    ``closed``: further paths beneath ``root``. ``own``: what the user's own settings of git name. ``whole``: what all
+    of it is, where nothing in it may be changed. ``elsewhere``: files that are as closed under another name. Raises
+    OSError where ``root`` cannot be listed.
     """
     further = {each.path: each for each in sorted(closed, key=_strict)}
-    look = _Look(root, "home" if root == home else _mode_of(root), further, _named_by_git(git))
+    look = _Look(root, home, "home" if root == home else _mode_of(root), further, own)
+    look.whole = whole
     look.go()
-    if look.mode == "plain" and not look.holders:
+    look.close_further_names(elsewhere)
+    if look.mode == "plain" and not look.holders and not look.whole:
         return None
     native, readable = look.rules()
     return Guard(
         root=root,
         named=named,
         mode=look.mode,
-        writable=writable,
+        writable=writable and not look.whole,
+        whole=look.whole,
+        started_in=frozenset(look.started_in),
+        modules=frozenset(look.modules),
         native=tuple(native[:_RULES]),
         readable=tuple(readable[:_RULES]),
         closed=tuple(look.closed.values()),
@@ -169,9 +228,12 @@ def _strict(closed: Closed) -> bool:
 
 
 class _Look:
-    def __init__(self, root: str, mode: Mode, closed: dict[str, Closed], own_settings: Named) -> None:
-        """``own_settings``: what those of git that are the user's own name."""
-        self.root, self.mode, self.closed, self._own_settings = root, mode, closed, own_settings
+    def __init__(self, root: str, home: str, mode: Mode, closed: dict[str, Closed], own: Named) -> None:
+        """``own``: what the user's own settings of git name."""
+        self.root, self._home, self.mode, self.closed, self._own = root, home, mode, closed, own
+        self.whole = ""
+        self.started_in: set[str] = set()
+        self.modules: set[str] = set()
         self.holders: set[str] = set()  # folders that hold something closed, at any depth
         self.found: list[str] = []
         self.not_seen: list[str] = []
@@ -185,7 +247,9 @@ class _Look:
             self._hold(path)
 
     def go(self) -> None:
-        self._close_named([self._own_settings], ["/"], "what your settings of git name")
+        self._close_places(own_places(self._own))
+        for folder in ancestors(self.root, "/"):  # what the notebook's folder lies in names something in it, perhaps
+            self._close_places(places_named_in(folder, there_in(folder), self._own))
         deadline = time.monotonic() + _TIME
         waiting = deque([self.root])
         seen = 0
@@ -224,7 +288,9 @@ class _Look:
             if folder != self.root:
                 raise OSError(errno.EFBIG, "too many entries")
             self.holders.add(folder)  # what lies further on is judged when it is asked for
-        if self._is_special(folder, {entry.name for entry in entries} if whole else _telling(folder)):
+        names = {entry.name for entry in entries} if whole else {*_telling(folder), *there_in(folder)}
+        self._close_places(places_named_in(folder, names, self._own))
+        if self._is_special(folder, names):
             return []
         inner: list[str] = []
         for count, entry in enumerate(entries):
@@ -244,6 +310,8 @@ class _Look:
             return False
         if names & {*ENVIRONMENT_MARKERS}:
             self._close(folder, "environment")
+            what = "an environment; programs outside run from there"
+            self.closed.setdefault(folder, Closed(folder, "read", what, "environment"))
         elif names >= {*REPOSITORY_MARKERS}:
             self._close_repository(folder)
         else:
@@ -262,8 +330,6 @@ class _Look:
             self._close(entry.path, judged.inner)
             if entry.is_symlink():
                 self._links.append((entry.path, judged.access))
-            elif judged.inner == "git":
-                self._close_named_in(entry.path)
         elif entry.is_dir(follow_symlinks=False) and entry.name not in _SKIPPED:
             self._modes[entry.path] = judged.inner
             inner.append(entry.path)
@@ -283,26 +349,62 @@ class _Look:
         self._close_named_in(folder)
 
     def _close_named_in(self, repository: str) -> None:
-        """Closed too is what its settings, and the user's own, name: git runs it, or reads it as settings."""
-        folder = _repository_of(repository)
-        files = [os.path.join(folder, name) for name in ("config", "config.worktree")]
-        what = f"what the settings of {repository} name"
-        self._close_named((_named_by_git(files), self._own_settings), (os.path.dirname(repository), repository), what)
+        self._close_places(places_of_repository(repository, self._own))
 
-    def _close_named(self, settings: Iterable[Named], folders: Iterable[str], what: str) -> None:
-        for named in settings:
-            for folder in folders:
-                for path in (os.path.join(folder, os.path.expanduser(each)) for each in named.paths):
-                    self._close_path(path, "read", what)
-                for word in named.words:
-                    path = os.path.join(folder, os.path.expanduser(word))
-                    if os.path.isfile(path) or ("/" in word and not os.path.isdir(path)):
-                        self._close_path(path, "read", what)
+    def _close_places(self, places: Iterable[Place]) -> None:
+        """Closed too is what closed things name: programs outside run it, or read it as settings."""
+        for place in islice(places, _MOST_NAMED):
+            if place.modules:
+                self._close_modules(os.path.realpath(place.path), place.modules)
+                continue
+            real = os.path.realpath(place.path)
+            if place.needed and is_within(self.root, real) and not is_within(self._home, real):
+                self.whole = self.whole or place.what
+            self._close_path(place.path, "read", place.what)
+
+    def _close_modules(self, folder: str, modules: frozenset[str]) -> None:
+        """No folder there becomes a package of such a name. One that is a package is imported as it is."""
+        if not is_within(folder, self.root):
+            return
+        self.started_in.add(folder)
+        self.modules |= modules
+        for name in sorted(modules.intersection(os.listdir(folder))):
+            path = os.path.join(folder, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                self._hold(os.path.join(path, "__init__.py"))
 
     def _follow_links(self) -> None:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
         for link, access in self._links:
             self._close_path(link, access, f"where {link} leads")
+
+    def close_further_names(self, elsewhere: Iterable[str]) -> None:
+        """Other names, in the folders that were looked at, of files that are closed by one: hard links."""
+        known: dict[tuple[int, int], tuple[str, Access]] = {}
+        for path, access in (*((path, "none") for path in elsewhere), *self._closed_files()):
+            with suppress(OSError):
+                status = os.lstat(path)
+                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                    known[status.st_dev, status.st_ino] = path, access
+        numbers = {inode for _device, inode in known}
+        for folder in sorted(self._seen) if known else ():
+            with suppress(OSError):
+                for entry in _entries(folder)[0]:
+                    if entry.inode() in numbers:
+                        status = entry.stat(follow_symlinks=False)
+                        path, access = known.get((status.st_dev, status.st_ino), (entry.path, "read"))
+                        if path != entry.path:
+                            self._close_path(entry.path, access, f"another name of {path}")
+
+    def _closed_files(self) -> Iterable[tuple[str, Access]]:
+        """What was found closed, and what lies in folders that are; not in packages, which come from a common store."""
+        for path in list(dict.fromkeys((*self.found, *self.closed))):
+            access = stricter(judge("plain", os.path.basename(path)).access, "read")
+            yield path, access
+            inner = self._modes.get(path, "library")
+            folders = [path] if inner == "shut" else [f"{path}/{name}" for name in (".", "hooks", "info")]
+            for folder in folders if inner in ("shut", "git") else ():
+                yield from ((entry.path, access) for entry in _dot_entries(folder, ""))
 
     def _close_path(self, path: str, access: Access, what: str) -> None:
         """What ``path`` means, and the links on the way there."""
@@ -311,7 +413,8 @@ class _Look:
             if known is not None:
                 each = replace(known, access=stricter(known.access, each.access))
             self.closed[each.path] = each
-            self.found.append(each.path)
+            if known is None and os.path.lexists(each.path):  # what is not there is nothing to tell of
+                self.found.append(each.path)
             self._hold(each.path)
 
     def rules(self) -> tuple[list[str], list[str]]:
@@ -335,7 +438,9 @@ class _Look:
             self._rule(entry, folder, unseen, native, readable)
         for folder, mode in self._modes.items():
             if mode == "git":
-                native += [path for path in self._free_in_git(folder) if self._is_folder(path)]
+                native += [
+                    path for path in self._free_in_git(folder) if self._is_folder(path) and not _holds_secret(path)
+                ]
         return native, readable
 
     def _rule(
@@ -350,6 +455,8 @@ class _Look:
             judged = Judgement("read", "", self._modes[path])
         elif known is not None:
             judged = Judgement(stricter(known.access, judged.access), "", known.inner)
+        if judged.access == "open" and is_imported(path, frozenset(self.started_in), frozenset(self.modules)):
+            judged = Judgement("read", "")
         if judged.access == "none":
             return
         is_folder = entry.is_dir(follow_symlinks=False)
@@ -400,9 +507,9 @@ def exposed(grants: Iterable[PathGrant]) -> list[str]:
 
 def _readable(folder: str, mode: Mode) -> list[str]:
     """What Landlock can open for reading of a closed folder: all of it, if no secret lies there."""
-    if any(os.path.lexists(os.path.join(folder, name)) for name in ENVIRONMENT_MARKERS):
+    if mode == "shut" and any(os.path.lexists(os.path.join(folder, name)) for name in ENVIRONMENT_MARKERS):
         mode = "environment"
-    if mode in ("git", "library"):
+    if mode == "library" or (mode == "git" and os.path.basename(folder) == ".git"):
         return [folder]
     waiting, left = [(folder, mode)], _LOOKED_AT
     while waiting:
@@ -414,51 +521,34 @@ def _readable(folder: str, mode: Mode) -> list[str]:
                     judged = judge(inner, entry.name)
                     if judged.access == "none" or left < 0:
                         return []
-                    if judged.inner != "library" and entry.is_dir(follow_symlinks=False):
+                    if judged.inner == "library" or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if judged.inner != "free":
                         waiting.append((entry.path, judged.inner))
+                    elif _holds_secret(entry.path):
+                        return []
         except OSError:
             return []
     return [folder]
 
 
+def _holds_secret(folder: str) -> bool:
+    """Whether a folder of a repository, in which no other name is closed, holds a secret: then it is none of git's."""
+    waiting, left = [folder], _LOOKED_AT
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as listing:
+            for entry in listing:
+                left -= 1
+                if left < 0:
+                    return False
+                if judge("free", entry.name).access == "none":
+                    return True
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    return False
+
+
 _LOOKED_AT = 2000  # entries of one closed folder
-
-
-def _repository_of(place: str) -> str:
-    """Where the settings of ``place``, a ``.git`` or a bare repository, lie: a file in its stead, or in it, may name
-    another folder (gitrepository-layout(5)).
-    """
-    link = _text_of(place).strip()
-    if link.startswith("gitdir:"):
-        place = os.path.join(os.path.dirname(place), link[len("gitdir:") :].strip())
-    return os.path.normpath(os.path.join(place, _text_of(os.path.join(place, "commondir")).strip()))
-
-
-def _named_by_git(files: Iterable[str]) -> Named:
-    """What these settings name, and those that they include."""
-    waiting, seen = deque(files), set[str]()
-    found = Named((), (), ())
-    while waiting and len(seen) < _MOST_FILES:
-        path = os.path.realpath(waiting.popleft())
-        if path in seen:
-            continue
-        seen.add(path)
-        named = named_in(_text_of(path))
-        beside = [os.path.join(os.path.dirname(path), os.path.expanduser(each)) for each in named.included]
-        waiting += beside
-        found = Named((*found.paths, *named.paths, *beside), (*found.words, *named.words), ())
-    return found
-
-
-def _text_of(path: str) -> str:
-    """Of a regular file; nothing of any other, which could hold up the start, and where there is none."""
-    with suppress(OSError), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file.read(_MOST_SETTINGS).decode(errors="replace").replace("\0", "")
-    return ""
-
-
-_MOST_SETTINGS, _MOST_FILES = 1 << 18, 20  # bytes; files
 
 
 def _is_program(entry: os.DirEntry[str]) -> bool:

@@ -91,7 +91,7 @@ def may_import(module: str, other: str) -> bool:
 
 
 def test_the_table_and_the_code_are_found() -> None:
-    rows = "__main__ cli policy_commands home_commands editing check settings demo launcher startup late inside"
+    rows = "__main__ cli policy_commands home_commands editing check settings survey demo launcher startup late inside"
     rows += " linux pure does"
     assert list(table()) == rows.split()
     assert {"os", "socket", "time", "threading", "zmq", "ctypes"} <= forbidden_to_pure()

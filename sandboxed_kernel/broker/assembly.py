@@ -54,7 +54,14 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     questions = Questions(names, orders.own_hostname, orders.search_domains, notifier.refuse_name)
     connecting = Connecting(loop, workers, sockets)
     streams = QuestionStreams(loop, questions)
-    datagrams = Datagrams(loop, questions, notifier.lost_datagram, notifier.unheard_resolver)
+    datagrams = Datagrams(
+        loop,
+        questions,
+        notifier.lost_datagram,
+        notifier.unheard_resolver,
+        notifier.cut_datagram,
+        rules.refresh_soon,
+    )
     named = tuple(grant.path for grant in orders.policy.unix)
     unix_sockets = UnixSockets(loop, workers, diag, orders.confine_thread, named=named)
     guarded = files = None

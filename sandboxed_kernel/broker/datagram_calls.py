@@ -30,6 +30,7 @@ class DatagramCalls:
     def __init__(self, datagrams: Datagrams, names: Names, own: OwnAddresses, notifier: Notifier, rules: Rules) -> None:
         self._datagrams, self._names, self._own, self._notifier = datagrams, names, own, notifier
         self._rules = rules
+        rules.when_changed.append(lambda _allow: self._cut_off())
 
     def connect(self, call: Call, pair: Pair, address: Address, *, may_sort: bool) -> Outcome:
         """``may_sort``: see ``decisions.may_sort``; the socket is still blocking."""
@@ -42,14 +43,13 @@ class DatagramCalls:
             return to
         if may_sort and decisions.is_any4(to) and pair.family == AF_INET6:
             return Answer(error=errno.EAFNOSUPPORT)  # then the library asks with a socket of that family
-        verdict = self._decide(to)
+        verdict = self._decide_and_log(call, to)
         if isinstance(verdict, decisions.AnswerNames):
             again = pair.mode == "dns" and pair.named == to.address
             datagrams.connect_names(pair, to.address)
             return Answer(error=decisions.connected(may_sort=may_sort, again=again))
         if isinstance(verdict, decisions.RelayTo):
             again = pair.connected == (verdict.address, to.port)
-            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)
             error = datagrams.connect_relay(pair, verdict.address, to.port)
             return Answer(error=error or decisions.connected(may_sort=may_sort, again=again))
         return self._notifier.endpoint(verdict, "datagram", "udp", to, 0)
@@ -64,15 +64,32 @@ class DatagramCalls:
         to = _destination(address)
         if not isinstance(to, InetAddress):
             return to
-        verdict = self._decide(to)
+        verdict = self._decide_and_log(call, to)
         if isinstance(verdict, decisions.AnswerNames):
             self._datagrams.send_names(pair, to.address, data)
             return Answer(len(data), inode=pair.inode)
         if isinstance(verdict, decisions.RelayTo):
-            self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)
             error = self._datagrams.send_relay(pair, verdict.address, to.port, data)
             return Answer(len(data), error, inode=pair.inode)
         return self._notifier.endpoint(verdict, "datagram", "udp", to, pair.inode)
+
+    def _decide_and_log(self, call: Call, to: InetAddress) -> decisions.DatagramVerdict:
+        """By the rules that hold once it is logged, which the sandbox can make wait."""
+        while True:
+            verdict = self._decide(to)
+            number = self._rules.number
+            if isinstance(verdict, decisions.RelayTo):
+                self._notifier.allowed(call, "udp", verdict.rule, verdict.address, to.port)
+            if self._rules.number == number:
+                return verdict
+
+    def _cut_off(self) -> None:
+        """A datagram socket has no connection that could stand: what is not allowed any more is sent no more."""
+        for address, port in self._datagrams.destinations():
+            here = self._own.is_here(address)
+            verdict = decisions.decide_datagram(InetAddress(address, port), self._names.pins, own_interface=here)
+            if not isinstance(verdict, decisions.RelayTo):
+                self._datagrams.cut_off(address, port)
 
     def _decide(self, to: InetAddress) -> decisions.DatagramVerdict:
         self._rules.refresh(time.monotonic())

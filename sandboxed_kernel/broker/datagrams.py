@@ -27,7 +27,8 @@ _MAX_SIDES = 64  # destinations that one unconnected socket may send to
 
 
 class Pair:
-    """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "": nothing).
+    """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "cut": that was
+    allowed before, "": nothing).
 
     ``may_sort``: see ``decisions.may_sort``. ``named``: the address it was last connected to for names. ``asked`` any
     question; ``answered``: the last one that has its answer.
@@ -58,10 +59,14 @@ class Datagrams:
         questions: Questions,
         lost: Callable[[int], None],
         unheard: Callable[[int, IpAddress], None],
+        cut: Callable[[int, IpAddress, int], None],
+        refresh_soon: Callable[[], None],
     ) -> None:
         """``lost(pid)`` is told of a message whose destination nobody can see, ``unheard(pid, server)`` of a resolver
-        that takes no answers here.
+        that takes no answers here, ``cut(pid, address, port)`` of a message that is not allowed any more.
+        ``refresh_soon``: see ``Rules``.
         """
+        self._tell_cut, self._refresh_soon = cut, refresh_soon
         self._loop, self._questions, self._lost, self._unheard = loop, questions, lost, unheard
         self._pairs: dict[int, Pair] = {}  # by the inode of the end that the sandbox has
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -160,6 +165,22 @@ class Datagrams:
         self._loop.watch(sock.fileno(), IN, lambda _events: self._from_network(pair, sock))
         return sock
 
+    def destinations(self) -> set[tuple[IpAddress, int]]:
+        """Where datagrams go now, of whatever socket."""
+        pairs = self._pairs.values()
+        return {where for pair in pairs for where in pair.udp} | {pair.connected for pair in pairs if pair.connected}
+
+    def cut_off(self, address: IpAddress, port: int) -> None:
+        """No datagram goes there or comes from there any more."""
+        for pair in self._pairs.values():
+            side = pair.udp.pop((address, port), None)
+            if side is not None:
+                self._loop.unwatch(side.fileno())
+                side.close()
+                self._sides -= 1
+            if pair.mode == "relay" and pair.connected == (address, port):
+                pair.mode, pair.told = "cut", False
+
     # --- what arrives ----------------------------------------------------------------------------------------------
 
     def _readable(self, pair: Pair, events: int) -> None:
@@ -177,8 +198,14 @@ class Datagrams:
         if pair.mode == "dns":
             self._question(pair, data)
         elif pair.mode == "relay" and pair.connected is not None:
+            self._refresh_soon()
             with suppress(OSError):  # as on a network: a datagram may be lost
                 self._side(pair, *pair.connected).send(data)
+        elif pair.mode == "cut" and pair.connected is not None:
+            if not pair.told:
+                pair.told = True
+                self._tell_cut(self._owners.get(pair.inode, 0), *pair.connected)
+            self._refresh_soon()
         elif not pair.told and pair.family != socket.AF_UNIX:
             pair.told = True
             self._lost(self._owners.get(pair.inode, 0))

@@ -133,7 +133,8 @@ class Files:
         """``goes``: nothing comes in its place. Raises Refused, and OSError where no notice is wanted."""
         access, kind, path = place.access, place.kind, place.path
         if not self._folder.guard.writable and access == "open":
-            access, kind = "read", ""
+            whole = self._folder.guard.whole
+            access, kind = "read", f"all of the notebook's folder is {whole}" if whole else ""
         word = "read" if wish == "read" else "write"
 
         def line() -> str | None:

@@ -19,11 +19,14 @@ from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.processes import open_entry, open_real, open_real_folder
 from sandboxed_kernel.policy.guarded import (
     ENVIRONMENT_MARKERS,
+    ENVIRONMENT_PARTS,
+    IMPORTED,
     REPOSITORY_MARKERS,
     Access,
     Guard,
     Judgement,
     Mode,
+    is_imported,
     judge,
     may_be_another,
     stricter,
@@ -150,6 +153,8 @@ class GuardedFolder:
 
     def holds_closed(self, path: str) -> str | None:
         """What must stay at its place beneath ``path``, so that no folder on the way may be moved or made anew."""
+        if is_imported(f"{path}/__init__.py", self.guard.started_in, self.guard.modules):
+            return f"{path}/__init__.py"
         return next((each.path for each in self.guard.closed if is_beneath(each.path, path)), None)
 
     def is_holder(self, path: str) -> bool:
@@ -243,12 +248,14 @@ class GuardedFolder:
         status = os.fstat(folder.fileno())
         if status.st_dev not in self.guard.devices:  # mounted since
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        if mode in ("plain", "home", "shut") and _has_any(folder, ENVIRONMENT_MARKERS):
-            mode = "environment"
-        elif (known := self.closed_file(status)) is not None:
+        if (known := self.closed_file(status)) is not None:
             mode = self._closed[known].inner
-        elif mode in ("plain", "home") and _has_all(folder, REPOSITORY_MARKERS):
-            mode = "git"
+        elif mode == "shut" and _has_any(folder, ENVIRONMENT_MARKERS):
+            mode = "environment"
+        elif mode in ("plain", "home") and (
+            _has_any(folder, ENVIRONMENT_MARKERS) or _has_all(folder, REPOSITORY_MARKERS)
+        ):
+            mode = "shut"  # made since the start, and who made it is not known
         elif step.mode == "git modules" and not _has_all(folder, ("HEAD",)):
             mode = "git modules"
         return _Step(folder, path, mode, native)
@@ -261,6 +268,10 @@ class GuardedFolder:
         judged = judge(step.mode, os.fsdecode(name))
         if closed is not None:
             return Judgement(stricter(closed.access, judged.access), f"it is {closed.what}", closed.inner)
+        if judged.access == "open" and step.path == self.guard.root and self._is_part(step, name):
+            return Judgement("read", "it is a part of an environment; programs outside run from there", "library")
+        if judged.access == "open" and is_imported(path, self.guard.started_in, self.guard.modules):
+            return Judgement("read", IMPORTED, "shut")
         if status is not None and stat.S_ISDIR(status.st_mode) and step.mode in ("plain", "home"):
             is_environment = any(_status(step.folder, name + b"/" + each.encode()) for each in ENVIRONMENT_MARKERS)
             if is_environment and (judged.access == "open" or name == b".env"):
@@ -268,6 +279,11 @@ class GuardedFolder:
         if status is not None and may_be_another(os.fsdecode(name)) and not _is_listed(step.folder, name):
             return Judgement("none", "it is another name of a file, which may be closed", "shut")
         return judged
+
+    @staticmethod
+    def _is_part(step: _Step, name: bytes) -> bool:
+        """Of an environment that the notebook's folder itself has become since the start."""
+        return os.fsdecode(name) in ENVIRONMENT_PARTS and _has_any(step.folder, ENVIRONMENT_MARKERS)
 
 
 def _identity(status: os.stat_result) -> Identity:

@@ -113,6 +113,18 @@ class Notifier:
         make = self._event(pid, "datagram", reason, "udp", None, "unknown", None)
         self._post(lambda: self._reporter.tell(make()))
 
+    def cut_datagram(self, pid: int, address: decisions.IpAddress, port: int) -> None:
+        """A message on a socket that was connected when that was allowed."""
+        reason = "the policy has changed: no line under [network] allow names this address and port any more"
+        names = self._pins.names_of(address)
+        host = names[0] if names else None
+
+        def line() -> str | None:
+            return allow_line(host or str(address), port, "udp")
+
+        make = self._event(pid, "datagram", reason, "udp", host, str(address), port, allow_line=line)
+        self._post(lambda: self._reporter.tell(make()))
+
     def unheard_resolver(self, pid: int, server: decisions.IpAddress) -> None:
         """A library looks names up by itself, and takes no answers from a socket without an address."""
         make = self._event(pid, "datagram", OWN_RESOLVER, "udp", None, str(server), decisions.DNS_PORT)

@@ -20,7 +20,7 @@ class Rules:
         """``say`` is given sentences for the user."""
         self._policy, self._may_wait, self._say = policy, may_wait, say
         self._post = post
-        self._number = 0
+        self.number = 0  # of the rules that hold; whoever waits after a decision compares it, and decides again
         self._look_again = 0.0  # of time.monotonic()
         self.when_changed: list[WhenChanged] = []
 
@@ -34,17 +34,24 @@ class Rules:
         if now >= self._look_again:
             self.have_changed()
 
+    def refresh_soon(self) -> None:
+        """The same for the main thread, which never waits."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_EVERY
+            self._post(self.have_changed)
+
     def have_changed(self) -> bool:
         """Whether other rules hold now than when it was called: then what was to be refused is decided again. For
         threads that may wait.
         """
-        before = self._number
+        before = self.number
         number, policy = self._may_wait(self._policy.look)
         self._look_again = time.monotonic() + _LOOK_EVERY
         while self._policy.words:
             self._say(self._policy.words.popleft())
-        if number > self._number:
-            self._number = number
+        if number > self.number:
+            self.number = number
             for change in self.when_changed:
                 change(policy.allow)
-        return self._number != before
+        return self.number != before

@@ -72,7 +72,7 @@ class TcpCalls:
         if joined is not None:
             return joined
         address = decisions.normalise(to.address)
-        rules = self._names.pins
+        rules, number = self._names.pins, self._rules.number
         # As an address of our own first: what is allowed even there needs no question about the route.
         verdict, until = decisions.decide_connect(to, rules, own_interface=True), inf
         if isinstance(verdict, decisions.ConnectToOwn) and not self._own.is_here(address):
@@ -80,6 +80,8 @@ class TcpCalls:
             verdict = decisions.decide_connect(to, rules, own_interface=False)
         if isinstance(verdict, decisions.ConnectTo):
             self._notifier.allowed(call, "tcp", verdict.rule, address, to.port)
+            if self._rules.number != number:  # the sandbox can make that wait; its target would be known for good
+                return self.connect(call, reference, to)
             target = self._target(reference, to, verdict.address)
             self._remember_target(reference.family, call.copied or b"", until, target)
             return self._connecting.connect(call, reference, target)

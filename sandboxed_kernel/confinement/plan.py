@@ -251,7 +251,7 @@ def make_plan(policy: Policy, features: HostFeatures, surroundings: Surroundings
     absent = tuple(grant for grant in grants if _real_path(grant, surroundings) is None)
     protected = protected_here(surroundings)
     _check_interpreters(surroundings, protected)
-    _check_shared_memory(surroundings)
+    _check_shared_memory(protected)
     roots = {name: join(surroundings.private, short) for name, short in _FOLDERS}
     lasting = {name: join(surroundings.lasting, name) for name in FOLDERS} if surroundings.lasting else {}
     baseline = file_rules(
@@ -423,13 +423,15 @@ def _check_interpreters(surroundings: Surroundings, protected: tuple[Protected, 
             )
 
 
-def _check_shared_memory(surroundings: Surroundings) -> None:
-    """What lies there can be written by its exact name, whatever the policy says. Raises PolicyError."""
-    for path in (*surroundings.policy_files, *(path for path, _what in surroundings.kept)):
-        if is_within(path, _SHARED_MEMORY):
+def _check_shared_memory(protected: tuple[Protected, ...]) -> None:
+    """What lies there can be written by its exact name, whatever the policy says: the policy, a link on the way to it,
+    the Python itself. Raises PolicyError.
+    """
+    for row in protected:
+        if is_within(row.path, _SHARED_MEMORY) and row not in SYSTEM_PATHS:
             raise PolicyError(
-                path,
-                f"it lies in {_SHARED_MEMORY}, where the code inside may write",
+                row.path,
+                f"it is {row.what}, and lies in {_SHARED_MEMORY}, where the code inside may write",
                 "Move it to a folder of your own.",
             )
 

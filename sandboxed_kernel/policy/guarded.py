@@ -55,7 +55,7 @@ NAMES: tuple[NameRow, ...] = (
     NameRow("none", SECRET, "passwords and keys: what code inside reads it can send wherever it may connect", """
         .env* .envrc .netrc .pgpass .aws .ssh .gnupg .kube .docker *.pem *.key *.p12 *.pfx *.jks *.ppk *.kdbx id_rsa*
         id_dsa* id_ecdsa* id_ed25519* credentials*.json .git-credentials .pypirc .htpasswd .my.cnf .s3cfg .boto .kaggle
-        .npmrc .yarnrc.yml .Renviron .mcp.json .codex .gemini secrets.toml"""),
+        .npmrc .yarnrc.yml .Renviron .goutputstream-* .mcp.json .codex .gemini secrets.toml"""),
     NameRow("open", OPEN, "text that only people, git and servers after a push read", """
         .gitignore .gitattributes .gitkeep .mailmap .git-blame-ignore-revs .github .gitlab-ci.yml .dockerignore
         .editorconfig"""),
@@ -63,8 +63,11 @@ NAMES: tuple[NameRow, ...] = (
         .ipynb_checkpoints .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .jupyter_cache
         .virtual_documents .quarto .mlflow .ipython_history .Rhistory .nox .tox .eggs .DS_Store .~lock.* .nfs* .#*
         .*.swp .*.swo .*.swn .~*.ipynb .tmp*"""),
-    NameRow("read", RUNS, "environments, and folders of packages that programs outside load", "node_modules renv"),
-    NameRow("read", RUNS, "commands that Jupyter runs", "kernel.json"),
+    NameRow("read", RUNS, "environments, and folders of packages that programs outside load",
+            "node_modules renv __pypackages__ *-linux-gnu-library *-linux-musl-library"),
+    NameRow("read", RUNS, "what makes a folder an environment; its Python is run outside", "pyvenv.cfg conda-meta"),
+    NameRow("read", RUNS, "policies of sandboxes, of other ones too", "policy.toml *.policy.toml"),
+    NameRow("read", RUNS, "commands that Jupyter runs", "kernel.json jupytext.py"),
     NameRow("read", RUNS, "a repository: its settings and hooks are commands; docs/policy.md has what of it is open",
             ".git"),
     NameRow("read", RUNS, "settings that shells, editors, agents and tools run when they meet the folder", """
@@ -72,8 +75,8 @@ NAMES: tuple[NameRow, ...] = (
         lefthook-local.* .mise* mise.toml mise.*.toml *.code-workspace devbox.json devenv.nix flake.nix shell.nix
         default.nix packrat .tool-versions
         .python-version* .asdfrc .cursor .continue .aider* .nvim.lua .nvimrc .exrc .vimrc .dir-locals.el
-        .gdbinit .lldbinit .pdbrc .pylintrc .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs .cargo .bundle .mvn
-        .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
+        .gdbinit .lldbinit .pdbrc .pylintrc pylintrc pylintrc.toml .flake8 .Rprofile .yarnrc* .pnp.* .pnpmfile.cjs
+        .cargo .bundle .mvn .bazelrc .jupytext.py .jupyter .ipython .streamlit .pixi .venv"""),
     NameRow("read", UNKNOWN, "nobody here knows what reads it", ".*"),
 )  # fmt: skip
 
@@ -84,6 +87,12 @@ ENVIRONMENT_PARTS = (
     "bin", "sbin", "lib", "lib32", "lib64", "libexec", "include", "share", "etc", "condabin",
     "Scripts", "Lib", "Library", "Include", "DLLs",
 )  # fmt: skip
+# Where packages and programs lie in one, which bring certificates along. Whatever else lies there may be a secret.
+_OF_PACKAGES = frozenset({
+    *ENVIRONMENT_PARTS, "aarch64-conda-linux-gnu", "compiler_compat", "conda-meta", "doc", "docs", "envs", "fonts",
+    "man", "mkspecs", "phrasebooks", "pkgs", "plugins", "qml", "resources", "shell", "ssl", "translations", "var",
+    "x86_64-conda-linux-gnu",
+})  # fmt: skip
 # A folder with all of these is a bare repository: git reads its hooks and settings as those of ``.git``.
 REPOSITORY_MARKERS = ("HEAD", "objects", "refs")
 
@@ -167,21 +176,24 @@ _UNSEEN = re.compile(
 
 def _judge(mode: Mode, name: str) -> Judgement:
     if mode == "free":
-        return _FREE
+        return _judge_secret(name) or _FREE
     if mode == "library":
         return _LIBRARY
     if mode in ("shut", "environment"):
-        inner: Mode = "library" if mode == "environment" else "shut"
+        inner: Mode = "library" if mode == "environment" and name in _OF_PACKAGES else "shut"
         return _judge_secret(name) or Judgement("read", RUNS, inner)
     if mode.startswith("git"):
-        return _judge_git(mode, name)
+        return _judge_secret(name) or _judge_git(mode, name)
     if mode == "home" and name.startswith("."):  # what lies there is every program's own
         return Judgement("none", HOME, "shut")
+    if name == REPOSITORY_MARKERS[0]:  # with two folders of ordinary names it makes a repository
+        return _SHUT
     if not name.startswith(".") and _PERHAPS.search(name) is None:
         return _PLAIN
     for row, names in _ROWS:
         if name in names:
-            return (row.access == "open" and _judge_secret(name)) or Judgement(row.access, row.kind, _inner(row, name))
+            copied = _judge_secret(name) if row.access == "open" or row.kind == UNKNOWN else None
+            return copied or Judgement(row.access, row.kind, _inner(row, name))
     return _judge_secret(name) or _PLAIN
 
 
@@ -203,16 +215,22 @@ def _judge_secret(name: str) -> Judgement | None:
 
 
 def _copied(name: str) -> list[str]:
-    """What a file is a copy of, by the names of vim, emacs and Jupyter's checkpoints."""
+    """What a file is a copy of, by the names of vim, emacs, rsync, Jupyter and its checkpoints."""
     found = [name.removesuffix("~"), name.strip("#"), name.replace("-checkpoint", "")]
     if name.startswith(".") and name[-4:-1] == ".sw":
         found.append(name[1:-4])
+    if name.startswith(".~"):
+        found.append(name[2:])
+    elif name.startswith(".") and name[-7:-6] == ".":
+        found.append(name[1:-7])
     return [each for each in found if each and each != name]
 
 
 def _judge_git(mode: Mode, name: str) -> Judgement:
     if mode == "git modules":
-        return Judgement("read", RUNS, "git")  # one of its own, or a folder of such: "modules/a/b"
+        return _judge_secret(name) or Judgement(
+            "read", RUNS, "git"
+        )  # one of its own, or a folder of such: "modules/a/b"
     if mode == "git info":
         return _FREE if name in ("exclude", "exclude.lock", "refs") or name.startswith("refs_") else _SHUT
     if mode == "git lfs":
@@ -288,6 +306,23 @@ def closed_on_the_way(path: str, root: str, mode: Mode, is_environment: Callable
     return None
 
 
+def is_imported(path: str, folders: frozenset[str], modules: frozenset[str]) -> bool:
+    """Whether a Python that is started in one of ``folders`` would take ``path`` for one of these ``modules``."""
+    if not folders:
+        return False
+    folder, _, name = path.rpartition("/")
+    stem, _, rest = name.partition(".")
+    if rest.rpartition(".")[2] not in ("py", "pyc", "so"):
+        return False
+    if folder in folders:
+        return stem in modules
+    above, _, package = folder.rpartition("/")
+    return stem == "__init__" and above in folders and package in modules
+
+
+IMPORTED = "a Python that git or another program outside starts in this folder would import it"
+
+
 class Closed(Record):
     """A path that must stay closed whatever its name: the policy, the Python that runs this kernel, keys ...
 
@@ -327,7 +362,7 @@ class Guard(Record):
     ``holders``: folders that hold something closed, at any depth, which must stay where they are. ``not_seen``: folders
     that were not looked through in time, so that all of it goes through the broker.
     ``devices``: the file systems beneath ``root``, as in st_dev. ``pool``: a folder with empty folders that Landlock
-    opens, or empty.
+    opens, or empty. ``whole``: what all of it is to programs outside, where it is not ``writable`` for that; or empty.
     """
 
     root: str
@@ -343,6 +378,9 @@ class Guard(Record):
     devices: frozenset[int]
     visible: tuple[str, ...]  # of a home folder: what does not begin with a dot, at its top
     pool: str = ""
+    whole: str = ""
+    started_in: frozenset[str] = frozenset()  # folders in which programs outside start a Python
+    modules: frozenset[str] = frozenset()  # what that would import
     aliases: tuple[tuple[str, str], ...] = ()  # links in the private home: (where, to what in the folder)
     elsewhere: tuple[str, ...] = ()  # beneath the root, but none of it: what lasts of the private home
 
@@ -373,6 +411,10 @@ def sentence(guard: Guard) -> str:
     if guard.mode == "home":
         parts.append("this notebook lies in your home folder: its entries whose names begin with a dot are closed.")
         names = [name for name in names if not name.startswith(".")]
+    if guard.whole:
+        parts.append(
+            f"this folder is read only, since it is {guard.whole}: programs outside would run what is put there."
+        )
     if names:
         more = f" and {len(names) - _SHOWN} more (%sandbox policy has all)" if len(names) > _SHOWN else ""
         parts.append(f"closed in this folder, or read only: {', '.join(names[:_SHOWN])}{more}.")

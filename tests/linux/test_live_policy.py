@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sandboxed_kernel import live
-from sandboxed_kernel.errors import PolicyError
+from sandboxed_kernel.errors import HostError, PolicyError
 from sandboxed_kernel.live import LivePolicy
 from sandboxed_kernel.policy.model import Policy
 from sandboxed_kernel.policy.read import load
@@ -224,3 +224,33 @@ def test_a_rule_ends_with_its_time_whatever_the_file_says_by_then(path: Path) ->
     assert len(watched.allowed()) == 1
     time.sleep(1.2)
     assert watched.allowed() == []
+
+
+def test_a_rule_ends_while_the_machine_sleeps(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """time.monotonic() stands still meanwhile (CLOCK_MONOTONIC, clock_gettime(2)); the clock on the wall does not."""
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    path.write_text(f'[network]\nallow = [{{ host = "b.example", port = 443, until = {until} }}]\n')
+    watched = Watched(path)
+    assert len(watched.allowed()) == 1
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 3601)
+    assert watched.allowed() == []
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), HostError("no"), ImportError("no")])
+def test_what_goes_wrong_while_it_is_read_is_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(live, "_RETRY", 0.0)
+    wrong = [error]
+
+    def accept(_policy: Policy) -> None:
+        if wrong:
+            raise wrong.pop()
+
+    watched = Watched(path, accept)
+    path.write_text(B)
+    assert watched.allowed() == ["a.example:443"]
+    assert watched.allowed() == ["b.example:443"]
+    (words,) = watched.live.words
+    assert words.endswith("Until it is mended, the rules from before hold.")

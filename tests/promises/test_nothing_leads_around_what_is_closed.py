@@ -5,12 +5,14 @@ where nothing is yet, would have them read something else; so the ways there are
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.folders import CONTENT, git, make_home
-from tests.support.sandbox import Result, run_inside, run_outside
+from tests.support.sandbox import Result, launcher_command, run_inside, run_outside
 
 STEP = """
 import contextlib, os
@@ -273,3 +275,43 @@ def test_a_folder_that_holds_something_closed_is_not_made_public(tmp_path: Path)
         for name in folders:
             assert ((home / name).stat().st_mode & 0o777 == 0o700) is inside, name
             assert not inside or not [each for each in os.listxattr(home / name) if "acl" in each]
+
+
+NAMES = {
+    "proj/linked": "proj/.env", "proj/src/linked": "proj/.env", "proj/hook.sh": "proj/.git/hooks/post-commit",
+    "proj/src/tasks": "proj/.vscode/tasks.json", "proj/src/rc": ".bashrc", "proj/git-settings": ".config/git/config",
+    "proj/policy": "policy.toml",
+}  # fmt: skip
+
+
+def test_another_name_of_a_closed_file_is_as_closed(tmp_path: Path) -> None:
+    """Hard links that the user made: a hook, dot files, a policy that are kept in a project."""
+    code = f"""
+import contextlib
+for path in {[name.removeprefix("proj/") for name in NAMES]!r}:
+    with contextlib.suppress(OSError):
+        print(open(path).read())
+    with contextlib.suppress(OSError):
+        open(path, "r+").write("evil")
+"""
+    for inside in (False, True):
+        home = make_home(tmp_path / str(inside))
+        for name, of in NAMES.items():
+            (home / of).parent.mkdir(parents=True, exist_ok=True)
+            if not (home / of).exists():
+                (home / of).write_text("" if of == "policy.toml" else CONTENT)
+            os.link(home / of, home / name)
+        before = [(home / of).read_text() for of in NAMES.values()]
+        if inside:
+            command = launcher_command("", home, home / "proj", tmp_path / "audit.jsonl")
+            done = subprocess.run(
+                [*command, sys.executable, "-c", code],
+                cwd=home / "proj", env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, timeout=60,
+                check=True,
+            )  # fmt: skip
+        else:
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=home / "proj", capture_output=True, text=True, check=True
+            )
+        assert ([(home / of).read_text() for of in NAMES.values()] == before) is inside
+        assert done.stdout.count(CONTENT) == (2 if inside else 5), "of the hook and the tasks: they may be read"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import ANY
 
+import pytest
+
+from sandboxed_kernel.errors import PolicyError
 from tests.support.dns_server import DnsServer
 from tests.support.sandbox import launcher_command
 from tests.support.servers import Contact, TcpListener
@@ -45,7 +50,7 @@ class Inside:
 
 @contextmanager
 def sandbox(workspace: Path, folder: Path, policy: str, resolv_conf: Path | None = None) -> Iterator[Inside]:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     command = launcher_command(policy, folder, workspace, folder / "audit.jsonl", resolv_conf)
     command += [sys.executable, "-c", PROGRAM]
     pipe = subprocess.PIPE
@@ -93,6 +98,33 @@ def test_fewer_hold_within_a_second_and_what_stands_stays(workspace: Path, tmp_p
             assert inside.do(f"tcp({other.address!r}, {other.port})") == "done"
             assert inside.do("stands.sendall(b'still here')") == "done"
         assert server.received() == [Contact(ANY, b"still here", finished=True)]
+
+
+def test_datagrams_have_no_connection_that_could_stand(workspace: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p" / "policy.toml"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        port = server.getsockname()[1]
+        allowed = f'[network]\nallow = ["udp://127.0.0.1:{port}"]\n'
+        with sandbox(workspace, tmp_path / "p", allowed) as inside:
+            assert inside.do("one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)") == "done"
+            assert inside.do(f"one.connect(('127.0.0.1', {port}))") == "done"
+            assert inside.do("one.send(b'first')") == "done"
+            assert server.recv(9) == b"first"
+            policy.write_text("# nothing\n")
+            time.sleep(1.1)
+            assert inside.do("one.send(b'may still pass')") == "done"
+            time.sleep(0.5)
+            assert inside.do("one.send(b'too late')") == "done"
+            assert inside.do(f"one.sendto(b'too late', ('127.0.0.1', {port}))") == "OSError"
+            time.sleep(0.5)
+            policy.write_text(allowed)
+            assert inside.do(f"one.connect(('127.0.0.1', {port}))") == "done"
+            assert inside.do("one.send(b'again')") == "done"
+            assert server.recv(99) == b"may still pass"
+            assert server.recv(99) == b"again"
+    assert "the policy has changed" in (tmp_path / "p" / "said").read_text()
 
 
 def test_each_save_holds_for_the_next_connect(workspace: Path, tmp_path: Path) -> None:
@@ -149,3 +181,60 @@ def test_a_file_that_the_code_may_write_is_not_taken(workspace: Path, tmp_path: 
         assert inside.do(connect) == "done"
     said = (tmp_path / "p" / "said").read_text()
     assert "lies where the code inside may write" in said or "mine.toml" in said
+
+
+# What the code inside does while the user's editor has the new policy under an open name.
+HOLDS = {
+    "a descriptor": ("kept = open('new', 'r+')", "kept.seek(0); kept.write({text!r}); kept.truncate(); kept.flush()"),
+    "a mapping": (
+        "import mmap; kept = mmap.mmap(os.open('new', os.O_RDWR), 4096)", "kept.write({text!r}.ljust(4096).encode())"),
+    "a further name": ("os.link('new', 'x')", "open('x', 'w').write({text!r})"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_policy_in_the_notebooks_folder_is_not_held_by_the_code(hold: str, workspace: Path, tmp_path: Path) -> None:
+    take, change = HOLDS[hold]
+    policy = workspace / "policy.toml"
+    with TcpListener() as server:
+        text = allowing(server)
+        with sandbox(workspace, workspace, "") as inside:
+            assert inside.do(f"open('policy.toml', 'w').write({text!r})") == "PermissionError"
+            (workspace / "new").write_text("# nothing".ljust(4096))
+            assert inside.do(take) == "done"
+            (workspace / "new").rename(policy)
+            assert inside.do(change.format(text=text)) == "done"
+            assert policy.read_text().strip() == text.strip(), "the attack shows nothing"
+            time.sleep(1.1)
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "PermissionError"
+            assert not server.received()
+            (workspace / ".new").write_text(text)  # by a name that is closed
+            (workspace / ".new").rename(policy)
+            time.sleep(1.1)
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "done"
+            policy.write_text(allowing(server) + "# in place\n")
+            assert inside.do(f"tcp({server.address!r}, {server.port})") == "done"
+        assert len(server.received()) == 2
+
+
+def test_a_policy_with_another_name_in_the_notebooks_folder_starts_nothing(workspace: Path) -> None:
+    with sandbox(workspace, workspace, ""):
+        pass
+    os.link(workspace / "policy.toml", workspace / "x")
+    command = launcher_command("", workspace, workspace, workspace / "audit.jsonl")
+    done = subprocess.run([*command, "true"], cwd=workspace, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == PolicyError.exit_code
+    assert "it has another name" in done.stderr
+
+
+def test_nor_from_another_sandbox_in_the_same_folder(workspace: Path, tmp_path: Path) -> None:
+    """Whose own policy is another one."""
+    with TcpListener() as server:
+        text = allowing(server)
+        with sandbox(workspace, workspace, "") as one, sandbox(workspace, tmp_path / "p", "") as other:
+            assert other.do(f"open('policy.toml', 'w').write({text!r})") == "PermissionError"
+            assert other.do("os.rename('policy.toml', 'x')") == "PermissionError"
+            assert other.do(f"open('exam.policy.toml', 'w').write({text!r})") == "PermissionError"
+            assert one.do(f"tcp({server.address!r}, {server.port})") == "PermissionError"
+        assert not server.received()
+    assert (workspace / "policy.toml").read_text() == ""

@@ -133,6 +133,22 @@ def test_it_is_not_looked_for_in_shared_memory(workspace: Path, audit: Path) -> 
     refusal(start("print('ran')", workspace, folder, audit), str(folder), "/dev/shm")
 
 
+def test_a_link_to_it_in_shared_memory_is_not_exchanged(workspace: Path, tmp_path: Path, audit: Path) -> None:
+    link = Path(f"/dev/shm/sandboxed-kernel-test-{os.getpid()}.toml")
+    (tmp_path / "policy.toml").write_text("")
+    code = f"import os; os.unlink({str(link)!r}); open({str(link)!r}, 'x').write({WIDER!r}); print('planted')"
+    try:
+        link.symlink_to(tmp_path / "policy.toml")
+        run_outside(code, workspace=workspace).check()
+        assert link.read_text() == WIDER
+        link.unlink()
+        link.symlink_to(tmp_path / "policy.toml")
+        refusal(start(code, workspace, tmp_path, audit, "--policy", str(link)), str(link), "/dev/shm")
+        assert link.read_text() == ""
+    finally:
+        link.unlink()
+
+
 def test_without_one_the_default_holds_and_with_one_it_is_read(workspace: Path, tmp_path: Path, audit: Path) -> None:
     configuration = tmp_path / "config"
     code = "import os; print(os.environ.get('HELLO'))"

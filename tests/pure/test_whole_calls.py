@@ -41,7 +41,7 @@ from sandboxed_kernel.broker.workers import Workers
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.linux.seccomp import Gone
 from sandboxed_kernel.notices.channel import Reported, decode
-from sandboxed_kernel.policy.model import Destination
+from sandboxed_kernel.policy.model import Destination, Policy
 from tests.support.rules import rule
 
 NUMBERS = {name: number for number, name in enumerate(("socket", "connect", "bind", "listen", "sendto", "fchmod"), 1)}
@@ -94,10 +94,13 @@ class Broker:
         self.pins = Pins(allow)
         own = OwnAddresses(may_wait)
 
-        def policy() -> tuple[int, None]:
-            return 0, None
+        def policy() -> tuple[int, Policy]:
+            return self.policy
 
-        rules = Rules(cast(Any, SimpleNamespace(words=(), look=policy)), may_wait, self.post, print)
+        self.policy = (0, Policy(allow=allow))
+        self.meanwhile: dict[str, Callable[[], object]] = {}  # what comes while a call waits for that, once
+        self.rules = rules = Rules(cast(Any, SimpleNamespace(words=(), look=policy)), may_wait, self.post, print)
+        rules.when_changed.append(self.pins.replace)
         notifier = Notifier(self.reporter, self.pins, own, loop, rules)
         self.names = cast(Names, SimpleNamespace(pins=self.pins, launching=False, when_launched=self.launched.append))
         self.sockets = Sockets(cast(Any, None), DEVICE, may_wait, self.post)
@@ -139,6 +142,7 @@ class Broker:
     # --- Linux -----------------------------------------------------------------------------------------------------
 
     def _may_wait(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        self.meanwhile.pop(function.__name__, lambda: None)()
         if function.__name__ in ("_who", "short_name"):
             return (1, "python") if function.__name__ == "_who" else "python"
         self.asked.append(function.__name__)
@@ -266,6 +270,23 @@ def test_an_allowed_connect_is_made_answered_and_let_go(broker: Broker) -> None:
     assert len(broker.sockets) == 0
     assert not broker.said
     assert [event.verdict for event in broker.logged] == ["allowed"]
+
+
+def test_rules_that_change_while_a_call_waits_count_for_it_and_all_later_ones(broker: Broker) -> None:
+    """The name of the calling process is read for the audit log, and the sandbox can keep that waiting."""
+
+    def shrink() -> None:
+        broker.policy = (1, Policy())
+        assert broker.rules.have_changed()
+
+    broker.reference()
+    broker.meanwhile["_who"] = shrink
+    connected: dict[str, Any] = {"connect_now": AssertionError("connected")}
+    for _ in range(2):
+        assert broker.call("connect", address=sockaddr(ALLOWED, 80), **connected) in (None, (0, errno.EACCES))
+        broker.timers[0]()
+        assert broker.last() == (0, errno.EACCES)
+    assert [reported.event.address for reported in broker.said] == [ALLOWED]
 
 
 def test_a_connect_that_fails_keeps_the_socket(broker: Broker) -> None:

@@ -500,8 +500,10 @@ def exposed(grants: Iterable[PathGrant]) -> list[str]:
     for grant in grants:
         with suppress(OSError), os.scandir(grant.path) as listing:
             names = {entry.name for entry in islice(listing, _LOOKED_AT)} if grant.writable else set()
-            found += [os.path.join(grant.path, name) for name in sorted(names) if judge("plain", name).kind == RUNS]
-            found += [grant.path] if names & {*ENVIRONMENT_MARKERS} else []
+            if names & {*ENVIRONMENT_MARKERS}:
+                found.append(grant.path)
+            else:
+                found += [os.path.join(grant.path, name) for name in sorted(names) if judge("plain", name).kind == RUNS]
     return found
 
 

@@ -25,6 +25,7 @@ from tests.vm.cpio import Archive  # noqa: E402
 
 SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "unstable")
 TIMEOUT = 900  # seconds for one machine
+ATTEMPTS = 4  # the emulator of Debian 12 now and then faults while a Linux of 2024 unpacks its files
 
 
 def main(arguments: list[str]) -> int:
@@ -49,41 +50,39 @@ def boot(suite: str, qemu: str) -> str:
         with image.open("wb") as file:
             run.write_image(Archive(file), folder / "root", [init.CHECK])
         command = run.machine(qemu, linux, image)
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=TIMEOUT
-        )
-    if init.ENDED not in done.stdout:
-        raise RuntimeError(f"{suite}: the machine did not come to its end\n{done.stdout}")
-    return done.stdout
+        for _ in range(ATTEMPTS):
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=TIMEOUT
+            )
+            if init.ENDED in done.stdout:
+                return done.stdout
+    raise RuntimeError(f"{suite}: the machine did not come to its end\n{done.stdout}")
 
 
 def row(suite: str, console: str) -> str:
-    parts = dict(re.findall(rf"^{init.STEP}(\w+)\r?\n(.*?)(?=^{init.STEP}|\Z)", console, re.MULTILINE | re.DOTALL))
+    parts = dict(re.findall(rf"{init.STEP}(\w+)\r?\n(.*?)(?={init.STEP}|\Z)", console, re.DOTALL))
     version = re.search(r"Linux +(\S+) on", parts["check"])
-    landlock = re.search(r"Landlock  +(.*)", parts["check"])
-    return (
-        " | ".join(
-            (
-                f"| {suite}",
-                version[1] if version else "?",
-                landlock[1].strip() if landlock else "none",
-                said(parts["default"]),
-                said(parts["less"]),
-            )
-        )
-        + " |"
+    landlock = re.search(r"Landlock  +(ABI \d+)", parts["check"])
+    cells = (
+        suite.replace("unstable", "unstable (sid)"),
+        version[1] if version else "?",
+        landlock[1] if landlock else "none",
+        said(parts["default"]),
+        said(parts["less"]),
     )
+    return f"| {' | '.join(cells)} |"
 
 
 def said(text: str) -> str:
-    """What of the four was seen, or the sentence why nothing ran."""
-    if "ended with 0" in text:
+    """What of the three was seen, or why nothing ran."""
+    if re.search(r"^ended with 0\r?$", text, re.MULTILINE):
         found = [word for word in ("allowed: reached", "refused: refused", "file: refused") if word in text]
-        missing = re.findall(r"this host has Landlock ABI \d+; (.*?) before ABI", text)
-        holds = "works" if len(found) == 3 else f"WRONG: {found}"
-        return f"{holds}{'; ' + '; '.join(missing) if missing else ''}"
+        return "works" if len(found) == 3 else f"WRONG: {found}"
     lines = [line.strip() for line in text.splitlines() if line.startswith("sandboxed-kernel: ")]
-    return "does not start: " + (lines[-1].removeprefix("sandboxed-kernel: ") if lines else "no reason was said")
+    reason = lines[-1].removeprefix("sandboxed-kernel: ") if lines else "no reason was said"
+    if "install --best-effort" in reason:
+        return "does not start; says what lacks, and this command"
+    return f"does not start: {reason}"
 
 
 if __name__ == "__main__":

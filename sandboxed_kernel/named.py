@@ -117,7 +117,7 @@ def places_of_repository(repository: str, own: Named) -> Iterator[Place]:
     for place in (common, os.path.join(common, "info")):
         for entry in _entries(place):
             if entry.is_symlink():
-                yield Place(entry.path, f"where {entry.path} leads", True)
+                yield Place(entry.path, f"where {entry.path} leads", entry.name == "hooks")
     for place in dict.fromkeys(hooks):
         yield from _of_hooks(place, (top, repository))
 
@@ -145,7 +145,7 @@ def _of_hooks(folder: str, starts: tuple[str, ...]) -> Iterator[Place]:
             continue
         what = f"what the hook {entry.path} runs"
         if entry.is_symlink():
-            yield Place(entry.path, what, True)
+            yield Place(entry.path, what, False)
         yield from _of_script(entry.path, (*starts, folder), what)
 
 

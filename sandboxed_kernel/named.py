@@ -23,6 +23,7 @@ from sandboxed_kernel.policy.script_words import (
     modules_in,
     starts_python,
     without_comments,
+    without_selections,
     words_in,
 )
 
@@ -116,7 +117,7 @@ def places_of_repository(repository: str, own: Named) -> Iterator[Place]:
     for place in (common, os.path.join(common, "info")):
         for entry in _entries(place):
             if entry.is_symlink():
-                yield Place(entry.path, f"where {entry.path} leads", True)
+                yield Place(entry.path, f"where {entry.path} leads", entry.name == "hooks")
     for place in dict.fromkeys(hooks):
         yield from _of_hooks(place, (top, repository))
 
@@ -144,7 +145,7 @@ def _of_hooks(folder: str, starts: tuple[str, ...]) -> Iterator[Place]:
             continue
         what = f"what the hook {entry.path} runs"
         if entry.is_symlink():
-            yield Place(entry.path, what, True)
+            yield Place(entry.path, what, False)
         yield from _of_script(entry.path, (*starts, folder), what)
 
 
@@ -160,7 +161,10 @@ def _of_script(path: str, starts: tuple[str, ...], what: str) -> Iterator[Place]
     """The files that a script names, those that they name, and so on. ``starts``: what relative paths start from."""
     waiting, seen = deque([path]), {os.path.realpath(path)}
     while waiting:
-        text = without_comments(_text_of(waiting.popleft(), _LONGEST_SCRIPT))
+        place = waiting.popleft()
+        text = without_comments(_text_of(place, _LONGEST_SCRIPT))
+        if place.endswith((".yaml", ".yml")):
+            text = without_selections(text)
         yield from _of_modules(text, starts, what)
         for word in words_in(text):
             for start in starts:

@@ -200,6 +200,7 @@ def survey(
         whole=look.whole,
         started_in=frozenset(look.started_in),
         modules=frozenset(look.modules),
+        own_modules=frozenset(look.own_modules),
         native=tuple(native[:_RULES]),
         readable=tuple(readable[:_RULES]),
         closed=tuple(look.closed.values()),
@@ -234,6 +235,7 @@ class _Look:
         self.whole = ""
         self.started_in: set[str] = set()
         self.modules: set[str] = set()
+        self.own_modules: set[str] = set()  # that are there: a tool that imported them would be broken already
         self.holders: set[str] = set()  # folders that hold something closed, at any depth
         self.found: list[str] = []
         self.not_seen: list[str] = []
@@ -241,6 +243,7 @@ class _Look:
         self.devices = {os.stat(root).st_dev}
         self._modes: dict[str, Mode] = {root: mode}
         self._seen: set[str] = set()
+        self._shut: set[str] = set()  # closed by their names
         self._environments: set[str] = set()
         self._links: list[tuple[str, Access]] = []
         for path in closed:
@@ -278,6 +281,7 @@ class _Look:
 
     def _close(self, path: str, mode: Mode) -> None:
         self.found.append(path)
+        self._shut.add(path)
         self._modes[path] = mode
         self._hold(path)
 
@@ -289,14 +293,15 @@ class _Look:
                 raise OSError(errno.EFBIG, "too many entries")
             self.holders.add(folder)  # what lies further on is judged when it is asked for
         names = {entry.name for entry in entries} if whole else {*_telling(folder), *there_in(folder)}
-        self._close_places(places_named_in(folder, names, self._own))
         if self._is_special(folder, names):
+            self._close_places(places_named_in(folder, names, self._own))
             return []
         inner: list[str] = []
         for count, entry in enumerate(entries):
             if count % 1000 == 999 and folder != self.root and time.monotonic() > deadline:
                 raise OSError(errno.EFBIG, "too many entries")
             self._look_at_entry(entry, self._modes[folder], inner)
+        self._close_places(places_named_in(folder, names, self._own))
         self._seen.add(folder)
         return inner
 
@@ -368,10 +373,15 @@ class _Look:
             return
         self.started_in.add(folder)
         self.modules |= modules
-        for name in sorted(modules.intersection(os.listdir(folder))):
+        for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            if os.path.isdir(path) and not os.path.islink(path):
-                self._hold(os.path.join(path, "__init__.py"))
+            package = os.path.join(path, "__init__.py")
+            if is_imported(path, {folder}, modules):
+                self.own_modules.add(path)
+            elif name in modules and os.path.lexists(package):
+                self.own_modules.add(package)
+            elif name in modules and os.path.isdir(path) and not os.path.islink(path):
+                self._hold(package)
 
     def _follow_links(self) -> None:
         """Closed too is where a closed link leads: ~/.bashrc -> ~/dotfiles/bashrc."""
@@ -409,6 +419,8 @@ class _Look:
     def _close_path(self, path: str, access: Access, what: str) -> None:
         """What ``path`` means, and the links on the way there."""
         for each in _closed_with_links(path, self.root, access, what):
+            if any(folder in self._shut for folder in ancestors(each.path, self.root)):
+                continue  # as closed as all that lies there
             known = self.closed.get(each.path)
             if known is not None:
                 each = replace(known, access=stricter(known.access, each.access))
@@ -455,7 +467,7 @@ class _Look:
             judged = Judgement("read", "", self._modes[path])
         elif known is not None:
             judged = Judgement(stricter(known.access, judged.access), "", known.inner)
-        if judged.access == "open" and is_imported(path, frozenset(self.started_in), frozenset(self.modules)):
+        if judged.access == "open" and self._is_imported(path):
             judged = Judgement("read", "")
         if judged.access == "none":
             return
@@ -466,6 +478,9 @@ class _Look:
             readable += _readable(path, judged.inner) if is_folder else [path]
         elif is_folder or _is_program(entry):
             native.append(path)
+
+    def _is_imported(self, path: str) -> bool:
+        return path not in self.own_modules and is_imported(path, self.started_in, self.modules)
 
     def _note_device(self, entry: os.DirEntry[str]) -> None:
         with suppress(OSError):

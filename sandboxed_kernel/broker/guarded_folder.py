@@ -153,7 +153,7 @@ class GuardedFolder:
 
     def holds_closed(self, path: str) -> str | None:
         """What must stay at its place beneath ``path``, so that no folder on the way may be moved or made anew."""
-        if is_imported(f"{path}/__init__.py", self.guard.started_in, self.guard.modules):
+        if self._is_imported(f"{path}/__init__.py"):
             return f"{path}/__init__.py"
         return next((each.path for each in self.guard.closed if is_beneath(each.path, path)), None)
 
@@ -270,7 +270,7 @@ class GuardedFolder:
             return Judgement(stricter(closed.access, judged.access), f"it is {closed.what}", closed.inner)
         if judged.access == "open" and step.path == self.guard.root and self._is_part(step, name):
             return Judgement("read", "it is a part of an environment; programs outside run from there", "library")
-        if judged.access == "open" and is_imported(path, self.guard.started_in, self.guard.modules):
+        if judged.access == "open" and self._is_imported(path):
             return Judgement("read", IMPORTED, "shut")
         if status is not None and stat.S_ISDIR(status.st_mode) and step.mode in ("plain", "home"):
             is_environment = any(_status(step.folder, name + b"/" + each.encode()) for each in ENVIRONMENT_MARKERS)
@@ -279,6 +279,10 @@ class GuardedFolder:
         if status is not None and may_be_another(os.fsdecode(name)) and not _is_listed(step.folder, name):
             return Judgement("none", "it is another name of a file, which may be closed", "shut")
         return judged
+
+    def _is_imported(self, path: str) -> bool:
+        guard = self.guard
+        return path not in guard.own_modules and is_imported(path, guard.started_in, guard.modules)
 
     @staticmethod
     def _is_part(step: _Step, name: bytes) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -306,7 +307,7 @@ def closed_on_the_way(path: str, root: str, mode: Mode, is_environment: Callable
     return None
 
 
-def is_imported(path: str, folders: frozenset[str], modules: frozenset[str]) -> bool:
+def is_imported(path: str, folders: AbstractSet[str], modules: AbstractSet[str]) -> bool:
     """Whether a Python that is started in one of ``folders`` would take ``path`` for one of these ``modules``."""
     if not folders:
         return False
@@ -381,6 +382,7 @@ class Guard(Record):
     whole: str = ""
     started_in: frozenset[str] = frozenset()  # folders in which programs outside start a Python
     modules: frozenset[str] = frozenset()  # what that would import
+    own_modules: frozenset[str] = frozenset()  # paths that were there at the start
     aliases: tuple[tuple[str, str], ...] = ()  # links in the private home: (where, to what in the folder)
     elsewhere: tuple[str, ...] = ()  # beneath the root, but none of it: what lasts of the private home
 

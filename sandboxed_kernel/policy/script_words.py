@@ -69,5 +69,24 @@ def is_started(text: str, word: str) -> bool:
 _START = r"(?:python[\w.]*|exec|entry:|run:|command[\"']?:)[ \t]*(?:-\S+[ \t]+)*[^\s;|&]*?"
 
 
+def without_selections(text: str) -> str:
+    """YAML without the lines that say of which files a hook is, or where it comes from, and what is indented below."""
+    found, deeper = [], -1
+    for line in text.splitlines():
+        indentation = len(line) - len(line.lstrip(" -"))
+        if deeper >= 0 and (not line.strip() or indentation > deeper):
+            continue
+        deeper = indentation if _SELECTION.match(line) else -1
+        if deeper < 0:
+            found.append(line)
+    return "\n".join(found)
+
+
+# pre-commit.com, lefthook.dev
+_SELECTION = re.compile(
+    r"[ \t-]*(?:exclude|exclude_types|files|glob|id|name|repo|rev|stages|tags|types|types_or|description)[ \t]*:"
+)
+
+
 def without_comments(text: str) -> str:
     return _COMMENT.sub("", text)

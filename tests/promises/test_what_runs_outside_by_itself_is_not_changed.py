@@ -200,3 +200,28 @@ def test_a_folder_that_is_read_only_for_what_it_is_says_so(tmp_path: Path) -> No
     assert "PermissionError" in found.stderr
     assert "this folder is read only, since it is a folder on PATH" in found.stderr
     assert found.refused(kind="file", address=str(home / "data" / "ls"))
+
+
+def test_git_and_its_hooks_work_beside(tmp_path: Path) -> None:
+    """A hook that starts a Python, files of the user's that are named as modules, data that a hook leaves out."""
+    home = make_home(tmp_path)
+    write(home / "proj/.git/hooks/pre-commit", '#!/bin/sh\n: "/usr/bin/python3" -mpre_commit\necho ran > ran\n', 0o755)
+    with_file("proj/.pre-commit-config.yaml", "- id: x\n  entry: scripts/check.sh\n  exclude: data.csv\n")(home)
+    write(home / "proj/code.py", "x = 1\n")
+    write(home / "proj/email/one.txt", "1\n")
+    code = """
+import json, os, subprocess
+for path in ("code.py", "data.csv", "email/one.txt", "email/two.txt", "src/code.py"):
+    open(path, "a").write("more")
+for folder in ("json", "html", "results"):
+    os.mkdir(folder)
+    open(folder + "/x", "w").write("more")
+subprocess.run(["git", "commit", "--quiet", "-a", "-m", "second"], check=True)
+print(open("ran").read(), subprocess.run(["git", "log", "--format=%s"], capture_output=True, text=True).stdout)
+"""
+    policy = f"[environment]\nset = {{ {', '.join(f'{name} = {value!r}' for name, value in WHO.items())} }}\n"
+    found = run_inside(code, workspace=home / "proj", env={"HOME": str(home)}, policy=policy).check()
+    assert found.stdout.split() == ["ran", "second", "first"]
+
+
+WHO = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

@@ -11,6 +11,7 @@ from sandboxed_kernel.policy.script_words import (
     modules_in,
     starts_python,
     without_comments,
+    without_selections,
     words_in,
 )
 
@@ -35,6 +36,26 @@ def test_a_folder_that_only_the_script_knows_is_left_out() -> None:
 
 def test_comments_name_nothing() -> None:
     assert words_in(without_comments("  # see README.md\nrun # README\n")) == ["run", "#", "README"]
+
+
+def test_files_that_a_hook_is_for_are_not_what_it_runs() -> None:
+    text = """
+- repo: local
+  hooks:
+    - id: x
+      exclude: |
+        (?x)^(
+          data/a.csv
+        )$
+
+      entry: tools/x.sh
+      files: ^data/
+- repo: other
+  exclude: data/b.csv
+"""
+    words = words_in(without_selections(text))
+    assert "tools/x.sh" in words
+    assert not {"data/a.csv", "data/b.csv", "^data/"}.intersection(words)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,17 @@ def accelerator_rules(names: Iterable[str]) -> list[PathRule]:
     return [PathRule(path, row.access, row.reason, optional=True) for row in rows for path in row.paths.split()]
 
 
+def card_nodes(maker: str) -> list[str]:
+    """The device nodes that its word in ``[accelerators] allow`` opens."""
+    return [path for row in ACCELERATORS[maker] for path in row.paths.split() if row.access == _CARD]
+
+
+def maker_of(path: str) -> str | None:
+    """Whose card ``path`` is a node of: the word for ``[accelerators] allow``."""
+    nodes = ((maker, node) for maker in ACCELERATORS for node in card_nodes(maker))
+    return next((maker for maker, node in nodes if is_within(path, node)), None)
+
+
 _OPTIONAL_ROOTS = ("{imports}",)  # sys.path may name folders that nobody made
 
 

@@ -11,7 +11,7 @@ from tests.gallery import corpus, runs
 from tests.gallery.corpus import Notebook
 from tests.gallery.pictures import Gallery, gallery
 from tests.gallery.runs import Run
-from tests.support.lab import running_lab
+from tests.support.lab import Lab, running_lab
 
 Both = Callable[[Notebook], list[Run]]
 
@@ -53,8 +53,14 @@ def both(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) 
 
 
 @pytest.fixture(scope="session")
-def wall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
-    with running_lab(tmp_path_factory.mktemp("lab"), {}) as lab, gallery(lab) as page:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with running_lab(tmp_path_factory.mktemp("lab"), {}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def wall(lab: Lab) -> Iterator[Gallery]:
+    with gallery(lab) as page:
         yield page
 
 

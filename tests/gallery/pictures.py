@@ -7,6 +7,7 @@ renderers make of them is what a person sees, and no cell runs a third time.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,7 @@ async own => {
 }
 """
 PLAIN = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1[:/])")
 KERNEL = "jupyterapp.shell.currentWidget.sessionContext.session.kernel.id"
 
 
@@ -119,6 +121,8 @@ class Gallery:
 @contextmanager
 def gallery(lab: Lab) -> Iterator[Gallery]:
     with lab.notebook("python3") as notebook:
+        # The same pictures with and without an internet.
+        notebook.page.route(ELSEWHERE, lambda route: route.abort("internetdisconnected"))
         yield Gallery(lab, notebook.page)
 
 

@@ -212,6 +212,7 @@ SET: tuple[SetRow, ...] = (
     SetRow("JAVA_TOOL_OPTIONS", "-Djava.io.tmpdir={tmp}", "Java does not read TMPDIR; Spark does not start without it"),
     SetRow("GRPC_DNS_RESOLVER", "native", "c-ares wants source addresses, which our datagram sockets have not"),
     SetRow("UCX_TLS", "^sysv", "MPI (UCX) ends the program where there is no System V shared memory"),
+    SetRow("UCX_MODULES", "^ib", "MPI (UCX) would look for InfiniBand: a refusal that the user did not cause"),
     SetRow("MPIR_CVAR_CH4_CMA_ENABLE", "0", "MPI (MPICH) would read another process's memory; it copies instead"),
     SetRow("SANDBOXED_KERNEL_PACKAGES", "{home}/.packages", "where %pip installs; the kernel's own start makes it"),
     SetRow("PIP_DISABLE_PIP_VERSION_CHECK", "1", "it asks pypi.org unbidden: a refusal that the user did not cause"),

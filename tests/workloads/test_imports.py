@@ -26,7 +26,7 @@ PACKAGES = (
 )  # fmt: skip
 # What these come upon late, by the names that people write.
 LATE = ["jupyter_client.manager", "ipykernel.debugger", "pdb", "nbclient", "debugpy", "ipykernel.inprocess.manager"]
-AT_ONCE = 8  # modules in one cell
+AT_ONCE = 4  # modules in one cell
 
 # Nothing is imported in the kernel itself: each attempt is a process forked off it.
 CELL = """

@@ -79,7 +79,8 @@ $(BROWSER)/.installed: requirements.lock requirements-browser.lock pyproject.tom
 	@touch $@
 
 # In an environment of its own, with the system's Chromium. ARGS="-k styler": these notebooks alone. ARGS="--every 5": a
-# fifth of them. ARGS="--no-sandbox": what two plain runs differ in. The pictures stay with ARGS="--basetemp FOLDER".
+# fifth of each subject, and what it takes to have every library. ARGS="--no-sandbox": what two plain runs differ in. The
+# pictures stay with ARGS="--basetemp FOLDER".
 GALLERY := .build/gallery
 test-gallery: $(GALLERY)/.installed
 	@$(GALLERY)/bin/python tests/run_suite.py --gallery --only ordinary $(ARGS)

@@ -17,6 +17,7 @@ from sandboxed_kernel.confinement.plan import WITH_LESS, describe_missing, missi
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.linux.diag import MODULES, missing_modules
 from sandboxed_kernel.linux.sockets import DEFAULT_TTL, HIGHEST_TTL, default_ttl
+from sandboxed_kernel.policy.baseline import ACCELERATORS, card_nodes
 from sandboxed_kernel.policy.model import Limits
 from sandboxed_kernel.records import Record
 
@@ -58,6 +59,7 @@ def _features() -> list[CheckResult]:
         _questions_about_sockets(),
         _token_of_own_listeners(),
         CheckResult("limits", True, _how_limits_are_kept()),
+        CheckResult("graphics cards", True, _cards()),
     ]
 
 
@@ -92,6 +94,13 @@ def _how_limits_are_kept() -> str:
     by_look = "" if "memory" in group.controllers else "; memory by a look four times a second"
     group.remove(time.monotonic() + 1)
     return f"by a control group beneath {os.path.dirname(group.path)}: {', '.join(sorted(group.controllers))}{by_look}"
+
+
+def _cards() -> str:
+    """Which there are, and what opens them."""
+    found = {maker: [node for node in card_nodes(maker) if os.path.exists(node)] for maker in ACCELERATORS}
+    told = [f'{" ".join(nodes)} with [accelerators] allow = ["{maker}"]' for maker, nodes in found.items() if nodes]
+    return f"closed; open {', '.join(told)} (docs/policy.md)" if told else "none here whose device nodes are known"
 
 
 def _attempts() -> list[CheckResult]:

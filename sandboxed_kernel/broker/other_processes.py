@@ -10,7 +10,7 @@ import errno
 import os
 import resource
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sandboxed_kernel.broker import process
@@ -23,8 +23,8 @@ _RLIMIT = struct.Struct("=QQ")
 _INFINITY = 0xFFFFFFFFFFFFFFFF
 _MAX_MASK = 8192  # bytes: 65,536 processors
 _MAX_ATTRIBUTES = 4096
-_PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
-
+_PRIO_PROCESS, _PRIO_PGRP = 0, 1
+_IOPRIO_WHO_PROCESS, _IOPRIO_WHO_PGRP = 1, 2
 
 Read = Callable[[int, Arguments], object]
 Act = Callable[[int, Arguments, Any], None]
@@ -38,16 +38,60 @@ def carry_out(name: str, call: Call, warden: int, check_waiting: Callable[[Call]
 
     Raises OSError (ESRCH for what has ended), Malformed, Unreadable or Refused.
     """
-    pid_at, kind, read, act = CALLS[name]
+    pid_at, kinds, read, act = CALLS[name]
     copied = read(call.tid, call.args)
     check_waiting(call)
     pid = as_int(call.args[pid_at])
-    one = kind is None or as_int(call.args[0]) == kind
+    if kinds is not None and as_int(call.args[0]) == kinds[1]:
+        _on_group(pid or os.getpgid(call.tid), warden, name, lambda thread: act(thread, call.args, copied))
+        return
+    one = kinds is None or as_int(call.args[0]) == kinds[0]
     inside = pid > 0 and processes.is_descendant(pid, warden)
     verdict = decide_process(pid, one=one, inside=inside, exists=inside or os.path.exists(f"/proc/{pid}"))
     if verdict is not None:
         raise Refused(Refusal(verdict, "process", f"process {pid}", protocol=name))
     act(pid, call.args, copied)
+
+
+def _on_group(group: int, warden: int, name: str, act: Callable[[int], None]) -> None:
+    """Every thread of the processes of ``group`` that are inside; what of it is outside stays as it is.
+
+    As Linux does it: one that cannot be changed is an error, and the others are changed all the same. What is forked
+    meanwhile may be missed.
+    """
+    failed: OSError | None = None
+    inside = False
+    for thread in _threads_of_group(group, warden):
+        try:
+            act(thread)
+            inside = True
+        except ProcessLookupError:
+            continue
+        except OSError as error:
+            failed, inside = error, True
+    verdict = decide_process(group, one=True, inside=inside, exists=inside or _is_group(group))
+    if verdict is not None:
+        raise Refused(Refusal(verdict, "process", f"process group {group}", protocol=name))
+    if failed is not None:
+        raise failed
+
+
+def _threads_of_group(group: int, warden: int) -> Iterator[int]:
+    for pid in processes.descendants(warden):
+        try:
+            # Asked once more, right before the act: the number may be another process's by now.
+            if os.getpgid(pid) == group and processes.is_descendant(pid, warden):
+                yield from map(int, os.listdir(f"/proc/{pid}/task"))
+        except OSError:
+            continue
+
+
+def _is_group(group: int) -> bool:
+    try:
+        os.getpriority(os.PRIO_PGRP, group)
+    except OSError:
+        return False
+    return True
 
 
 def _nothing(_tid: int, _arguments: Arguments) -> None:
@@ -115,12 +159,12 @@ def _attributes(pid: int, arguments: Arguments, copied: bytes) -> None:
     processes.set_scheduling_attributes(pid, copied, as_int(arguments[2]))
 
 
-# Which argument is the process; what the first one says where one process is meant (None: it always is); what is read
-# of the caller; and what is done.
-CALLS: dict[str, tuple[int, int | None, Read, Act]] = {
+# Which argument is the process; what the first one says where one process, or a group, is meant (None: it is always one
+# process); what is read of the caller; and what is done to a thread.
+CALLS: dict[str, tuple[int, tuple[int, int] | None, Read, Act]] = {
     "prlimit64": (0, None, _read_limit, _limit),
-    "setpriority": (1, _PRIO_PROCESS, _nothing, _priority),
-    "ioprio_set": (1, _IOPRIO_WHO_PROCESS, _nothing, _io_priority),
+    "setpriority": (1, (_PRIO_PROCESS, _PRIO_PGRP), _nothing, _priority),
+    "ioprio_set": (1, (_IOPRIO_WHO_PROCESS, _IOPRIO_WHO_PGRP), _nothing, _io_priority),
     "sched_setaffinity": (0, None, _read_mask, _affinity),
     "sched_setscheduler": (0, None, _read_priority(2), _scheduler),
     "sched_setparam": (0, None, _read_priority(1), _parameters),

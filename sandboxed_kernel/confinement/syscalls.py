@@ -223,12 +223,13 @@ def _own_or_asked(name: str) -> tuple[Row, ...]:
     )
 
 
-def _own_process_or_asked(name: str, which_process: int) -> tuple[Row, ...]:
+def _own_process_or_asked(name: str, which_process: int, which_group: int) -> tuple[Row, ...]:
     """setpriority(2), ioprio_set(2): (which, who, value)."""
     return (
         Row(name, ALLOW, (int_is(0, which_process), int_is(1, 0)), "the caller itself"),
         Row(name, NOTIFY, (int_is(0, which_process),), "another process: the broker allows descendants only"),
-        Row(name, EPERM, (), "whole process groups and users reach processes outside"),
+        Row(name, NOTIFY, (int_is(0, which_group),), "a process group: the broker changes what of it is inside"),
+        Row(name, EPERM, (), "whole users reach processes outside"),
     )
 
 
@@ -257,8 +258,8 @@ _PROCESSES: tuple[Row, ...] = (
     *_own_or_asked("sched_setscheduler"),
     *_own_or_asked("sched_setparam"),
     *_own_or_asked("sched_setattr"),
-    *_own_process_or_asked("setpriority", 0),  # PRIO_PROCESS
-    *_own_process_or_asked("ioprio_set", 1),  # IOPRIO_WHO_PROCESS
+    *_own_process_or_asked("setpriority", 0, 1),  # PRIO_PROCESS, PRIO_PGRP
+    *_own_process_or_asked("ioprio_set", 1, 2),  # IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP
     *_own_pages("migrate_pages"),
     *_own_pages("move_pages"),
     Row("seccomp", EPERM, (any_bit(1, 8),), "SECCOMP_FILTER_FLAG_NEW_LISTENER would answer the calls instead of us"),

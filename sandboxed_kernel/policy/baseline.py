@@ -118,6 +118,17 @@ def accelerator_rules(names: Iterable[str]) -> list[PathRule]:
     return [PathRule(path, row.access, row.reason, optional=True) for row in rows for path in row.paths.split()]
 
 
+def card_nodes(maker: str) -> list[str]:
+    """The device nodes that its word in ``[accelerators] allow`` opens."""
+    return [path for row in ACCELERATORS[maker] for path in row.paths.split() if row.access == _CARD]
+
+
+def maker_of(path: str) -> str | None:
+    """Whose card ``path`` is a node of: the word for ``[accelerators] allow``."""
+    nodes = ((maker, node) for maker in ACCELERATORS for node in card_nodes(maker))
+    return next((maker for maker, node in nodes if is_within(path, node)), None)
+
+
 _OPTIONAL_ROOTS = ("{imports}",)  # sys.path may name folders that nobody made
 
 
@@ -204,6 +215,7 @@ SET: tuple[SetRow, ...] = (
     SetRow("JAVA_TOOL_OPTIONS", "-Djava.io.tmpdir={tmp}", "Java does not read TMPDIR; Spark does not start without it"),
     SetRow("GRPC_DNS_RESOLVER", "native", "c-ares wants source addresses, which our datagram sockets have not"),
     SetRow("UCX_TLS", "^sysv", "MPI (UCX) ends the program where there is no System V shared memory"),
+    SetRow("UCX_MODULES", "^ib", "MPI (UCX) would look for InfiniBand: a refusal that the user did not cause"),
     SetRow("MPIR_CVAR_CH4_CMA_ENABLE", "0", "MPI (MPICH) would read another process's memory; it copies instead"),
     SetRow("SANDBOXED_KERNEL_PACKAGES", "{packages}", "where %pip installs; the kernel's own start makes it"),
     SetRow("PIP_DISABLE_PIP_VERSION_CHECK", "1", "it asks pypi.org unbidden: a refusal that the user did not cause"),

@@ -150,9 +150,17 @@ def explain_path(
     if shut and closed is not None:
         return Explanation(False, f"{closed.path} is closed in the notebook's folder: {closed.what}")
     reason = f"no line lets {path} be {_DONE[access]}"
+    if path.startswith("/dev/") and (maker := _maker_of(path)) is not None:
+        return Explanation(False, reason, line=f'"{maker}"', key="[accelerators] allow")
     if access == "write" and any(is_within(path, grant.path) for grant in (*policy.grants, *baseline)):
         reason = f"{path} may be read only"
     return Explanation(False, reason, line=path_line(path), key=f"[filesystem] {access}")
+
+
+def _maker_of(path: str) -> str | None:
+    from sandboxed_kernel.policy.baseline import maker_of  # as in implied_grants
+
+    return maker_of(path)
 
 
 def implied_grants(policy: Policy, workspace: str, prefixes: Iterable[str]) -> tuple[PathGrant, ...]:

@@ -11,7 +11,7 @@ from tests.gallery import corpus, runs
 from tests.gallery.corpus import Notebook
 from tests.gallery.pictures import Gallery, gallery
 from tests.gallery.runs import Run
-from tests.support.lab import running_lab
+from tests.support.lab import Lab, running_lab
 
 Both = Callable[[Notebook], list[Run]]
 
@@ -19,7 +19,11 @@ Both = Callable[[Notebook], list[Run]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gallery")
     group.addoption(
-        "--every", type=int, default=1, metavar="N", help="only each Nth notebook of a subject, at least one"
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="only each Nth notebook of a subject, and what covers every library",
     )
     group.addoption(
         "--no-sandbox", action="store_true", help="plain against plain: what two runs differ in by themselves"
@@ -28,16 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "notebook" in metafunc.fixturenames:
-        chosen = choose(corpus.read_all(), metafunc.config.getoption("--every"))
+        chosen = corpus.choose(corpus.read_all(), metafunc.config.getoption("--every"))
         metafunc.parametrize("notebook", chosen, ids=[notebook.name for notebook in chosen])
-
-
-def choose(notebooks: list[Notebook], every: int) -> list[Notebook]:
-    """Each ``every``-th notebook of each subject, beginning with its first."""
-    subjects: dict[str, list[Notebook]] = {}
-    for notebook in notebooks:
-        subjects.setdefault(notebook.subject, []).append(notebook)
-    return [notebook for those in subjects.values() for notebook in those[::every]]
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +53,14 @@ def both(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) 
 
 
 @pytest.fixture(scope="session")
-def wall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
-    with running_lab(tmp_path_factory.mktemp("lab"), {}) as lab, gallery(lab) as page:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with running_lab(tmp_path_factory.mktemp("lab"), {}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def wall(lab: Lab) -> Iterator[Gallery]:
+    with gallery(lab) as page:
         yield page
 
 

@@ -7,6 +7,7 @@ renderers make of them is what a person sees, and no cell runs a third time.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,19 +18,27 @@ import numpy as np
 from PIL import Image
 from skimage import color, filters
 
-from tests.support.lab import SETTLED, Lab
+from tests.support.lab import DEADLINE, SETTLED, Lab
 
 # In CIELAB's units, after a blur of one pixel. 2 is what a trained eye just sees; edges of letters fall below 10.
 VISIBLE = 10.0
 
 OPEN = """
 async ([path, kernel]) => {
-    const panel = await jupyterapp.commands.execute('docmanager:open', kernel ? {path, kernel: {id: kernel}} : {path});
-    await panel.context.ready;
-    await panel.revealed;
-    await panel.sessionContext.ready;
+    const open = async () => {
+        const kept = kernel ? {path, kernel: {id: kernel}} : {path};
+        const panel = await jupyterapp.commands.execute('docmanager:open', kept);
+        await panel.context.ready;
+        await panel.revealed;
+        await panel.sessionContext.ready;
+    };
+    const late = new Promise((_, fail) => setTimeout(() => {
+        const asked = [...document.querySelectorAll('.jp-Dialog')].map(one => one.innerText);
+        fail(new Error(`${path} is not open yet. The page asks: ${JSON.stringify(asked)}`));
+    }, DEADLINE));
+    await Promise.race([open(), late]);
 }
-"""
+""".replace("DEADLINE", str(int(DEADLINE * 1000)))
 # Draws every output anew, as one that the user trusts.
 TRUST = """
 () => {
@@ -50,6 +59,8 @@ async own => {
     panel.close();
 }
 """
+PLAIN = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1[:/])")
 KERNEL = "jupyterapp.shell.currentWidget.sessionContext.session.kernel.id"
 
 
@@ -74,6 +85,7 @@ class Gallery:
     def _opened(self, book: Any) -> Iterator[Any]:
         self._opened_before += 1
         path = self._lab.folder / f"drawn{self._opened_before}.ipynb"
+        book.metadata.kernelspec = PLAIN  # without one JupyterLab asks, and waits, which kernel is meant
         nbformat.write(book, path)
         widgets = "widgets" in book.metadata  # ipywidgets finds a notebook's only beside a kernel of the notebook's own
         self._page.evaluate(OPEN, [path.name, None if widgets else self._kernel])
@@ -109,6 +121,8 @@ class Gallery:
 @contextmanager
 def gallery(lab: Lab) -> Iterator[Gallery]:
     with lab.notebook("python3") as notebook:
+        # The same pictures with and without an internet.
+        notebook.page.route(ELSEWHERE, lambda route: route.abort("internetdisconnected"))
         yield Gallery(lab, notebook.page)
 
 

@@ -1,7 +1,7 @@
 """Every notebook of the gallery shows in the sandbox what it shows in a plain kernel, but for what the table lists.
 
 First what is said, then what is drawn. Outputs that are the same letter for letter are drawn the same by the same page,
-so only one cell of each subject is drawn in spite of that.
+so only one notebook of each subject and library is drawn in spite of that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.gallery import compare, corpus, differences
 from tests.gallery.compare import Shown
-from tests.gallery.conftest import Both, choose
+from tests.gallery.conftest import Both
 from tests.gallery.corpus import Notebook
 from tests.gallery.differences import QUIET, Place
 from tests.gallery.pictures import Gallery, distance, save_pair
@@ -21,7 +21,7 @@ from tests.gallery.runs import Run
 
 ROWS = differences.read(differences.FILE.read_text())
 BOUNDS = differences.bounds(ROWS)
-FIRST = {notebook.name for notebook in choose(corpus.read_all(), 10**6)}
+FIRST = {notebook.name for notebook in corpus.choose(corpus.read_all(), 10**6)}
 
 
 def not_expected(found: Mapping[Place, object], notebook: Notebook, *, pictures: bool) -> dict[str, object]:

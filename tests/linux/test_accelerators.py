@@ -51,9 +51,32 @@ except OSError as error:
     ],
 )
 def test_a_card_s_devices_are_opened_by_its_maker_s_name(tmp_path: Path, policy: str, told: str) -> None:
-    (tmp_path / "book").mkdir()
     (tmp_path / "policy.toml").write_text(policy)
-    run = [sys.executable, "-I", "-m", "sandboxed_kernel", "run", "--policy", str(tmp_path / "policy.toml"), "--"]
-    command = ["unshare", "--mount", "sh", "-c", OWN_DEV, "sh", *run, sys.executable, "-c", USE]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = with_cards(tmp_path, "run", "--policy", str(tmp_path / "policy.toml"), "--", sys.executable, "-c", USE)
     assert (done.stdout.strip(), done.returncode) == (told, 0), done.stderr
+
+
+@pytest.mark.root
+def test_check_says_which_cards_there_are_and_what_opens_them(tmp_path: Path) -> None:
+    said = with_cards(tmp_path, "check").stdout
+    assert '/dev/nvidia0 /dev/nvidiactl with [accelerators] allow = ["nvidia"]' in said
+    assert '/dev/kfd with [accelerators] allow = ["amd"]' in said
+
+
+def with_cards(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program's own command, where stand-ins for cards are in /dev."""
+    (folder / "book").mkdir()
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        OWN_DEV,
+        "sh",
+        sys.executable,
+        "-I",
+        "-m",
+        "sandboxed_kernel",
+        *arguments,
+    ]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)

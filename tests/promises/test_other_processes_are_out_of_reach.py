@@ -288,3 +288,50 @@ print(json.dumps([*told, child.wait(20)]))
 """
     assert run_inside(own, workspace=workspace).json() == [5, True, "MINE=yes", True, -15]
     assert json.loads(run_outside(own, workspace=workspace).stdout) == [5, True, "MINE=yes", True, -15]
+
+
+def test_the_priority_of_an_own_group_changes_and_that_of_what_has_ended_says_so(workspace: Path) -> None:
+    """Every thread of the group, and nobody else. With ioprio_set(2) likewise."""
+    own = """
+import ctypes, errno, json, os, subprocess, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+SET, GET = NUMBERS
+waiting = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
+two = [sys.executable, "-c", "import signal, threading; threading.Thread(target=signal.pause, daemon=True).start(); "
+       "print(threading.enumerate()[1].native_id, flush=True); signal.pause()"]
+first = subprocess.Popen(two, stdout=subprocess.PIPE, text=True, process_group=0)
+thread = int(first.stdout.readline())
+second = subprocess.Popen(waiting, stdout=subprocess.PIPE, text=True, process_group=first.pid)
+other = subprocess.Popen(waiting, stdout=subprocess.PIPE, text=True)
+second.stdout.readline(), other.stdout.readline()
+
+def attempt(change, *given):
+    try:
+        return change(*given)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+def io(kind, who):
+    return errno.errorcode[ctypes.get_errno()] if libc.syscall(SET, kind, who, 2 << 13 | 7) < 0 else None
+
+def priorities():
+    return [os.getpriority(os.PRIO_PROCESS, one) for one in (first.pid, thread, second.pid, other.pid, 0)]
+
+said = [attempt(os.setpriority, os.PRIO_PGRP, first.pid, 15), priorities(), io(2, first.pid)]
+said += [[libc.syscall(GET, 1, one) & 7 for one in (first.pid, thread, second.pid)]]
+said += [attempt(os.setpriority, os.PRIO_PGRP, 0, 12), priorities(), io(2, 0)]
+if os.geteuid() != 0:
+    said += [attempt(os.setpriority, os.PRIO_PGRP, first.pid, 14)]  # back up: not without a privilege
+for child in first, second, other:
+    child.kill(), child.wait()
+said += [attempt(os.setpriority, kind, first.pid, 16) for kind in (os.PRIO_PROCESS, os.PRIO_PGRP)]
+said += [io(kind, first.pid) for kind in (1, 2)]
+print(json.dumps(said))
+""".replace("NUMBERS", repr(tuple(NUMBERS[os.uname().machine][name] for name in ("ioprio_set", "ioprio_get"))))
+    outside = run_outside(own, workspace=workspace).json()
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert outside[:6] == [None, [15, 15, 15, usual, usual], None, [7, 7, 7], None, [15, 15, 15, 12, 12]]
+    assert outside[-4:] == ["ESRCH"] * 4
+    inside = run_inside(own, workspace=workspace)
+    assert inside.json() == outside
+    assert inside.events == ()

@@ -265,9 +265,21 @@ def test_a_card_is_explained_by_its_line() -> None:
     assert card.rule.startswith("[accelerators] nvidia: the cards")
     assert not explain_path(policy, "/dev/kfd", "read", baseline=implied).allowed
     assert not explain_path(policy, "/sys/devices", "write", baseline=implied).allowed
-    assert not explain_path(
-        read(""), "/dev/nvidia0", "read", baseline=implied_grants(read(""), "/home/u/book", [])
-    ).allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "line"),
+    [
+        ("/dev/nvidia0", "[accelerators] allow", '"nvidia"'),
+        ("/dev/nvidia-caps/nvidia-cap1", "[accelerators] allow", '"nvidia"'),
+        ("/dev/dri/renderD128", "[accelerators] allow", '"amd"'),
+        ("/sys/devices", "[filesystem] read", '"/sys/devices"'),
+        ("/dev/kvm", "[filesystem] read", '"/dev/kvm"'),
+    ],
+)
+def test_a_card_is_advised_by_its_maker(path: str, key: str, line: str) -> None:
+    refused = explain_path(read(""), path, "read", baseline=implied_grants(read(""), "/home/u/book", []))
+    assert (refused.allowed, refused.key, refused.line) == (False, key, line)
 
 
 @pytest.mark.parametrize(

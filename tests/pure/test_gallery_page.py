@@ -25,6 +25,17 @@ def test_a_file_that_is_no_notebook_says_so(text: str) -> None:
         corpus.parse("a/b", text)
 
 
+@pytest.mark.parametrize("every", [1, 2, 4, 100])
+def test_a_share_has_every_subject_and_every_library(every: int) -> None:
+    notebooks = corpus.read_all()
+    chosen = corpus.choose(notebooks, every)
+    assert len(chosen) == len(notebooks) if every == 1 else len(chosen) < len(notebooks)
+    assert {notebook.subject for notebook in chosen} == {notebook.subject for notebook in notebooks}
+    wanted = {name for notebook in notebooks for name in notebook.libraries}
+    assert {name for notebook in chosen for name in notebook.libraries} == wanted
+    assert {"numpy", "openpyxl", "pint", "sqlalchemy", "itables", "plotly"} <= wanted
+
+
 ROW = """
 [[difference]]
 what = "w"

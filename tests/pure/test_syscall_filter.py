@@ -347,11 +347,13 @@ BY_HAND: list[tuple[str, tuple[int, ...], int]] = [
     ("sched_setattr", (0xFFFFFFFF, 1, 0), RET_NOTIFY),
     ("setpriority", (0, 0, 5), RET_ALLOW),
     ("setpriority", (0, 42, 5), RET_NOTIFY),
-    ("setpriority", (1, 0, 5), error(errno.EPERM)),
+    ("setpriority", (1, 0, 5), RET_NOTIFY),  # a group reaches further than the caller
+    ("setpriority", (1, 42, 5), RET_NOTIFY),
     ("setpriority", (2, 0, 5), error(errno.EPERM)),  # PRIO_USER 0: every process of the user
     ("setpriority", (2 | HIGH, 0, 5), error(errno.EPERM)),
     ("ioprio_set", (1, 0, 0), RET_ALLOW),
     ("ioprio_set", (1, 42, 0), RET_NOTIFY),
+    ("ioprio_set", (2, 0, 0), RET_NOTIFY),
     ("ioprio_set", (3, 0, 0), error(errno.EPERM)),
     ("move_pages", (0, 0, 0), RET_ALLOW),
     ("migrate_pages", (42, 0, 0), error(errno.EPERM)),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 
+from tests.support.sandbox import run_inside, run_outside
 from tests.support.workloads import Both, text_of
 
 pytestmark = pytest.mark.container
@@ -58,6 +62,34 @@ print(mode, sqlite3.connect("numbers.db").execute("select sum(i) from n").fetcha
 """)
         == "wal [(4950,)]"
     )
+
+
+READ = """
+import json, sqlite3
+told = []
+for how in ("mode=ro", "mode=ro&immutable=1"):
+    try:
+        told += [sqlite3.connect(f"file:{PLACE}/a.db?{how}", uri=True).execute("select sum(i) from n").fetchone()[0]]
+    except sqlite3.OperationalError as error:
+        told += [str(error)]
+print(json.dumps(told))
+"""
+
+
+def test_sqlite_s_write_ahead_log_in_a_folder_that_is_read_only(tmp_path: Path) -> None:
+    """As docs/compatibility.md says it: SQLite wants to write beside the database, and how to read it all the same."""
+    data, workspace = tmp_path / "data", tmp_path / "book"
+    data.mkdir(), workspace.mkdir()
+    database = sqlite3.connect(data / "a.db")
+    database.execute("pragma journal_mode=wal")
+    database.execute("create table n(i)")
+    database.executemany("insert into n values (?)", [(1,), (2,)])
+    database.commit()
+    database.close()
+    code = READ.replace("{PLACE}", str(data))
+    inside = run_inside(code, workspace=workspace, policy=f'[filesystem]\nread = ["{data}"]').json()
+    assert inside == ["attempt to write a readonly database", 3]
+    assert run_outside(code, workspace=workspace).json() == [3, 3]
 
 
 def test_tqdm(both: Both) -> None:

@@ -5,15 +5,27 @@ what it says.
 from __future__ import annotations
 
 import os
+import re
 
 # Beside the connection file (notices/refusals.py); nobody inside can write them.
 POLICY_FILE, REFUSALS_FILE = "policy.txt", "refusals.txt"
 
 
+# Pasted into a shell these mean themselves.
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:/@%+=~ -]{1,200}")
+
+
 def sandbox(line: str, folder: str) -> None:
-    """Prints the policy, and what was refused; with ``%sandbox policy`` or ``%sandbox refusals`` only one of them."""
+    """Prints the policy, and what was refused; with ``%sandbox policy`` or ``%sandbox refusals`` only one of them; with
+    ``%sandbox allow HOST:PORT`` what to write in a terminal.
+    """
+    if line.split()[:1] in (["allow"], ["forget"]):
+        words = line if _PLAIN.fullmatch(line) else line.split()[0]
+        print("Code in the notebook cannot change its own policy.")  # noqa: T201
+        print(f"In a terminal: sandboxed-kernel {words.strip()}")  # noqa: T201
+        return
     if line.strip() not in ("", "policy", "refusals"):
-        print("Write %sandbox, %sandbox policy or %sandbox refusals.")  # noqa: T201
+        print("Write %sandbox, %sandbox policy, %sandbox refusals or %sandbox allow HOST:PORT.")  # noqa: T201
         return
     if line.strip() != "refusals":
         print("What this sandbox allows:\n")  # noqa: T201

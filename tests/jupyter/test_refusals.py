@@ -170,3 +170,17 @@ def test_more_refusals_than_are_kept_leave_the_last(kernel: Kernel) -> None:
     assert "198.51.100.159:80" in refusals
     assert "198.51.100.109:80" not in refusals
     assert refusals.count("Why: ") == 50
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("allow pypi.org:443 --for 2h", "sandboxed-kernel allow pypi.org:443 --for 2h"),
+        ("forget pypi.org:443", "sandboxed-kernel forget pypi.org:443"),
+        ("allow", "sandboxed-kernel allow"),
+        ("allow x;touch done", "sandboxed-kernel allow"),
+    ],
+)
+def test_what_is_to_be_written_in_a_terminal(line: str, command: str, short_path: Path) -> None:
+    with running(kernels.REAL, short_path) as kernel:
+        assert kernel.run(f"%sandbox {line}").text.splitlines()[-1] == f"In a terminal: {command}"

@@ -175,8 +175,8 @@ def _mark(files: tuple[str, ...]) -> _Mark:
 
 
 def _mark_of(path: str) -> tuple[int, ...] | None:
-    """By opening it: a client of a network file system may have kept what stat(2) says for a minute, and asks its server at
-    an open (nfs(5), close-to-open cache consistency).
+    """By opening it: a client of a network file system may have kept what stat(2) says for a minute, and asks its
+    server at an open (nfs(5), close-to-open cache consistency).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

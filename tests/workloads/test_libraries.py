@@ -79,7 +79,8 @@ print(json.dumps(told))
 def test_sqlite_s_write_ahead_log_in_a_folder_that_is_read_only(tmp_path: Path) -> None:
     """As docs/compatibility.md says it: SQLite wants to write beside the database, and how to read it all the same."""
     data, workspace = tmp_path / "data", tmp_path / "book"
-    data.mkdir(), workspace.mkdir()
+    data.mkdir()
+    workspace.mkdir()
     database = sqlite3.connect(data / "a.db")
     database.execute("pragma journal_mode=wal")
     database.execute("create table n(i)")

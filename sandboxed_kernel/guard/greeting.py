@@ -10,6 +10,8 @@ Until then, what else the client says waits here. RFC 8446 sections 2, 4.1.2 to 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sandboxed_kernel.guard.hello import (
     APPLICATION_DATA,
     HANDSHAKE,
@@ -29,10 +31,13 @@ _HEAD = 4 + 2 + 32  # bytes: type and length of the message, legacy_version, ran
 RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 
 
-class Wrong(Exception):
-    """It must end here. ``kind``: "greeting" (of the client), "server-first", "changed" or "server"."""
+Kind = Literal["greeting", "server-first", "changed", "server"]  # see ``messages.Kind``
 
-    def __init__(self, kind: str, words: str) -> None:
+
+class Wrong(Exception):
+    """It must end here; says why, for people."""
+
+    def __init__(self, kind: Kind, words: str) -> None:
         super().__init__(words)
         self.kind = kind
 

@@ -126,6 +126,7 @@ def add_change_options(parser: ArgumentParser) -> None:
     parser.add_argument("--write", metavar="PATH", action="append", default=[], help="likewise, also for writing")
     parser.add_argument("--preset", metavar="NAME", action="append", default=[], help="all that a preset allows")
     parser.add_argument("--private", action="store_true", help="the names may mean addresses of a private network")
+    parser.add_argument("--unchecked", action="store_true", help="what TLS clients there ask for is not looked at")
     text = "allow it for this long only: 30m, 2h, 1d"
     parser.add_argument("--for", dest="time", metavar="TIME", type=_seconds, help=text)
     where = parser.add_mutually_exclusive_group()
@@ -227,8 +228,9 @@ def _change(options: Namespace, *, remove: bool) -> Change:
     until = None if options.time is None else datetime.fromtimestamp(int(now) + options.time, UTC)
     if until is not None and (remove or not options.targets):
         raise PolicyError("--for", "it is about HOST:PORT that is allowed", "Write: allow HOST:PORT --for 2h")
+    kind = {"private": options.private, "unchecked": options.unchecked}
     return Change(
-        allow=tuple(entry_for(text, private=options.private, until=until) for text in options.targets),
+        allow=tuple(entry_for(text, **kind, until=until) for text in options.targets),
         read=paths(options.read),
         write=paths(options.write),
         presets=tuple(options.preset),

@@ -113,7 +113,7 @@ class _Life:
         limits, warden = self._orders.policy.limits, self._child.warden
         told = (self._crossed, self._tell_limit)
         with self.loop.lock:
-            workers, rules = assemble(self._orders, warden, listener, self.loop, self._reporter)
+            workers, rules = assemble(self._orders, warden, listener, self.loop, self._reporter, self._lost)
             self._limits = LimitWatch(self.loop, workers, warden, limits, self._group, *told)
             self._limits.begin()
             self._cell_began = rules.cell_began
@@ -213,6 +213,11 @@ class _Life:
         """A limit of the policy: end everything, and say which."""
         self._cause = words
         self._tell_limit(limit, words)
+        self.loop.stop()
+
+    def _lost(self, words: str) -> None:
+        """One of the trusted processes is gone: end everything, and say why."""
+        self._cause = words
         self.loop.stop()
 
     def _tell_limit(self, limit: str, words: str) -> None:

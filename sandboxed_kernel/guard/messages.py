@@ -43,7 +43,7 @@ class Ready(Record):
 
 
 class Passed(Record):
-    """From the guard: nothing more is to be asked about this one."""
+    """From the guard: the greeting is over, or the connection is, and nothing more is asked about it."""
 
     id: int
 

@@ -164,10 +164,11 @@ class Connection:
             except OSError:
                 self._break(way.source)
                 return
-            if length:
-                self._pass(way, self._hub.buffer[:length])
-            else:
+            if not length:
                 way.ended = True
+                self._pass_end(way)
+                return
+            self._pass(way, self._hub.buffer[:length])
 
     def _pass(self, way: _Way, data: memoryview) -> None:
         try:
@@ -244,6 +245,7 @@ class Connection:
             return
         if greeting.is_over:
             self._greeting = None
+            self._hub.tell(Passed(self._id))
         elif greeting.hello is not None:
             hello = greeting.hello
             if hello.encrypted:
@@ -260,9 +262,7 @@ class Connection:
 
     def _accept(self, greeting: Greeting) -> None:
         """Raises OSError where the server is gone."""
-        if not self._accepted:
-            self._accepted = True
-            self._hub.tell(Passed(self._id))
+        self._accepted = True
         self._up.send(greeting.accept())
 
     def answered(self, *, passes: bool) -> None:
@@ -323,6 +323,8 @@ class Connection:
         self._unwatch()
         self._near.close()
         self._far.close()
+        if self._greeting is not None:
+            self._hub.tell(Passed(self._id))
         self._hub.ended(self._id)
 
 

@@ -62,8 +62,9 @@ def test_a_greeting_passes_and_nothing_before(guard: GuardInTest) -> None:
     server.settimeout(10)
     client.sendall(GOOD[-1:])
     assert server.recv(65536) == GOOD
-    assert guard.hears() == Passed(1)
-    assert guard.hears() == Passed(0)
+    for sock in (server, far):
+        sock.sendall(ANSWER)
+    assert {guard.hears(), guard.hears()} == {Passed(0), Passed(1)}
 
 
 ASKED = {

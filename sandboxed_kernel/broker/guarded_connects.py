@@ -9,18 +9,25 @@ import errno
 
 from sandboxed_kernel.broker.calls import AF_INET6, Call, InetAddress
 from sandboxed_kernel.broker.connecting import Connecting
-from sandboxed_kernel.broker.decisions import IpAddress
+from sandboxed_kernel.broker.decisions import IpAddress, Refuse
 from sandboxed_kernel.broker.guarding import Guarding
 from sandboxed_kernel.broker.meeting import Attempt, MeetingPlaces, begin_far
-from sandboxed_kernel.broker.outcomes import Answer, Outcome
+from sandboxed_kernel.broker.outcomes import Answer, Outcome, Refusal
 from sandboxed_kernel.broker.sockets import Reference
+from sandboxed_kernel.linux.sockets import DEFAULT_TTL, HIGHEST_TTL, default_ttl
 
+_NO_TOKEN = Refuse(
+    errno.EACCES,
+    "where a name is checked, this Linux has to tell our packets from others, and its net.ipv4.ip_default_ttl (or"
+    " net.ipv6.conf.lo.hop_limit) is 255. An administrator can set it to 64",
+)
 _MAX_ATTEMPTS = 2048  # at once; each has two sockets beside the sandbox's own
 
 
 class GuardedConnects:
     def __init__(self, connecting: Connecting, guarding: Guarding) -> None:
         self._connecting, self._guarding = connecting, guarding
+        self._may_meet = all(default_ttl(path) != HIGHEST_TTL for path in DEFAULT_TTL.values())
         self._places = {version: MeetingPlaces(version) for version in (4, 6)}
 
     def connect(self, call: Call, reference: Reference, address: IpAddress, to: InetAddress) -> Outcome:
@@ -28,6 +35,8 @@ class GuardedConnects:
         if self._connecting.attempts >= _MAX_ATTEMPTS or not self._guarding.has_room:
             return Answer(error=errno.ENOBUFS, inode=reference.inode)
         self._guarding.begin()
+        if not self._may_meet:
+            return Refusal(_NO_TOKEN, "connect", str(address), "tcp", port=to.port, inode=reference.inode)
         version = to.address.version if reference.family == AF_INET6 and address.version == 6 else 4
         try:
             far = begin_far(address, to.port, to.scope)

@@ -53,6 +53,10 @@ class MeetingPlaces:
         self._meetings += 1
         return near
 
+    def close(self) -> None:
+        for keeper in self._keepers:
+            keeper.close()
+
 
 def _new(version: int, port: int, *, joins: bool = False) -> socket.socket:
     sock = socket.socket(_FAMILY[version], socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)

@@ -215,11 +215,13 @@ def test_what_may_pass_and_what_is_said() -> None:
     assert decide("name", "evil.test", elsewhere=True).line is None
     assert decide("none").line == "unchecked"
     assert decide("none", checked=Checked(("gitlab",), True)) is None
-    for kind in ("encrypted", "greeting", "server-first"):
+    unreadable: tuple[Kind, ...] = ("encrypted", "greeting", "server-first")
+    for kind in unreadable:
         assert decide(kind).line == "unchecked"
         assert decide(kind, checked=TWO).line is None
         assert "good.test, other.test" in decide(kind, checked=TWO).reason
-    for kind in ("changed", "server", "full"):
+    wrong: tuple[Kind, ...] = ("changed", "server", "full")
+    for kind in wrong:
         assert decide(kind).line is None
     # Other lines hold by now.
     assert decide("name", "evil.test", None) is None

@@ -10,7 +10,6 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
 from tests.support.greetings import server_context
@@ -69,8 +68,11 @@ class Tenants:
 
     def _handle(self, connection: socket.socket) -> None:
         connection.settimeout(DEADLINE)
-        with connection, suppress(OSError), self._context.wrap_socket(connection, server_side=True) as tls:
-            self._serve(tls)
+        with connection, suppress(OSError):
+            # Of one that is reset before it says anything ``wrap_socket`` would lose the descriptor.
+            if connection.recv(1, socket.MSG_PEEK):
+                with self._context.wrap_socket(connection, server_side=True) as tls:
+                    self._serve(tls)
 
     def _answer(self, tls: ssl.SSLSocket) -> None:
         head = b""
@@ -87,7 +89,3 @@ class Tenants:
     def served(self, name: str) -> int:
         """How often it was asked for ``name`` in a greeting."""
         return self.names.count(name)
-
-
-def tenants_authority(folder: Path, *names: str) -> Authority:
-    return Authority.create(folder, *names)

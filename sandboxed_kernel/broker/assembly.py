@@ -43,7 +43,7 @@ def assemble(
     loop: Loop,
     reporter: Reporter,
     lost: Callable[[str], None],
-) -> tuple[Workers, Rules]:
+) -> tuple[Workers, Rules, TcpCalls]:
     """Answer calls from now on. ``warden``: what descends from this process, and nothing else, is inside. ``lost`` is
     called with a sentence where a part is gone without which nothing may go on.
     """
@@ -109,4 +109,4 @@ def assemble(
     dispatcher = Dispatcher(listener, workers, repeats, reporter, notifier, handlers)
     names.begin()
     workers.start(dispatcher.receive, dispatcher.handle)
-    return workers, rules
+    return workers, rules, tcp

@@ -30,6 +30,10 @@ class GuardedConnects:
         self._may_meet = all(default_ttl(path) != HIGHEST_TTL for path in DEFAULT_TTL.values())
         self._places = {version: MeetingPlaces(version) for version in (4, 6)}
 
+    def finish(self, seconds: float) -> None:
+        """See ``Guarding.finish``."""
+        self._guarding.finish(seconds)
+
     def connect(self, call: Call, reference: Reference, address: IpAddress, to: InetAddress) -> Outcome:
         """``address``: the normalised one of ``to``, which a rule allows."""
         if self._connecting.attempts >= _MAX_ATTEMPTS or not self._guarding.has_room:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
+from select import POLLIN
 
 from sandboxed_kernel.broker.decisions import IpAddress
 from sandboxed_kernel.broker.greetings import decide_greeting
@@ -25,6 +27,7 @@ from sandboxed_kernel.guard.messages import (
     decode_from_guard,
     encode,
 )
+from sandboxed_kernel.linux.descriptor import is_ready
 from sandboxed_kernel.records import Record
 
 GONE = "the guard, which looks at TLS greetings, has ended"
@@ -95,6 +98,23 @@ class Guarding:
         names = () if checked is None else checked.names[:MAX_NAMES]
         self._queue.append((encode(Opened(ident, names)), (attempt.near, attempt.far)))
         self._drain()
+
+    def finish(self, seconds: float) -> None:
+        """Everything inside has ended: what it sent before still goes on, for that long at most."""
+        if self._channel is None:
+            return
+        self._loop.unwatch(self._channel.fileno())
+        try:
+            self._channel.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and is_ready(self._channel.fileno(), POLLIN, int(left * 1000)):
+            try:
+                if not self._channel.recv(MAX_BYTES):
+                    return
+            except OSError:
+                return
 
     def _drain(self) -> None:
         channel = self._channel

@@ -114,6 +114,11 @@ class TcpCalls:
             self._guarded = self._make_guarded()
         return self._guarded.connect(call, reference, address, to)
 
+    def finish(self, seconds: float) -> None:
+        """Everything inside has ended. What it sent to where a name is checked still goes on, for that long at most."""
+        if self._guarded is not None:
+            self._guarded.finish(seconds)
+
     def _refuse(self, call: Call, reference: Reference, to: InetAddress, refusal: Refuse) -> Outcome:
         if self._names.launching:
             # The address may belong to a name of the policy that is being looked up: look again when that is over.

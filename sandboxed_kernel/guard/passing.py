@@ -310,6 +310,10 @@ class Connection:
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
+    def has_more(self) -> bool:
+        """Whether there is, or may be, something for the server: not once the sandbox's end has been passed on."""
+        return not (self._is_closed or self._up.done or (self._greeting is not None and not self._accepted))
+
     def reset(self) -> None:
         """Both sides learn that it did not end well."""
         if not self._is_closed:

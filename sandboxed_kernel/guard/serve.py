@@ -11,6 +11,7 @@ import collections
 import gc
 import heapq
 import itertools
+import math
 import os
 import select
 import socket
@@ -34,6 +35,7 @@ from sandboxed_kernel.linux import processes
 
 NAME = b"sandbox-guard"
 MAX_CONNECTIONS = 1024  # at once; of each at most 64 KiB are held here in each direction, and as much of its greeting
+_LAST_BYTES = 1.0  # second, for what everything inside had sent when it ended
 _AT_ONCE = 64  # messages of the broker, then connections have their turn
 
 _Callback = Callable[[int], None]
@@ -54,15 +56,24 @@ class Guard:
         self._over = False
 
     def run(self) -> None:
-        """Until the broker is gone."""
+        """Until the broker is gone; what was sent by then still goes on, as Linux does it for who has ended."""
         self.tell(Ready())
         while not self._over:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1.0
-            for descriptor, events in self._epoll.poll(timeout):
-                if descriptor in self._callbacks:  # an earlier one of this round may have ended it
-                    self._callbacks[descriptor][1](events)
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
+            self._turn(math.inf)
+        self.watch(self._broker, 0, self._broker_ready)
+        end = time.monotonic() + _LAST_BYTES
+        while (left := end - time.monotonic()) > 0 and any(one.has_more() for one in self._connections.values()):
+            self._turn(left)
+
+    def _turn(self, longest: float) -> None:
+        """Wait, at most that many seconds, and do what is due."""
+        if self._timers:
+            longest = min(longest, max(0.0, self._timers[0][0] - time.monotonic()))
+        for descriptor, events in self._epoll.poll(-1.0 if longest == math.inf else longest):
+            if descriptor in self._callbacks:  # an earlier one of this round may have ended it
+                self._callbacks[descriptor][1](events)
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
 
     # --- for connections -------------------------------------------------------------------------------------------
 
@@ -94,7 +105,7 @@ class Guard:
 
     def _drain_told(self) -> None:
         """What it does not take now waits: a few messages for each connection."""
-        while self._to_tell:
+        while self._to_tell and not self._over:
             try:
                 self._broker.send(self._to_tell[0])
             except BlockingIOError:
@@ -103,6 +114,8 @@ class Guard:
                 self._over = True
                 break
             self._to_tell.popleft()
+        if self._over:
+            return
         self.watch(self._broker, select.EPOLLIN | (select.EPOLLOUT if self._to_tell else 0), self._broker_ready)
 
     def _broker_ready(self, events: int) -> None:

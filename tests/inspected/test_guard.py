@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from sandboxed_kernel.guard.messages import Passed
+from sandboxed_kernel.guard import serve
+from sandboxed_kernel.guard.messages import Asked, Opened, Passed, decode_from_guard
 from tests.support.effort import few
 from tests.support.greetings import P384, Client, Server, hello_with, server_context, server_name
-from tests.support.guards import GuardInTest, receive_all
+from tests.support.guards import GuardInTest, receive_all, tcp_pair
 from tests.support.secure import Authority
 from tests.support.servers import wait_until
 
@@ -270,6 +271,30 @@ def test_descriptors_are_as_before_once_connections_have_ended(guard: GuardInTes
                 client.close()
         guard.hears()
     wait_until(lambda: guard.descriptors() <= before, "the last connection's end")
+
+
+def test_one_connection_too_many_is_refused_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MAX_CONNECTIONS", 1)
+    broker, own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    own.setblocking(False)
+    guard = serve.Guard(own)
+    ends = []
+    for number in range(2):
+        client, near = tcp_pair()
+        far, server = tcp_pair()
+        for sock in (near, far):
+            sock.setblocking(False)
+        client.sendall(b"x")
+        ends += [client, server]
+        guard._obey(Opened(number, ("good.example",)), [near, far])
+    assert decode_from_guard(broker.recv(1000)) == Asked(1, "full")
+    with pytest.raises(ConnectionResetError):
+        ends[2].recv(1)
+    for sock in (*ends, broker, own):
+        sock.close()
+    for connection in list(guard._connections.values()):
+        connection.reset()
+    guard._epoll.close()
 
 
 def test_the_guard_ends_with_its_broker_and_so_do_its_connections() -> None:

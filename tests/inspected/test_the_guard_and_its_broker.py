@@ -7,9 +7,11 @@ import itertools
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -105,6 +107,32 @@ def test_everything_ends_with_it(workspace: Path, resolver: Path, killed: str) -
             wait_until(program.is_gone, "the end of everything inside")
             wait_until(lambda: not is_running(guard), "the guard's end")
             assert [contact.finished for contact in server.received()] == [True]
+
+
+# TLS 1.2: tickets of TLS 1.3 that were not read make Linux reset the connection, and throw away what was to be sent.
+LEAVES = f"""
+{TOOLS}
+old = context()
+old.maximum_version = ssl.TLSVersion.TLSv1_2
+tls = old.wrap_socket(socket.create_connection(("good.test", PORT), 20), server_hostname="good.test")
+for _ in range(20):
+    tls.sendall(bytes(50_000))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_was_sent_before_the_end_arrives(workspace: Path, resolver: Path, authority: Authority) -> None:
+    arrived = []
+
+    def serve(tls: ssl.SSLSocket) -> None:
+        with suppress(ssl.SSLError):  # the end comes without TLS's own
+            while data := tls.recv(65536):
+                arrived.append(len(data))
+
+    with Tenants(authority, SHARED, serve=serve) as server:
+        code, policy = LEAVES.replace("PORT", str(server.port)), allow(line(server.port))
+        assert run_inside(code, workspace=workspace, policy=policy, resolv_conf=resolver).returncode != 0
+    assert sum(arrived) == 1_000_000
 
 
 REFUSED = f"""

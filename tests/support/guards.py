@@ -38,9 +38,9 @@ class GuardInTest:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.channel.close()
         for sock in self._open:
             sock.close()
+        self.channel.close()
         end = time.monotonic() + DEADLINE
         while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
             if time.monotonic() > end:

@@ -148,7 +148,7 @@ def test_nothing_piles_up(workspace: Path, resolver: Path, authority: Authority)
     with Tenants(authority, SHARED) as server:
         lines = allow(line(server.port), line(server.port, "unchecked", host="other.test"))
         found = []
-        for number in (3, few(3000) + 30):
+        for number in (3, few(1200) + 30):
             code = REFUSED.replace("PORT", str(server.port)).replace("NUMBER", str(number))
             with Living(code, workspace=workspace, policy=lines, resolv_conf=resolver) as program:
                 assert program.line(120) == "over"
@@ -285,7 +285,7 @@ def test_whoever_has_the_port_once_we_are_gone_meets_nobody(version: int) -> Non
 def test_ports_are_used_again_and_again() -> None:
     places = MeetingPlaces(4)
     ports = set()
-    for _ in range(few(20_000) + 100):
+    for _ in range(few(8_000) + 100):
         near = places.bind_one()
         with near, caller(4, near.getsockname()[1]) as waiting:
             near.connect_ex(waiting.getsockname())

@@ -192,11 +192,7 @@ with socket.create_connection(("good.test", PORT), 20) as sock:
     second = step()
     assert second.count(b"good.test") == 1
     sock.sendall(second.replace(b"good.test", b"evil.test"))
-    try:
-        while sock.recv(65536):
-            pass
-    except OSError:
-        pass
+    sock.recv(65536)  # an answer, or an alert
 """
 
 

@@ -6,6 +6,7 @@ Imported when the first such connect comes.
 from __future__ import annotations
 
 import errno
+import resource
 
 from sandboxed_kernel.broker.calls import AF_INET6, Call, InetAddress
 from sandboxed_kernel.broker.connecting import Connecting
@@ -21,13 +22,14 @@ _NO_TOKEN = Refuse(
     "where a name is checked, this Linux has to tell our packets from others, and its net.ipv4.ip_default_ttl (or"
     " net.ipv6.conf.lo.hop_limit) is 255. An administrator can set it to 64",
 )
-_MAX_ATTEMPTS = 2048  # at once; each has two sockets beside the sandbox's own
+_MAX_ATTEMPTS = 2048  # at once; each has two sockets beside the sandbox's own, of at most an eighth of our descriptors
 
 
 class GuardedConnects:
     def __init__(self, connecting: Connecting, guarding: Guarding) -> None:
         self._connecting, self._guarding = connecting, guarding
         self._may_meet = all(default_ttl(path) != HIGHEST_TTL for path in DEFAULT_TTL.values())
+        self._most = min(_MAX_ATTEMPTS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
         self._places = {version: MeetingPlaces(version) for version in (4, 6)}
 
     def finish(self, seconds: float) -> None:
@@ -36,7 +38,7 @@ class GuardedConnects:
 
     def connect(self, call: Call, reference: Reference, address: IpAddress, to: InetAddress) -> Outcome:
         """``address``: the normalised one of ``to``, which a rule allows."""
-        if self._connecting.attempts >= _MAX_ATTEMPTS or not self._guarding.has_room:
+        if self._connecting.attempts >= self._most or not self._guarding.has_room:
             return Answer(error=errno.ENOBUFS, inode=reference.inode)
         self._guarding.begin()
         if not self._may_meet:

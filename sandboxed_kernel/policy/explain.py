@@ -107,12 +107,12 @@ def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport 
 def _looked_at(pins: Pins, name: str, port: int, transport: Transport) -> str:
     """What is made sure of beyond the address."""
     if transport == "udp":
-        return "; which server is asked for there (QUIC) is not looked at"
+        return "; the name in a QUIC greeting is not checked"
     if name == "localhost" or name.endswith(".localhost"):
         return ""
     if pins.is_checked(name, port):
-        return "; for no other name that means the same address, as far as the TLS greeting says (it has to be TLS)"
-    return "; which server a TLS greeting asks for is not looked at there"
+        return "; the name in the TLS greeting is checked, so it has to be TLS"
+    return "; the name in a TLS greeting is not checked there"
 
 
 def _explain_address(policy: Policy, address: Address, port: int, transport: Transport) -> Explanation:

@@ -262,9 +262,9 @@ def test_an_address_cannot_be_left_unchecked() -> None:
 @pytest.mark.parametrize(
     ("entry", "host", "port", "words"),
     [
-        ("a.test:443", "a.test", 443, "as far as the TLS greeting says"),
-        ("a.test:*", "a.test", 8443, "is not looked at there"),
-        (table("a.test", "unchecked"), "a.test", 443, "is not looked at there"),
+        ("a.test:443", "a.test", 443, "is checked, so it has to be TLS"),
+        ("a.test:*", "a.test", 8443, "is not checked there"),
+        (table("a.test", "unchecked"), "a.test", 443, "is not checked there"),
         ("localhost:8000", "localhost", 8000, "may be reached on port 8000"),
     ],
 )

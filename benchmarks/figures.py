@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    checked,
     connect,
     crowd,
     established,
@@ -92,6 +93,21 @@ FIGURES = (
         "getaddrinfo() of an allowed name",
         names.measure,
         _p50_p99("lookup", "us", _NONE),
+        5,
+        ("ours",),
+    ),
+    Figure(
+        "checked",
+        "TLS to a server whose name is checked in the greeting, and to one whose name is not",
+        checked.measure,
+        (
+            *_p50_p99("connect_free", "us", _NONE),
+            *_p50_p99("connect_checked", "us", _NONE),
+            *_p50_p99("request_free", "us", _NONE),
+            *_p50_p99("request_checked", "us", _NONE),
+            Metric("download_free", "MB/s", _NONE),
+            Metric("download_checked", "MB/s", _NONE),
+        ),
         5,
         ("ours",),
     ),

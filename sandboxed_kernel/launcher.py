@@ -333,6 +333,7 @@ class _Launched:
             resolve=lambda names: _resolve(launch.settings.resolv_conf, names),
             writable=writable_paths(plan),
             guard=plan.guard,
+            start_guard=_start_guard,
             reserved_ports=ports_of_jupyter(os.environ),
             sockets_of_parent=processes.sockets_of(os.getppid()),
             own_hostname=os.uname().nodename,
@@ -452,6 +453,13 @@ def _make_group(limits: Limits) -> Group | None:
     from sandboxed_kernel.confinement.group import make_group
 
     return make_group(limits)
+
+
+def _start_guard() -> tuple[int, int]:
+    from sandboxed_kernel.guard.start import start_guard  # only where a name is checked
+
+    pid, channel = start_guard()
+    return pid, channel.detach()
 
 
 def _resolve(resolv_conf: str, names: list[str]) -> Iterable[tuple[str, Resolution]]:

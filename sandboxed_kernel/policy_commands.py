@@ -134,6 +134,7 @@ def add_change_options(parser: ArgumentParser) -> None:
     text = "notebooks beneath this folder work in all of it (what is closed in a notebook's folder is closed there)"
     parser.add_argument("--project", metavar="FOLDER", help=text)
     parser.add_argument("--private", action="store_true", help="the names may mean addresses of a private network")
+    parser.add_argument("--unchecked", action="store_true", help="what TLS clients there ask for is not looked at")
     text = "allow it for this long only: 30m, 2h, 1d"
     parser.add_argument("--for", dest="time", metavar="TIME", type=_seconds, help=text)
     where = parser.add_mutually_exclusive_group()
@@ -246,8 +247,9 @@ def _change(options: Namespace, *, remove: bool) -> Change:
         raise PolicyError("--from", "no variable is named", "Write: --env NAME --from FILE")
     by_file = remove or options.file is not None
     file = "" if options.file is None else paths([options.file])[0]
+    kind = {"private": options.private, "unchecked": options.unchecked}
     return Change(
-        allow=tuple(entry_for(text, private=options.private, until=until) for text in options.targets),
+        allow=tuple(entry_for(text, **kind, until=until) for text in options.targets),
         read=paths(options.read),
         write=paths(options.write),
         unix=paths(options.unix),

@@ -16,7 +16,8 @@ GUIDE = (ROOT / "docs/how-it-works.md").read_text()
 MUST_BE_PURE = (
     "policy.model", "policy.file", "hostnames.addresses", "hostnames.pins", "hostnames.answers", "confinement.syscalls",
     "confinement.filesystem", "confinement.plan", "broker.calls", "broker.decisions", "notices.events",
-    "notices.render", "relay.messages", "relay.rules", "relay.content",
+    "notices.render", "relay.messages", "relay.rules", "relay.content", "guard.hello", "guard.greeting",
+    "guard.filter", "guard.messages",
 )  # fmt: skip
 
 

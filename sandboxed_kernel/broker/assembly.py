@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.datagram_calls import DatagramCalls
 from sandboxed_kernel.broker.datagrams import Datagrams
@@ -29,9 +32,21 @@ from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.linux.diag import SocketDiag
 from sandboxed_kernel.linux.seccomp import Listener
 
+if TYPE_CHECKING:
+    from sandboxed_kernel.broker.guarded_connects import GuardedConnects
 
-def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, reporter: Reporter) -> tuple[Workers, Rules]:
-    """Answer calls from now on. ``warden``: what descends from this process, and nothing else, is inside."""
+
+def assemble(
+    orders: Orders,
+    warden: int,
+    listener: Listener,
+    loop: Loop,
+    reporter: Reporter,
+    lost: Callable[[str], None],
+) -> tuple[Workers, Rules, TcpCalls]:
+    """Answer calls from now on. ``warden``: what descends from this process, and nothing else, is inside. ``lost`` is
+    called with a sentence where a part is gone without which nothing may go on.
+    """
     repeats = Repeats(once=frozenset(orders.numbers[name] for name in ("bind", "connect")))
     workers = Workers(loop.lock)
     may_wait = workers.may_wait
@@ -52,7 +67,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     )
     rules.when_changed.append(names.replace)
     questions = Questions(names, orders.own_hostname, orders.search_domains, notifier.refuse_name)
-    connecting = Connecting(loop, workers, sockets)
+    connecting = Connecting(loop, workers, sockets, diag)
     streams = QuestionStreams(loop, questions)
     datagrams = Datagrams(
         loop,
@@ -64,6 +79,17 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     )
     named = tuple(grant.path for grant in orders.policy.unix)
     unix_sockets = UnixSockets(loop, workers, diag, orders.confine_thread, named=named)
+
+    def guarded_connects() -> GuardedConnects:
+        from sandboxed_kernel.broker.guarded_connects import GuardedConnects
+        from sandboxed_kernel.broker.guarding import Guarding
+
+        guarding = Guarding(loop, workers, orders.start_guard, names, rules, notifier, lost)
+        return GuardedConnects(connecting, guarding)
+
+    tcp = TcpCalls(
+        may_wait, sockets, connecting, streams, names, diag, own_addresses, notifier, ports, rules, guarded_connects
+    )
     guarded = files = None
     if orders.guard is not None:
         from sandboxed_kernel.broker.files import Files
@@ -81,7 +107,7 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
         # Where the sandbox may not list a folder it may make no links either.
         links=Links(Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded)),
         files=files,
-        tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, notifier, ports, rules),
+        tcp=tcp,
         unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, loop),
         datagram=DatagramCalls(datagrams, names, own_addresses, notifier, rules),
     )
@@ -90,4 +116,4 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
     dispatcher = Dispatcher(listener, workers, repeats, reporter, notifier, handlers)
     names.begin()
     workers.start(dispatcher.receive, dispatcher.handle)
-    return workers, rules
+    return workers, rules, tcp

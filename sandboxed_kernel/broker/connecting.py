@@ -13,9 +13,11 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxed_kernel.broker.calls import Call
+from sandboxed_kernel.broker.decisions import IpAddress
 from sandboxed_kernel.broker.loop import OUT, Loop, Timer
 from sandboxed_kernel.broker.outcomes import Answer, Later, Outcome, Resume
 from sandboxed_kernel.broker.sockets import Reference, Sockets
@@ -29,13 +31,22 @@ from sandboxed_kernel.records import Record, made
 _PACKETS_MAY_WAIT = 5  # ms
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between connects to a unix socket whose backlog is full
 
+if TYPE_CHECKING:  # most policies have nothing that is checked
+    from sandboxed_kernel.broker.meeting import Attempt
+    from sandboxed_kernel.linux.diag import SocketDiag
+
 Target = tuple[str | int, ...] | str
 Check = Callable[[], bool]
+HandOver = Callable[["Attempt"], None]
 
 
 def yes() -> bool:
     """For what needs no look."""
     return True
+
+
+def _nobody(_attempt: Attempt) -> None:
+    """For what is handed to nobody."""
 
 
 class Near(NamedTuple):
@@ -52,15 +63,20 @@ class Near(NamedTuple):
 
 
 class _UnderWay(Record, frozen=False):
-    """``waiting``: by thread, for its last call; an earlier one was withdrawn."""
+    """``waiting``: by thread, for its last call; an earlier one was withdrawn. ``attempt``: where it is led to a socket
+    of ours, and ``hand_over`` is called with it once they have met.
+    """
 
     reference: Reference
     waiting: dict[int, Resume] = made(default_factory=dict)
     timer: Timer | None = None
+    attempt: Attempt | None = None
+    hand_over: HandOver = made(default_factory=lambda: _nobody)
 
 
 class Connecting:
-    def __init__(self, loop: Loop, workers: Workers, sockets: Sockets) -> None:
+    def __init__(self, loop: Loop, workers: Workers, sockets: Sockets, diag: SocketDiag) -> None:
+        self._diag = diag
         self._loop, self._workers, self._may_wait, self._sockets = loop, workers, workers.may_wait, sockets
         self._under_way: dict[int, _UnderWay] = {}  # by the reference's inode
 
@@ -75,6 +91,27 @@ class Connecting:
         ):
             return self._wait(call, reference, caller_polls)
         return self._finish(reference, error)
+
+    def connect_guarded(self, call: Call, reference: Reference, attempt: Attempt, hand_over: HandOver) -> Outcome:
+        """Let a TCP socket meet ``attempt.near`` once the server has answered; then both sockets of the attempt are for
+        ``hand_over``. None of this socket's connects may be under way.
+        """
+        try:
+            error, caller_polls, caller = self._may_wait(_approach, reference.sock, attempt)
+        except BaseException:
+            attempt.close()
+            raise
+        if error != errno.EINPROGRESS or caller is None:
+            attempt.close()
+            self._may_wait(_give_up, reference.sock, attempt.version)
+            return Answer(error=error or errno.ECONNABORTED, inode=reference.inode)
+        attempt.caller = caller
+        return self._wait(call, reference, caller_polls, attempt, hand_over)
+
+    @property
+    def attempts(self) -> int:
+        """How many connects are under way; each has two further sockets, where it is led to one of ours."""
+        return len(self._under_way)
 
     def connect_near(self, reference: Reference, near: Near) -> Answer:
         """Connect a TCP socket to a listener of this machine, now or not at all.
@@ -122,7 +159,7 @@ class Connecting:
         under_way = self._under_way.get(reference.inode)
         if under_way is None:
             return None
-        if linux_sockets.is_settled(reference.sock):
+        if self._is_settled(under_way):
             return self._settle(under_way, joined=True)  # it is over, and only the loop has not come to it yet
         if linux_sockets.is_non_blocking(reference.sock):
             return Answer(error=errno.EALREADY)
@@ -137,11 +174,20 @@ class Connecting:
         after = self._sockets.forget(reference) if error in (0, errno.EINPROGRESS) else None
         return Answer(0, error, reference.inode, after)
 
-    def _wait(self, call: Call, reference: Reference, caller_polls: bool) -> Outcome:
+    def _wait(
+        self,
+        call: Call,
+        reference: Reference,
+        caller_polls: bool,
+        attempt: Attempt | None = None,
+        hand_over: HandOver = _nobody,
+    ) -> Outcome:
         reference.busy = True
-        under_way = _UnderWay(reference)
+        under_way = _UnderWay(reference, attempt=attempt, hand_over=hand_over)
         self._under_way[reference.inode] = under_way
         self._watch(under_way)
+        if attempt is not None:
+            self._once_ready(attempt.far, under_way, self._server_answered)
         if caller_polls:
             return Answer(error=errno.EINPROGRESS, inode=reference.inode)
         limit = linux_sockets.send_timeout(reference.sock)
@@ -166,7 +212,86 @@ class Connecting:
             self._loop.unwatch(descriptor)
             self._workers.post(self._look, under_way)
 
-        self._loop.watch(descriptor, OUT, ready)
+        # Of one that is led to ours only its end counts: that they have met is seen at ours.
+        self._loop.watch(descriptor, OUT if under_way.attempt is None else 0, ready)
+
+    def _is_settled(self, under_way: _UnderWay) -> bool:
+        """Whether it has succeeded or failed; one that is led to ours succeeds by ``_met``."""
+        sock = under_way.reference.sock
+        if under_way.attempt is None:
+            return linux_sockets.is_settled(sock)
+        return linux_sockets.has_hung_up(sock)
+
+    # --- connects that are led to a socket of ours ------------------------------------------------------------------
+
+    def _once_ready(self, sock: socket.socket, under_way: _UnderWay, then: Callable[[_UnderWay], None]) -> None:
+        """``then``, when ``sock`` (ours) is connected or has failed; and the attempt is under way still."""
+
+        def ready(_events: int) -> None:
+            self._loop.unwatch(sock.fileno())
+            self._workers.post(take_turn, None)
+
+        def take_turn(_: object) -> None:
+            reference = under_way.reference
+            if not self._sockets.take(reference, lambda _: self._workers.post(take_turn, None)):
+                return
+            try:
+                if self._under_way.get(reference.inode) is under_way:
+                    then(under_way)
+            finally:
+                self._sockets.give_back(reference)
+
+        self._loop.watch(sock.fileno(), OUT, ready)
+
+    def _server_answered(self, under_way: _UnderWay) -> None:
+        attempt = under_way.attempt
+        if attempt is None:
+            return
+        if not linux_sockets.is_settled(attempt.far):  # the event was of another one that had its descriptor before
+            self._once_ready(attempt.far, under_way, self._server_answered)
+            return
+        error = linux_sockets.failure_of(attempt.far) or attempt.approach()
+        if error not in (0, errno.EINPROGRESS):
+            self._fail(under_way, error)
+        elif error == 0 or linux_sockets.is_settled(attempt.near):
+            self._met(under_way)
+        else:
+            self._once_ready(attempt.near, under_way, self._met)
+
+    def _met(self, under_way: _UnderWay) -> None:
+        attempt, reference = under_way.attempt, under_way.reference
+        if attempt is None or attempt.caller is None:
+            return
+        if not linux_sockets.is_settled(attempt.near):
+            self._once_ready(attempt.near, under_way, self._met)
+            return
+        error = linux_sockets.failure_of(attempt.near)
+        if error or not self._is_right(attempt, reference):
+            self._fail(under_way, errno.ECONNABORTED)
+            return
+        under_way.attempt = None
+        under_way.hand_over(attempt)
+        self._may_wait(linux_sockets.demand_no_token, reference.sock, attempt.version)
+        if self._under_way.get(reference.inode) is under_way:
+            self._settle(under_way, joined=False)
+
+    def _is_right(self, attempt: Attempt, reference: Reference) -> bool:
+        """Whether ours has met this very socket, and not another one that has its address and port by now."""
+        if attempt.caller is None:
+            return False
+        if self._diag.lacks("tcp_diag"):
+            return self._may_wait(linux_sockets.is_connected, reference.sock)
+        return self._diag.tcp_connection(attempt.caller, attempt.meets_at) == reference.inode
+
+    def _fail(self, under_way: _UnderWay, error: int) -> None:
+        """Whoever waits gets ``error``. Where nobody does, SO_ERROR is ECONNRESET, as of all that is dissolved."""
+        reference, attempt = under_way.reference, under_way.attempt
+        self._forget(under_way)
+        if attempt is not None:
+            self._may_wait(_give_up, reference.sock, attempt.version)
+        if under_way.waiting:
+            self._may_wait(linux_sockets.dissolve, reference.sock)
+        self._resume_all(under_way, Answer(error=error, inode=reference.inode))
 
     def _look(self, under_way: _UnderWay) -> None:
         """The socket is ready, or has been: the event may be of another one that had its descriptor before."""
@@ -176,7 +301,7 @@ class Connecting:
         try:
             if self._under_way.get(reference.inode) is not under_way:
                 return  # a call of the sandbox was first
-            if linux_sockets.is_settled(reference.sock):
+            if self._is_settled(under_way):
                 self._settle(under_way, joined=False)
             else:
                 self._watch(under_way)
@@ -187,8 +312,10 @@ class Connecting:
         """It is over. All who wait for it have the answer, which is also returned for whoever has ``joined`` now. Where
         nobody waits, the error stays in the socket, for SO_ERROR.
         """
-        reference = under_way.reference
+        reference, attempt = under_way.reference, under_way.attempt
         self._forget(under_way)
+        if attempt is not None:  # it has ended before it met ours
+            self._may_wait(linux_sockets.demand_no_token, reference.sock, attempt.version)
         error = 0
         if self._may_wait(linux_sockets.is_connected, reference.sock):
             self._may_wait(self._sockets.forget(reference))
@@ -206,13 +333,21 @@ class Connecting:
             under_way.timer.cancel()
         with suppress(OSError):
             self._loop.unwatch(reference.sock.fileno())
+        if under_way.attempt is not None:
+            for sock in (under_way.attempt.near, under_way.attempt.far):
+                self._loop.unwatch(sock.fileno())
+            under_way.attempt.close()
+            under_way.attempt = None
 
     def disconnect(self, reference: Reference) -> Answer:
         """connect(2) with AF_UNSPEC."""
         under_way = self._under_way.get(reference.inode)
+        attempt = None if under_way is None else under_way.attempt
         if under_way is not None:
             self._forget(under_way)
         error = self._may_wait(linux_sockets.disconnect, reference.sock)
+        if attempt is not None:
+            self._may_wait(linux_sockets.demand_no_token, reference.sock, attempt.version)
         if under_way is not None:
             self._resume_all(under_way, Answer(error=errno.ECONNABORTED, inode=reference.inode))
         return Answer(error=error, inode=reference.inode)
@@ -222,6 +357,21 @@ def _connect_and_look(sock: socket.socket, target: str, is_right: Check) -> tupl
     """An errno, whether O_NONBLOCK was set, and whether it is the right one, at once."""
     error, polls = linux_sockets.connect_now(sock, target)
     return error, polls, error != 0 or is_right()
+
+
+def _approach(sock: socket.socket, attempt: Attempt) -> tuple[int, bool, tuple[IpAddress, int] | None]:
+    """Begin to connect ``sock`` to where nobody answers yet: an errno, whether O_NONBLOCK was set, its own name."""
+    linux_sockets.demand_token(sock, attempt.version)
+    error, polls = linux_sockets.connect_now(sock, attempt.target(sock.family))
+    if error != errno.EINPROGRESS:
+        return error, polls, None
+    host, port, *_ = sock.getsockname()
+    return error, polls, (ip_address(host.removeprefix("::ffff:")), port)
+
+
+def _give_up(sock: socket.socket, version: int) -> None:
+    linux_sockets.disconnect(sock)
+    linux_sockets.demand_no_token(sock, version)
 
 
 def _knock(sock: socket.socket, near: Near) -> int:

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sandboxed_kernel.broker import decisions, process
 from sandboxed_kernel.broker.calls import Call, InetAddress, Malformed
@@ -15,12 +16,15 @@ from sandboxed_kernel.broker.own_addresses import OwnAddresses
 from sandboxed_kernel.broker.reporting import Reporter
 from sandboxed_kernel.broker.rules import Rules
 from sandboxed_kernel.broker.workers import Workers
-from sandboxed_kernel.hostnames.addresses import Kind
+from sandboxed_kernel.hostnames.addresses import Kind, find_range
 from sandboxed_kernel.hostnames.pins import Pins, Rejected
 from sandboxed_kernel.notices import events
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.policy.explain import allow_line, allow_name_line
 from sandboxed_kernel.policy.model import Destination, Transport
+
+if TYPE_CHECKING:  # most policies have nothing that is checked
+    from sandboxed_kernel.broker.greetings import Refused as Greeting
 
 # A library asks for IPv4 and IPv6 addresses within this many seconds: one refusal for people, not two.
 _ONE_QUESTION = 0.02
@@ -91,6 +95,24 @@ class Notifier:
         make = self._event(pid, "name", reason, "dns", name, None, None, allow_line=lambda: allow_name_line(name))
         if self._reporter.refused(("name", "dns", name, None), make, then, cell=self._reporter.cell):
             then()
+
+    def greeting(
+        self, refused: Greeting, tid: int, address: decisions.IpAddress, port: int, then: Callable[[], None]
+    ) -> bool:
+        """A connection of thread ``tid`` whose TLS greeting may not pass. Whether it may end at once; else ``then`` is
+        called when the user has been told.
+        """
+
+        def line() -> str | None:
+            if refused.host is None or refused.line is None:
+                return None
+            private = self._own.is_here(address) or find_range(address).kind is Kind.PRIVATE
+            return allow_line(refused.host, port, private=private, unchecked=refused.line == "unchecked")
+
+        make = self._event(tid, "tls", refused.reason, "tcp", refused.host, str(address), port, allow_line=line)
+        self._reporter.hear(time.monotonic())
+        destination = ("tls", "tcp", refused.host or str(address), port)
+        return self._reporter.refused(destination, make, then, cell=self._reporter.cell)
 
     def names_rejected(self, rejected: list[Rejected]) -> None:
         """A name of the policy has an address that it may not have, or only with ``private = true``."""

@@ -65,6 +65,7 @@ class Orders(Record):
     resolve: Callable[[list[str]], Iterable[tuple[str, Resolution]]]
     writable: tuple[str, ...]  # outside of the guarded folder
     guard: Guard | None
+    start_guard: Callable[[], tuple[int, int]]  # its process and the descriptor to speak with it; raises OSError
     reserved_ports: frozenset[int]  # of the Jupyter server and the Hub
     sockets_of_parent: frozenset[int]  # the inodes of the sockets of who started the launcher: Jupyter's server, mostly
     own_hostname: str

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _REAPED_AT_ONCE = 64
 _PATIENCE = 5.0  # seconds for the last messages and the last descendants
+_LAST_BYTES = 1.2  # seconds for the guard to pass on what everything inside had sent when it ended
 _MAX_OUTPUT = 1 << 20  # bytes of the confined process's own output that are passed on to the launcher's log
 
 
@@ -88,6 +89,7 @@ class _Life:
         self._cause = ""
         self._passed_on = 0
         self._cell_began: Callable[[], None] = lambda: None
+        self._last_bytes: Callable[[float], None] = lambda _seconds: None
 
     # --- begin -----------------------------------------------------------------------------------------------------
 
@@ -113,10 +115,11 @@ class _Life:
         limits, warden = self._orders.policy.limits, self._child.warden
         told = (self._crossed, self._tell_limit)
         with self.loop.lock:
-            workers, rules = assemble(self._orders, warden, listener, self.loop, self._reporter)
+            workers, rules, tcp = assemble(self._orders, warden, listener, self.loop, self._reporter, self._lost)
             self._limits = LimitWatch(self.loop, workers, warden, limits, self._group, *told)
             self._limits.begin()
             self._cell_began = rules.cell_began
+            self._last_bytes = tcp.finish
 
     def _watch_signals(self) -> None:
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -215,6 +218,11 @@ class _Life:
         self._tell_limit(limit, words)
         self.loop.stop()
 
+    def _lost(self, words: str) -> None:
+        """One of the trusted processes is gone: end everything, and say why."""
+        self._cause = words
+        self.loop.stop()
+
     def _tell_limit(self, limit: str, words: str) -> None:
         """The notice and the line in the audit log; ``limit`` is its name."""
         self._reporter.tell(
@@ -243,6 +251,7 @@ class _Life:
                 os.kill(self._child.warden, signal.SIGTERM)
             if select.select([self._child.status], [], [], _PATIENCE)[0]:
                 self._read_status()
+        self._last_bytes(_LAST_BYTES)
         processes.kill_descendants(time.monotonic() + _PATIENCE, fenced=self._fenced)
         if self._group is not None:
             self._group.remove(time.monotonic() + _PATIENCE)

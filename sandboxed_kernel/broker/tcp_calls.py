@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from math import inf
+from typing import TYPE_CHECKING, cast
 
 from sandboxed_kernel.broker import decisions
 from sandboxed_kernel.broker.calls import AF_INET6, Call, InetAddress
@@ -25,11 +26,15 @@ from sandboxed_kernel.broker.sockets import MayWait, Reference, Sockets
 from sandboxed_kernel.linux import sockets as linux_sockets
 from sandboxed_kernel.linux.diag import SocketDiag
 
+if TYPE_CHECKING:  # most policies have nothing that is checked
+    from sandboxed_kernel.broker.guarded_connects import GuardedConnects
+
 _MAX_LISTENERS = 4096
 _LOOK_EVERY = 1.0  # second, at all listeners of the machine, once there are so many
 _MAX_TARGETS = 4096
 _TARGET_KNOWN = 1.0  # seconds, where the address may become one of this machine
-_NO_TARGET: tuple[float, Target] = (0.0, ())
+
+_Known = tuple[float, Target, decisions.IpAddress, int]  # until when, where to, which address and port is meant
 
 
 class TcpCalls:
@@ -45,27 +50,31 @@ class TcpCalls:
         notifier: Notifier,
         ports: Ports,
         rules: Rules,
+        guarded: Callable[[], GuardedConnects],
     ) -> None:
+        """``guarded`` is called for the first connection whose TLS greeting is looked at."""
+        self._make_guarded, self._guarded = guarded, cast("GuardedConnects | None", None)
         self._may_wait, self._sockets, self._connecting, self._streams = may_wait, sockets, connecting, streams
         self._names, self._diag, self._own, self._notifier = names, diag, own, notifier
         self._ports, self._rules = ports, rules
         rules.when_changed.append(lambda _allow: self._targets.clear())
         self._listening: dict[tuple[decisions.IpAddress, int], int] = {}  # where this sandbox listens -> inode
-        self._targets: dict[tuple[int, bytes], tuple[float, Target]] = {}  # (family, sockaddr) -> until when, where to
+        self._targets: dict[tuple[int, bytes], _Known] = {}  # by family and sockaddr
         self._look_again = 0.0  # at all listeners of the machine, of time.monotonic()
 
     def connect_as_before(self, call: Call, reference: Reference) -> Outcome:
         """Connect where this very address was allowed to lead before, by rules that still hold. None where not."""
         self._rules.refresh(time.monotonic())  # which may wait: what the target knows is judged by the time after it
-        until, target = self._targets.get((reference.family, call.copied or b""), _NO_TARGET)
-        if time.monotonic() >= until:
+        known = self._targets.get((reference.family, call.copied or b""))
+        if known is None or time.monotonic() >= known[0] or self._names.pins.check_for(known[2], known[3]) is not None:
             return None
+        target = known[1]
         return self._connecting.connect(call, reference, target)
 
-    def _remember_target(self, family: int, copied: bytes, until: float, target: Target) -> None:
+    def _remember_target(self, family: int, copied: bytes, known: _Known) -> None:
         if len(self._targets) >= _MAX_TARGETS:
             self._targets.clear()
-        self._targets[family, copied] = (until, target)
+        self._targets[family, copied] = known
 
     def connect(self, call: Call, reference: Reference, to: InetAddress) -> Outcome:
         joined = self._connecting.join(call, reference)
@@ -82,8 +91,13 @@ class TcpCalls:
             self._notifier.allowed(call, "tcp", verdict.rule, address, to.port)
             if self._rules.number != number:  # the sandbox can make that wait; its target would be known for good
                 return self.connect(call, reference, to)
+            if rules.check_for(address, to.port) is not None:
+                return self._connect_guarded(call, reference, address, to)
+            if self._names.launching and rules.may_be_checked(to.port):
+                # A name that is checked may turn out to mean this address too, and the strictest line decides.
+                return self._once_launched()
             target = self._target(reference, to, verdict.address)
-            self._remember_target(reference.family, call.copied or b"", until, target)
+            self._remember_target(reference.family, call.copied or b"", (until, target, address, to.port))
             return self._connecting.connect(call, reference, target)
         if isinstance(verdict, decisions.AnswerNames):
             host, port = self._streams.address()
@@ -93,6 +107,19 @@ class TcpCalls:
         if isinstance(verdict, decisions.ConnectToOwn):
             return self._connect_own(call, reference, to, verdict.address)
         return self._refuse(call, reference, to, verdict)
+
+    def _connect_guarded(
+        self, call: Call, reference: Reference, address: decisions.IpAddress, to: InetAddress
+    ) -> Outcome:
+        """To where the name in the TLS greeting is checked: the guard has the connection."""
+        if self._guarded is None:
+            self._guarded = self._make_guarded()
+        return self._guarded.connect(call, reference, address, to)
+
+    def finish(self, seconds: float) -> None:
+        """Everything inside has ended. What it sent to where a name is checked still goes on, for that long at most."""
+        if self._guarded is not None:
+            self._guarded.finish(seconds)
 
     def _refuse(self, call: Call, reference: Reference, to: InetAddress, refusal: Refuse) -> Outcome:
         if self._names.launching:

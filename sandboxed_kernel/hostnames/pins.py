@@ -19,7 +19,7 @@ from math import inf
 from typing import Literal
 
 from sandboxed_kernel.hostnames.addresses import Address, Kind, Range, find_range, plain
-from sandboxed_kernel.policy.model import Destination, Transport
+from sandboxed_kernel.policy.model import CHECKED_PORT, Destination, Transport, asks_for_check
 from sandboxed_kernel.records import Record, made
 
 LOCALHOST: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -99,6 +99,17 @@ class Failed(Record):
 LookUp = Known | NotAllowed | Unresolved | Failed
 
 
+class Checked(Record):
+    """The TLS greeting of a connection is looked at: what it may ask for.
+
+    ``names``: those that mean the address, and that a rule names with the port; "localhost" where that is one.
+    ``may_name_none``: it may leave that out, as some clients do for a server of their own network.
+    """
+
+    names: tuple[str, ...]
+    may_name_none: bool
+
+
 class _Entry(Record, frozen=False):
     """What is known of one name. The flag of an address: /etc/hosts says so."""
 
@@ -128,6 +139,7 @@ class Pins:
         self._misses: dict[str, _Entry] = {}  # wildcard names without an address, oldest first
         self._owners: dict[Address, dict[str, bool]] = {}
         self._decisions: dict[tuple[Address, int, Transport, bool], Destination | None] = {}
+        self._checks: dict[tuple[Address, int], Checked | None] = {}
         self._set_rules(allow)
         self._entries = {name: _Entry() for name in self._exact}  # and wildcard names once they have addresses
 
@@ -136,8 +148,11 @@ class Pins:
         self._wildcards: dict[str, list[Destination]] = {}
         self._networks = tuple(rule for rule in allow if rule.network is not None)
         self._localhost = tuple(rule for rule in allow if rule.name is not None and is_localhost(rule.name))
+        self._asks_for_checks = False
         for rule in allow:
             if rule.name is not None and not is_localhost(rule.name):
+                asks = rule.transport == "tcp" and (rule.tls == "checked" or rule.has_port(CHECKED_PORT))
+                self._asks_for_checks = self._asks_for_checks or asks
                 (self._wildcards if rule.wildcard else self._exact).setdefault(rule.name, []).append(rule)
 
     def replace(self, allow: tuple[Destination, ...]) -> None:
@@ -148,7 +163,7 @@ class Pins:
         self._set_rules(allow)
         self._misses.clear()
         self._owners.clear()
-        self._decisions.clear()
+        self._forget_decisions()
         self._entries = {name: _Entry() for name in self._exact}
         for name, (entry, private) in known.items():
             if self._rules_of(name) and self._may_be_private(name) is private:
@@ -228,7 +243,11 @@ class Pins:
         entry.due = inf if self._mode == "session" else now + ttl
         entry.failures = 0
         self._entries[name] = entry
+        self._forget_decisions()
+
+    def _forget_decisions(self) -> None:
         self._decisions.clear()
+        self._checks.clear()
 
     def _remember_miss(self, name: str, entry: _Entry) -> None:
         if len(self._misses) >= MAX_WILDCARD_NAMES:
@@ -290,11 +309,52 @@ class Pins:
         self._decisions[key] = rule
         return rule
 
+    def check_for(self, address: Address, port: int) -> Checked | None:
+        """How a TCP connection to ``address`` and ``port``, which a rule allows, is to be looked at; None: not at all.
+
+        The strictest of the names that mean the address decides, and it stands before networks: else the owner of one
+        name could let it mean the address of another, and nobody would look there any more.
+        """
+        if not self._asks_for_checks:
+            return None
+        if (address, port) not in self._checks:
+            if len(self._checks) >= MAX_DECISIONS:
+                self._checks.clear()
+            self._checks[address, port] = self._check(plain(address), port)
+        return self._checks[address, port]
+
+    def may_be_checked(self, port: int) -> bool:
+        """Whether there is an address where ``check_for`` would say so of ``port``, once all names are looked up."""
+        named = (*self._exact.values(), *self._wildcards.values())
+        return self._asks_for_checks and any(asks_for_check(rules, port) for rules in named)
+
+    def _check(self, address: Address, port: int) -> Checked | None:
+        elsewhere = find_range(address).kind is Kind.PUBLIC
+        names, asked, private = [], False, False
+        for name, from_hosts_file in self._owners.get(address, {}).items():
+            opens = [r for r in self._rules_of(name) if elsewhere or from_hosts_file or r.private]
+            meant = [r for r in opens if r.transport == "tcp" and r.has_port(port)]
+            if meant:
+                names.append(name)
+                asked = asked or asks_for_check(meant, port)
+                private = private or any(rule.private for rule in meant)
+        if not asked:
+            return None
+        only = len(names) == 1 and ("." not in names[0] or private)
+        if address in LOCALHOST and any(r.transport == "tcp" and r.has_port(port) for r in self._localhost):
+            names.append("localhost")
+            only = False
+        return Checked(tuple(names), only)
+
     def rule_for_name(self, name: str, port: int, transport: Transport) -> Destination | None:
         """The rule that names ``name``, ``port`` and ``transport``, whatever the name resolves to."""
         name = normalise(name)
         rules = [r for r in self._localhost if r.matches_name(name)] if is_localhost(name) else self._rules_of(name)
         return next((rule for rule in rules if rule.transport == transport and rule.has_port(port)), None)
+
+    def is_checked(self, name: str, port: int) -> bool:
+        """Whether the TLS greeting is looked at wherever ``name`` leads to, on the TCP ``port``."""
+        return asks_for_check(self._rules_of(normalise(name)), port)
 
     def names_of(self, address: Address) -> tuple[str, ...]:
         """The names pinned to ``address``, for notices."""

@@ -138,6 +138,23 @@ class SocketDiag:
         found = self._ask_listener(address, port)
         return found is not None and found[0] <= found[1]  # as sk_acceptq_is_full, include/net/sock.h
 
+    def tcp_connection(
+        self, here: tuple[IPv4Address | IPv6Address, int], there: tuple[IPv4Address | IPv6Address, int]
+    ) -> int | None:
+        """The sockfs inode of the TCP socket whose own address and port is ``here`` and whose peer is ``there``.
+
+        None where there is none. Unlike getpeername(2) this waits for nobody who has the socket locked.
+        """
+        family = socket.AF_INET if here[0].version == 4 else socket.AF_INET6
+        ports = struct.pack("!HH", here[1], there[1])
+        addresses = b"".join(address.packed.ljust(16, b"\0") for address, _ in (here, there))
+        identity = ports + addresses + struct.pack("=III", 0, _NO_COOKIE, _NO_COOKIE)
+        reply = self._ask(struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity)
+        if reply is None or reply[1] == _TCP_LISTEN or reply[4:8] != ports:  # a listener may be found in its stead
+            return None
+        (inode,) = _U32.unpack_from(reply, _INET_DIAG_FIELDS + 12)
+        return int(inode)
+
     def _ask_listener(self, address: IPv4Address | IPv6Address, port: int) -> tuple[int, int, int, int] | None:
         """Length of the queue, its limit, user and inode: the last four fields of struct inet_diag_msg."""
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6

@@ -156,6 +156,16 @@ def is_settled(sock: socket.socket, within: int = 0) -> bool:
     return is_ready(sock.fileno(), select.POLLOUT, within)
 
 
+def has_hung_up(sock: socket.socket) -> bool:
+    """Whether it is not connected and not about to be, or has ended; poll(2) waits for no lock."""
+    return is_ready(sock.fileno(), 0)
+
+
+def failure_of(sock: socket.socket) -> int:
+    """SO_ERROR, which is taken back by that: of sockets of our own."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
 def send_timeout(sock: socket.socket) -> float | None:
     """SO_SNDTIMEO in seconds, None for no limit; it also bounds a blocking connect, socket(7)."""
     seconds, microseconds = struct.unpack("=qq", sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))

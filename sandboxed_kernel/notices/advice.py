@@ -13,7 +13,7 @@ from sandboxed_kernel.records import Record
 _WORD = r"[A-Za-z0-9_.,:/@%+=~-]+"
 _LONGEST = 200  # characters of a command
 ALLOW = "sandboxed-kernel allow"  # alone it lists the last refusals, for choosing
-_TABLE = r'\{ host = "([^"]+)", port = ([0-9]+), (protocol = "udp", )?private = true \}'
+_TABLE = r'\{ host = "([^"]+)", port = ([0-9]+)(, protocol = "udp")?(, private = true)?(, tls = "unchecked")? \}'
 
 # Hosts of the presets that are one thing to people: who reaches the one will ask for the others next. As the presets
 # have them (a test), since reading these takes longer than a refused call may wait.
@@ -50,7 +50,8 @@ def command(event: Event, place: Place) -> str | None:
     table = re.fullmatch(_TABLE, event.allow_line)
     words: tuple[str, ...]
     if table:
-        words = ("--private", f"{'udp://' if table[3] else ''}{table[1]}:{table[2]}")
+        options = (*(("--private",) if table[4] else ()), *(("--unchecked",) if table[5] else ()))
+        words = (*options, f"{'udp://' if table[3] else ''}{table[1]}:{table[2]}")
     else:
         words = (event.allow_line[1:-1],)
     return _command(words, place) or _command((), place) or ALLOW

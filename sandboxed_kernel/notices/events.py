@@ -12,6 +12,7 @@ Kind = Literal[
     "connect",  # a TCP or unix connection
     "bind",  # a local address or path
     "name",  # a DNS question
+    "tls",  # a connection that is allowed, for what its TLS greeting asks for
     "datagram",  # UDP, by connect or sendto
     "socket",  # a socket family or type that does not exist inside
     "metadata",  # chmod, chown, times, extended attributes

@@ -34,6 +34,7 @@ _FOR_HTML = f"[{_UNSEEN}$\\\\`]"  # and what starts TeX or Markdown
 _WHAT: dict[Kind, str] = {
     "connect": "connection to {where} refused",
     "bind": "listening on {where} refused",
+    "tls": "a connection for {where} refused",
     "name": "the name {where} was not resolved",
     "datagram": "sending to {where} refused",
     "socket": "a socket of a kind that does not exist inside was refused ({where})",

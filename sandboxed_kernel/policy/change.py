@@ -59,16 +59,20 @@ class Change(Record):
         return ", ".join(f"{shown(entry)} in {key}" for key, entries in named for entry in entries)
 
 
-def entry_for(text: str, *, private: bool = False, until: datetime | None = None) -> Entry:
+def entry_for(text: str, *, private: bool = False, unchecked: bool = False, until: datetime | None = None) -> Entry:
     """The entry of ``[network] allow`` for ``host:port`` as a person writes it, its name in the form that is compared
-    (``xn--``). With ``private`` the name may mean an address of a private network; ``until`` has
-    a time zone. Raises PolicyError.
+    (``xn--``). With ``private`` the name may mean an address of a private network; ``unchecked``: what a TLS greeting
+    asks for there is not looked at; ``until`` has a time zone. Raises PolicyError.
     """
     rule = parse_destination(text, "the command line")
+    if unchecked:
+        parse_destination(
+            {"host": rule.name or _written_host(text), "port": 443, "tls": "unchecked"}, "the command line"
+        )
     if rule.name is None and until is None:
         return text
     host = f"*.{rule.name}" if rule.wildcard else rule.name or _written_host(text)
-    if until is None and (not private or rule.private):
+    if until is None and not unchecked and (not private or rule.private):
         return f"{'udp://' if rule.transport == 'udp' else ''}{host}:{text.rpartition(':')[2]}"
     ports = [each.first if each.first == each.last else f"{each.first}-{each.last}" for each in rule.ports]
     entry: dict[str, Any] = {"host": host, **({"port": ports[0]} if len(ports) == 1 else {"ports": ports})}
@@ -76,6 +80,8 @@ def entry_for(text: str, *, private: bool = False, until: datetime | None = None
         entry["protocol"] = "udp"
     if private and not rule.private:
         entry["private"] = True
+    if unchecked:
+        entry["tls"] = "unchecked"
     return entry if until is None else {**entry, "until": until}
 
 
@@ -92,11 +98,13 @@ def entry_of(host: str | None, address: str | None, port: int | None, protocol: 
         return None
     target = str(host or address)
     target = f"[{target}]" if ":" in target else target
-    private = line.startswith("{")
-    match = re.search(r"\bport = ([0-9]{1,5})\b", line) if port is None and private else None
-    ports = "80,443" if port is None and not private else str(port or (match[1] if match else 0))
+    private, unchecked = "private = true" in line, 'tls = "unchecked"' in line
+    match = re.search(r"\bport = ([0-9]{1,5})\b", line) if port is None and line.startswith("{") else None
+    ports = "80,443" if port is None and not line.startswith("{") else str(port or (match[1] if match else 0))
     try:
-        return entry_for(f"{'udp://' if protocol == 'udp' else ''}{target}:{ports}", private=private)
+        return entry_for(
+            f"{'udp://' if protocol == 'udp' else ''}{target}:{ports}", private=private, unchecked=unchecked
+        )
     except PolicyError:
         return None
 
@@ -232,7 +240,7 @@ def _plain(entry: Any) -> Any:
 
 
 def _meaning(rule: Destination) -> tuple[Any, ...]:
-    return (rule.name, rule.wildcard, rule.network, rule.ports, rule.transport, rule.private)
+    return (rule.name, rule.wildcard, rule.network, rule.ports, rule.transport, rule.private, rule.tls)
 
 
 def _same_path(home: str) -> Callable[[Any, Any], bool]:

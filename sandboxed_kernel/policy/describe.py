@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sandboxed_kernel.policy.guarded import Guard
-from sandboxed_kernel.policy.model import Limits, PathGrant, Policy
+from sandboxed_kernel.policy.model import CHECKED_PORT, Destination, Limits, PathGrant, Policy, asks_for_check
 from sandboxed_kernel.policy.words import shown, size_text
 
 
@@ -28,7 +28,7 @@ def describe(
     """
     grants, gone = tuple(grants), set(absent)
     sections = (
-        ("Network", [f"{rule.text:<40} {rule.place}" for rule in policy.allow] or ["nothing"]),
+        ("Network", [_destination(rule) for rule in policy.allow] or ["nothing"]),
         ("Unix sockets of services", [f"{grant.path:<40} {grant.place}" for grant in policy.unix]),
         ("Folders", [_folder(grant) for grant in grants if grant not in gone]),
         ("Folders that do not exist, left out", [_folder(grant) for grant in grants if grant in gone]),
@@ -49,6 +49,11 @@ def describe(
     written = [f"{title}:\n" + "\n".join(f"    {line}" for line in lines) for title, lines in sections if lines]
     head = f"Policy: {', '.join(policy.sources)}" if policy.sources else f"Policy: the default ({file} does not exist)"
     return "\n".join([head, *written])
+
+
+def _destination(rule: Destination) -> str:
+    checked = rule.name is not None and (rule.tls == "checked" or asks_for_check((rule,), CHECKED_PORT))
+    return f"{rule.text:<40} {rule.place}{' (name checked in TLS)' if checked else ''}"
 
 
 def _folder(grant: PathGrant) -> str:

@@ -14,15 +14,16 @@ from typing import Any
 
 from sandboxed_kernel.errors import PolicyError
 from sandboxed_kernel.hostnames.addresses import RANGES, Address, Kind, Network, Range, canonical, classify, plain
-from sandboxed_kernel.policy.model import Destination, Ports, Transport
+from sandboxed_kernel.policy.model import Destination, Ports, Tls, Transport
 from sandboxed_kernel.policy.words import instead, shown, type_name
 from sandboxed_kernel.records import replace
 
 ALL_PORTS = Ports(1, 65535)
 _EXAMPLE = 'Write "host:port", for example "pypi.org:443"'
 _TABLE_EXAMPLE = 'Write { host = "db.corp", port = 5432, private = true }'
-_TABLE_KEYS = ("host", "port", "ports", "protocol", "private", "until")
+_TABLE_KEYS = ("host", "port", "ports", "protocol", "private", "tls", "until")
 _TRANSPORTS: tuple[Transport, ...] = ("tcp", "udp")
+_TLS: tuple[Tls, ...] = ("checked", "unchecked")
 
 # Ports of URL schemes, to say what to write instead of a URL (IANA, "Service Name and Transport Protocol Port Number").
 _SCHEME_PORTS = {
@@ -167,7 +168,21 @@ def _from_table(table: Mapping[str, Any], place: str) -> Destination:
         host = f"[{host}]"
     text = "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in table.items()) + " }"
     rule = _destination(host, ports, transport, private=private, text=text, place=place)
+    if "tls" in table:
+        rule = _with_tls(rule, table["tls"])
     return rule if until is None else replace(rule, until=until.timestamp())
+
+
+def _with_tls(rule: Destination, tls: object) -> Destination:
+    if tls not in _TLS:
+        raise _Unusable(f"tls is {shown(tls)}", 'Write tls = "checked" or tls = "unchecked"')
+    if rule.name is None:
+        raise _Unusable("tls beside an address: there is no name to be checked", "Write the host's name, or remove tls")
+    if rule.transport != "tcp":
+        raise _Unusable("tls beside udp: what QUIC says is not looked at", 'Write protocol = "tcp", or remove tls')
+    if rule.name == "localhost" or rule.name.endswith(".localhost"):
+        raise _Unusable("tls beside localhost, whose name nobody else has", "Remove tls")
+    return replace(rule, tls=tls)
 
 
 def _toml(value: object) -> str:

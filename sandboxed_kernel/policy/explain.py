@@ -36,10 +36,13 @@ class Explanation(Record):
     key: str | None = None
 
 
-def allow_line(host: str, port: int, transport: Transport = "tcp", *, private: bool = False) -> str | None:
+def allow_line(
+    host: str, port: int, transport: Transport = "tcp", *, private: bool = False, unchecked: bool = False
+) -> str | None:
     """The entry of ``[network] allow`` for exactly this endpoint, quotes included; None where no line can allow it.
 
-    ``host`` is a name or an address; ``private`` says that the name resolves to a loopback or private address.
+    ``host`` is a name or an address; ``private`` says that the name resolves to a loopback or private address, and
+    ``unchecked`` that its TLS greeting is not looked at.
     What sandboxed code asked for may be any text, also one made so that the pasted line would allow something else;
     so a line is given only if it reads back as this endpoint and nothing more.
     """
@@ -55,10 +58,14 @@ def allow_line(host: str, port: int, transport: Transport = "tcp", *, private: b
         return None
     if rule.name != name or rule.wildcard or not rule.has_port(port) or rule.transport != transport:
         return None
-    if name is None or not private or rule.private:
+    private = private and not rule.private
+    if name is None or not (private or unchecked):
         return f'"{text}"'
-    protocol = "" if transport == "tcp" else f'protocol = "{transport}", '
-    return f'{{ host = "{name}", port = {port}, {protocol}private = true }}'
+    said = [f'host = "{name}", port = {port}']
+    said += [f'protocol = "{transport}"'] if transport != "tcp" else []
+    said += ["private = true"] if private else []
+    said += ['tls = "unchecked"'] if unchecked else []
+    return f"{{ {', '.join(said)} }}"
 
 
 def allow_name_line(name: str) -> str | None:
@@ -80,10 +87,14 @@ def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport 
     name = normal_name(host)
     if name is None:
         raise PolicyError("the host", f"{shown(host)} is neither a name nor an address", 'Write "pypi.org:443"')
-    rule = Pins(policy.allow).rule_for_name(name, port, transport)
+    pins = Pins(policy.allow)
+    rule = pins.rule_for_name(name, port, transport)
     if rule is not None:
         condition = "" if rule.private else ", unless it resolves only to private, loopback or link-local addresses"
-        return Explanation(True, f"{name} may be reached on {_port(port, transport)}{condition}", _rule(rule))
+        reason = (
+            f"{name} may be reached on {_port(port, transport)}{condition}{_looked_at(pins, name, port, transport)}"
+        )
+        return Explanation(True, reason, _rule(rule))
     if name == "localhost" or name.endswith(".localhost"):
         reason = f"{name} is this machine; only the ports on which the sandbox itself listens may be reached"
     elif any(rule.matches_name(name) for rule in policy.allow):
@@ -91,6 +102,17 @@ def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport 
     else:
         reason = f"{name} is not on the allowlist; the name is not even resolved"
     return _refused(policy, reason, allow_line(name, port, transport))
+
+
+def _looked_at(pins: Pins, name: str, port: int, transport: Transport) -> str:
+    """What is made sure of beyond the address."""
+    if transport == "udp":
+        return "; the name in a QUIC greeting is not checked"
+    if name == "localhost" or name.endswith(".localhost"):
+        return ""
+    if pins.is_checked(name, port):
+        return "; the name in the TLS greeting is checked, so it has to be TLS"
+    return "; the name in a TLS greeting is not checked there"
 
 
 def _explain_address(policy: Policy, address: Address, port: int, transport: Transport) -> Explanation:

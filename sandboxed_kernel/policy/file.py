@@ -22,6 +22,7 @@ from sandboxed_kernel.policy.model import (
     Limits,
     PathGrant,
     Policy,
+    Tls,
     VariableFrom,
 )
 from sandboxed_kernel.policy.paths import is_within
@@ -289,7 +290,10 @@ class _Draft(Record, frozen=False):
         return proxy
 
     def read_allow(self, value: object, place: str) -> None:
-        self.allow += self._each(value, place, '["pypi.org:443"]', parse_destination)
+        found = self._each(value, place, '["pypi.org:443"]', parse_destination)
+        with self.noting:
+            _check_agreement(found)
+        self.allow += found
 
     def _each(self, value: object, place: str, example: str, read: Callable[[object, str], T]) -> list[T]:
         """What ``read(entry, place)`` makes of the entries of an array; the mistakes of each are noted."""
@@ -571,6 +575,17 @@ def _variable(name: str, place: str) -> str:
     return name
 
 
+def _check_agreement(rules: list[Destination]) -> None:
+    """Of one array. Raises PolicyError where it says of a host and port both that it is checked and that it is not."""
+    said = [rule for rule in rules if rule.tls is not None]
+    for index, rule in enumerate(said):
+        for other in said[:index]:
+            same = (rule.name, rule.wildcard) == (other.name, other.wildcard) and rule.tls != other.tls
+            if same and any(a.first <= b.last and b.first <= a.last for a in rule.ports for b in other.ports):
+                found = f'{shown(rule.text)}: tls = "{rule.tls}", but {other.place} says tls = "{other.tls}"'
+                raise PolicyError(rule.place, found, "Remove one of the two")
+
+
 def _proxy(text: str, place: str) -> Destination:
     """The proxy's endpoint as a rule; ``private``, since proxies live on private addresses and this one is named."""
     example = 'Write "http://127.0.0.1:3128"'
@@ -589,7 +604,8 @@ def _proxy(text: str, place: str) -> Destination:
     one_port = len(rule.ports) == 1 and rule.ports[0].first == rule.ports[0].last
     if rule.wildcard or not one_port or (rule.network is not None and rule.network.num_addresses != 1):
         raise PolicyError(place, f"{shown(text)} is not one endpoint", example)
-    return Destination(rule.name, False, rule.network, rule.ports, "tcp", True, text, place)
+    tls: Tls | None = None if rule.name is None else "unchecked"  # it is asked in HTTP, on whatever port
+    return Destination(rule.name, False, rule.network, rule.ports, "tcp", True, text, place, tls=tls)
 
 
 def _host(rule: Destination) -> str:

@@ -5,6 +5,7 @@ Text becomes these values in ``file.py``; nothing here reads a file, a clock or 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # ipaddress is not wanted before the fork
     from sandboxed_kernel.hostnames.addresses import Network
 
 Transport = Literal["tcp", "udp"]
+Tls = Literal["checked", "unchecked"]
+CHECKED_PORT = 443  # whose connections are checked where no line says otherwise
 
 
 class Ports(Record):
@@ -47,6 +50,7 @@ class Destination(Record):
     text: str  # as written in the policy, for explanations
     place: str  # "policy.toml: network.allow[2]", for explanations
     until: float = inf  # seconds since the epoch: from then on it is no rule
+    tls: Tls | None = None  # whether the name in the TLS greeting is looked at; None: on CHECKED_PORT
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.network is None):
@@ -57,6 +61,8 @@ class Destination(Record):
             raise ValueError("only a name has a wildcard")
         if not self.ports:
             raise ValueError("a destination has ports")
+        if self.tls is not None and (self.name is None or self.transport != "tcp"):
+            raise ValueError("only names have something to be checked, in TLS over TCP")
 
     def has_port(self, port: int) -> bool:
         return any(port in ports for ports in self.ports)
@@ -66,6 +72,19 @@ class Destination(Record):
         if self.name is None:
             return False
         return name.endswith("." + self.name) if self.wildcard else name == self.name
+
+
+def asks_for_check(rules: Iterable[Destination], port: int) -> bool:
+    """Whether the TLS greeting is looked at where ``rules`` (those for one name) let it be reached on the TCP ``port``.
+
+    "checked" stands before "unchecked", and that before a line that says neither. A wildcard's "unchecked" leaves out
+    the names that have a line of their own.
+    """
+    meant = [rule for rule in rules if rule.transport == "tcp" and rule.has_port(port)]
+    if any(rule.tls == "checked" for rule in meant):
+        return True
+    own = [rule for rule in meant if not rule.wildcard] or meant
+    return port == CHECKED_PORT and bool(own) and not any(rule.tls == "unchecked" for rule in own)
 
 
 class PathGrant(Record):

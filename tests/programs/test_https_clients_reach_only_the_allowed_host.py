@@ -76,9 +76,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority.create(folder, "allowed.test", "other.test", "127.0.0.1")
 
 
+@pytest.mark.parametrize("tls", ["unchecked", "checked"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_https_clients_reach_only_the_allowed_host(
-    program: str, authority: Authority, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str, tls: str, authority: Authority, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, success = PROGRAMS[program]
     (workspace / "fetch.py").write_text(PYTHON_FETCH)
@@ -94,7 +95,8 @@ def test_https_clients_reach_only_the_allowed_host(
         DnsServer(names) as dns,
     ):
         resolv_conf = Path(dns.write_resolver_config(tmp_path))
-        policy = f'[network]\nallow = [{{ host = "allowed.test", port = {server.port}, private = true }}]'
+        line = f'{{ host = "allowed.test", port = {server.port}, private = true, tls = "{tls}" }}'
+        policy = f"[network]\nallow = [{line}]"
 
         def inside(*bases: str) -> Result:
             return run_command_inside(

@@ -104,7 +104,7 @@ class Broker:
         notifier = Notifier(self.reporter, self.pins, own, loop, rules)
         self.names = cast(Names, SimpleNamespace(pins=self.pins, launching=False, when_launched=self.launched.append))
         self.sockets = Sockets(cast(Any, None), DEVICE, may_wait, self.post)
-        connecting = Connecting(loop, loop, self.sockets)
+        connecting = Connecting(loop, loop, self.sockets, loop)
         given = range(20000, 20001)
         ports = cast(Any, SimpleNamespace(given=given, choose=lambda: iter((20000,)), taken=self.taken))
         self.tcp = TcpCalls(
@@ -118,6 +118,7 @@ class Broker:
             notifier,
             ports,
             rules,
+            cast(Any, None),
         )
         unix = UnixSockets(loop, loop, loop, lambda: None, named=())
         parts = Parts(

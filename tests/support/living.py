@@ -31,12 +31,18 @@ class Living:
     """A launcher with a broker and Python ``code`` (or a ``command``) inside."""
 
     def __init__(
-        self, code: str | Sequence[str], *, workspace: Path, policy: str = "", audit: Path | None = None
+        self,
+        code: str | Sequence[str],
+        *,
+        workspace: Path,
+        policy: str = "",
+        audit: Path | None = None,
+        resolv_conf: Path | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sbk-")
         self.audit = audit or Path(self._folder.name, "audit.jsonl")
         command = [sys.executable, "-c", code] if isinstance(code, str) else list(code)
-        prefix = launcher_command(policy, self._folder.name, workspace, self.audit)
+        prefix = launcher_command(policy, self._folder.name, workspace, self.audit, resolv_conf)
         # A file: a pipe that nobody empties would stop the launcher at its 64 KiB of notices.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.launcher = subprocess.Popen(
@@ -88,6 +94,17 @@ class Living:
     def broker(self) -> int:
         """The launcher's only lasting child."""
         return wait_until(lambda: processes.children(self.launcher.pid), "the broker")[0]
+
+    @property
+    def policy(self) -> Path:
+        """Its policy's file, which may be changed."""
+        return Path(self._folder.name, "policy.toml")
+
+    @property
+    def guards(self) -> list[int]:
+        """The broker's children that look at TLS greetings: none, or one."""
+        named = [(pid, Path(f"/proc/{pid}/comm").read_text().strip()) for pid in processes.children(self.broker)]
+        return [pid for pid, name in named if name == "sandbox-guard"]
 
     @property
     def warden(self) -> int:

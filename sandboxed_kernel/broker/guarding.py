@@ -174,15 +174,18 @@ class Guarding:
             self._names.when_launched(lambda: self._workers.post(self._judge, asked))
             return
         pins = self._names.pins
+        checked = pins.check_for(handed.address, handed.port)
         refused = decide_greeting(
             asked.kind,
             asked.name,
             asked.words,
-            pins.check_for(handed.address, handed.port),
+            checked,
             allowed=pins.rule_for(handed.address, handed.port, "tcp") is not None,
             elsewhere=asked.name is not None and pins.rule_for_name(asked.name, handed.port, "tcp") is not None,
         )
         if refused is None:
+            if asked.kind == "none" and checked is not None:
+                self._notifier.nameless(checked.names[0], handed.tid, handed.address, handed.port)
             self._answer(asked.id, passes=True)
             return
         answer = partial(self._answer, asked.id, passes=False)

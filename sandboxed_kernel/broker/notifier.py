@@ -22,6 +22,7 @@ from sandboxed_kernel.notices import events
 from sandboxed_kernel.notices.events import Event
 from sandboxed_kernel.policy.explain import allow_line, allow_name_line
 from sandboxed_kernel.policy.model import Destination, Transport
+from sandboxed_kernel.records import replace
 
 if TYPE_CHECKING:  # most policies have nothing that is checked
     from sandboxed_kernel.broker.greetings import Refused as Greeting
@@ -113,6 +114,12 @@ class Notifier:
         self._reporter.hear(time.monotonic())
         destination = ("tls", "tcp", refused.host or str(address), port)
         return self._reporter.refused(destination, make, then, cell=self._reporter.cell)
+
+    def nameless(self, name: str, tid: int, address: decisions.IpAddress, port: int) -> None:
+        """A TLS greeting that names no server has passed, since ``name`` alone means the address: a line in the log."""
+        reason = f"a TLS greeting that names no server; of the policy's names only {name} means this address"
+        make = self._event(tid, "tls", reason, "tcp", name, str(address), port)
+        self._reporter.note(("tls", "tcp", name, port), lambda: replace(make(), verdict="allowed"))
 
     def names_rejected(self, rejected: list[Rejected]) -> None:
         """A name of the policy has an address that it may not have, or only with ``private = true``."""

@@ -216,13 +216,16 @@ def test_a_greeting_without_a_name_passes_for_the_only_name_of_a_private_address
 ) -> None:
     with Tenants(authority, SHARED) as server:
         ask = f'print(json.dumps(get({server.port}, None, "x")))'
-        assert inside(ask, line(server.port)).json() == "tenant x"
+        passed = inside(f"get({server.port}, None, 'x')\n{ask}", line(server.port))
+        assert passed.json() == "tenant x"
+        (event,) = [event for event in passed.events if event.kind == "tls"]  # once for all of them
+        assert (event.verdict, event.host) == ("allowed", "good.test")
         refused = inside(ask, line(server.port), line(server.port, "unchecked", host="other.test"))
         assert refused.json() == "SSLError"
         (event,) = refused.refused(kind="tls")
         assert "good.test, other.test" in event.reason or "other.test, good.test" in event.reason
         assert event.allow_line is None  # the strictest decides: no line for one of them would
-        assert server.connections == 2
+        assert server.connections == 3
 
 
 def test_the_strictest_line_of_any_name_decides(inside: Inside, authority: Authority) -> None:

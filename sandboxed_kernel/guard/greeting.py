@@ -18,9 +18,9 @@ from sandboxed_kernel.guard.hello import (
     MAX_HELLO,
     RECORD_HEADER,
     Hello,
+    HelloReader,
     NotTls,
     check_header,
-    read_hello,
     read_record,
 )
 
@@ -52,7 +52,8 @@ class Greeting:
         self.is_over = False  # from now on bytes are only passed on
         self._named: Hello | None = None  # the first, once it was accepted
         self._held = bytearray()  # of the client
-        self._size = 0  # of the greeting at its front, once it is complete
+        self._reader = HelloReader()  # of the greeting at its front
+        self._size = 0  # of that, once it is complete
         self._server = _ServerSide()
 
     @property
@@ -84,6 +85,7 @@ class Greeting:
         self.hello = None
         released = bytes(self._held[: self._size])
         del self._held[: self._size]
+        self._reader = HelloReader()
         return released
 
     def from_server(self, data: bytes | bytearray | memoryview) -> bytes:
@@ -115,7 +117,7 @@ class Greeting:
         return released
 
     def _read(self) -> None:
-        found = read_hello(self._held)
+        found = self._reader.read(self._held)
         if found is not None:
             self.hello, self._size = found
             if self._named not in (None, self.hello):

@@ -75,30 +75,43 @@ def read_hello(data: bytes | bytearray) -> tuple[Hello, int] | None:
     """The greeting at the front of what a client sent, and how many bytes its records have; None where it is not
     complete yet. Raises NotTls.
     """
-    message, at = bytearray(), 0
-    while True:
-        record = read_record(data, at)
-        if record is None:
-            if len(data) > MAX_HELLO:
+    return HelloReader().read(data)
+
+
+class HelloReader:
+    """``read_hello`` for what comes in pieces: no record is looked at twice. A client chooses their sizes, and 64 KiB
+    in records and pieces of one byte would else take minutes, in which nobody else is served.
+    """
+
+    def __init__(self) -> None:
+        self._message, self._at = bytearray(), 0  # what the complete records hold, and where they end
+
+    def read(self, data: bytes | bytearray) -> tuple[Hello, int] | None:
+        """``data``: what it was given before, with more behind it. Raises NotTls."""
+        message = self._message
+        while True:
+            record = read_record(data, self._at)
+            if record is None:
+                if len(data) > MAX_HELLO:
+                    raise NotTls("its greeting is too long")
+                return None
+            kind, start, self._at = record
+            if kind != HANDSHAKE:
+                raise NotTls("it does not begin with a TLS greeting")
+            message += data[start : self._at]
+            if message[0] != CLIENT_HELLO:
+                raise NotTls("it begins with another message than a greeting")
+            if self._at > MAX_HELLO:
                 raise NotTls("its greeting is too long")
-            return None
-        kind, start, at = record
-        if kind != HANDSHAKE:
-            raise NotTls("it does not begin with a TLS greeting")
-        message += data[start:at]
-        if message[0] != CLIENT_HELLO:
-            raise NotTls("it begins with another message than a greeting")
-        if at > MAX_HELLO:
-            raise NotTls("its greeting is too long")
-        if len(message) < _MESSAGE_HEADER:
-            continue
-        length = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")
-        if length > MAX_HELLO:
-            raise NotTls("its greeting is too long")
-        if len(message) > length:  # a second message in the same record: RFC 8446 section 5.1, key changes
-            raise NotTls("its greeting holds more than it says")
-        if len(message) == length:
-            return _read_message(bytes(message[_MESSAGE_HEADER:])), at
+            if len(message) < _MESSAGE_HEADER:
+                continue
+            length = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")
+            if length > MAX_HELLO:
+                raise NotTls("its greeting is too long")
+            if len(message) > length:  # a second message in the same record: RFC 8446 section 5.1, key changes
+                raise NotTls("its greeting holds more than it says")
+            if len(message) == length:
+                return _read_message(bytes(message[_MESSAGE_HEADER:])), self._at
 
 
 def read_record(data: bytes | bytearray, at: int = 0) -> tuple[int, int, int] | None:

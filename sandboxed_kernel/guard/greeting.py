@@ -71,6 +71,16 @@ class Greeting:
         """Whether the client seems to understand an alert."""
         return self._held[:1] == _GREETS or self._named is not None
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether there is anything of the client that the server has not been sent."""
+        return bool(self._held)
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether nothing goes on before it has said more: its first greeting, or the second one."""
+        return self.hello is None and (self._named is None or self._server.wants_hello)
+
     def from_client(self, data: bytes | bytearray | memoryview) -> bytes:
         """What goes to the server now. Raises Wrong."""
         self._held += data

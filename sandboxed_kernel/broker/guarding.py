@@ -62,7 +62,8 @@ class Guarding:
         self._names, self._rules, self._notifier = names, rules, notifier
         self._channel: socket.socket | None = None
         self._starting = False
-        self._queue: collections.deque[tuple[bytes, tuple[socket.socket, ...]]] = collections.deque()
+        # Messages, with the sockets and the number of a connection that is handed over.
+        self._queue: collections.deque[tuple[bytes, tuple[socket.socket, ...], int | None]] = collections.deque()
         self._handed: dict[int, _Handed] = {}
         self._next = 0
 
@@ -71,6 +72,10 @@ class Guarding:
         if not self._starting:
             self._starting = True
             self._workers.post(self._start)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
 
     @property
     def has_room(self) -> bool:
@@ -96,7 +101,7 @@ class Guarding:
         self._handed[ident] = _Handed(attempt.address, attempt.port, attempt.tid)
         checked = self._names.pins.check_for(attempt.address, attempt.port)
         names = () if checked is None else checked.names[:MAX_NAMES]
-        self._queue.append((encode(Opened(ident, names)), (attempt.near, attempt.far)))
+        self._queue.append((encode(Opened(ident, names)), (attempt.near, attempt.far), ident))
         self._drain()
 
     def finish(self, seconds: float) -> None:
@@ -121,14 +126,15 @@ class Guarding:
         if channel is None:
             return
         while self._queue:
-            data, sockets = self._queue[0]
+            data, sockets, ident = self._queue[0]
             try:
                 socket.send_fds(channel, [data], [sock.fileno() for sock in sockets])
             except BlockingIOError:
                 self._loop.rewatch(channel.fileno(), IN | OUT)
                 return
-            except OSError:
-                pass  # too many are on their way (unix(7), ETOOMANYREFS), or it is gone: these are closed unseen
+            except OSError:  # too many are on their way (unix(7), ETOOMANYREFS), or it is gone: these are closed unseen
+                if ident is not None:
+                    self._handed.pop(ident, None)
             self._queue.popleft()
             for sock in sockets:
                 sock.close()
@@ -195,5 +201,5 @@ class Guarding:
         self._tell(Verdict(ident, passes))
 
     def _tell(self, verdict: Verdict) -> None:
-        self._queue.append((encode(verdict), ()))
+        self._queue.append((encode(verdict), (), None))
         self._drain()

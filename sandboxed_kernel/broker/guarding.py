@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from sandboxed_kernel.records import Record
 GONE = "the guard, which looks at TLS greetings, has ended"
 _AT_ONCE = 64  # messages
 _MAX_QUEUED = 512  # messages, most of them with two sockets, that a guard which was stopped does not take
+_PAUSE = 0.05  # seconds
 _MAX_HANDED = 4096  # whose greeting is not over
 
 
@@ -64,6 +66,7 @@ class Guarding:
         self._starting = False
         # Messages, with the sockets and the number of a connection that is handed over.
         self._queue: collections.deque[tuple[bytes, tuple[socket.socket, ...], int | None]] = collections.deque()
+        self._waits = False  # before it is tried again to send the first of them
         self._handed: dict[int, _Handed] = {}
         self._next = 0
 
@@ -132,13 +135,27 @@ class Guarding:
             except BlockingIOError:
                 self._loop.rewatch(channel.fileno(), IN | OUT)
                 return
-            except OSError:  # too many are on their way (unix(7), ETOOMANYREFS), or it is gone: these are closed unseen
-                if ident is not None:
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:
+                    # Of all programs of this user, so of the sandbox too, too many descriptors are under way.
+                    self._loop.rewatch(channel.fileno(), IN)
+                    self._try_again()
+                    return
+                if ident is not None:  # it is gone, and so is everything soon
                     self._handed.pop(ident, None)
             self._queue.popleft()
             for sock in sockets:
                 sock.close()
         self._loop.rewatch(channel.fileno(), IN)
+
+    def _try_again(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._loop.call_later(_PAUSE, self._drain_again)
+
+    def _drain_again(self) -> None:
+        self._waits = False
+        self._drain()
 
     def _ready(self, events: int) -> None:
         channel = self._channel

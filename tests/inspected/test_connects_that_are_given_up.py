@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.support.servers import wait_until
 from tests.support.silent import silent_listener
 from tests.support.tenants import Tenants
 
+LIMITED = ["/bin/sh", "-c", 'ulimit -n 1024; exec "$@"', "sh"]
 MANY = 2400  # more than may be under way at once
 
 BEGINS = f"""
@@ -58,6 +60,28 @@ print(name(early.connect_ex(("192.0.2.1", 99))), flush=True)
 time.sleep(1000)
 """
 
+FLOODS = f"""
+{TOOLS}
+get(FAST, "good.test")  # the guard runs
+one, other = socket.socketpair()
+for _ in range(100):
+    try:
+        socket.send_fds(one, [b"x"], [1] * 250)
+    except OSError as error:
+        assert error.errno == errno.ETOOMANYREFS
+        break
+else:
+    sys.exit("there is no limit to what is under way")
+found = []
+asks = threading.Thread(target=lambda: found.append(get(FAST, "good.test")))
+asks.start()
+asks.join(1)
+before = list(found)
+other.close()
+asks.join(30)
+print(json.dumps([before, found]))
+"""
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
@@ -92,8 +116,7 @@ def test_they_leave_the_broker_descriptors(
     workspace: Path, resolver: Path, monkeypatch: pytest.MonkeyPatch, tls: str
 ) -> None:
     """Without any it could not tell of refusals."""
-    limited = ["/bin/sh", "-c", 'ulimit -n 1024; exec "$@"', "sh"]
-    monkeypatch.setattr(living, "launcher_command", lambda *given: [*limited, *launcher_command(*given)])
+    monkeypatch.setattr(living, "launcher_command", lambda *given: [*LIMITED, *launcher_command(*given)])
     with silent_listener(SHARED) as (_, slow):
         code, policy = IS_REFUSED.replace("SLOW", str(slow)), allow(line(slow, tls))
         with Living(code, workspace=workspace, policy=policy, resolv_conf=resolver) as program:
@@ -102,3 +125,18 @@ def test_they_leave_the_broker_descriptors(
             (workspace / "go").touch()
             assert program.line() == "EACCES"
             wait_until(lambda: [event for event in program.events() if event.verdict == "refused"], "the notice")
+
+
+@pytest.mark.parametrize("tls", ["unchecked", "checked"])
+def test_descriptors_under_way_delay_a_connection_and_do_not_end_it(
+    workspace: Path, resolver: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, tls: str
+) -> None:
+    """unix(7), ETOOMANYREFS: Linux counts for each user what is under way, and the guard gets its sockets that way."""
+    monkeypatch.setattr(living, "launcher_command", lambda *given: [*LIMITED, *launcher_command(*given)])
+    with Tenants(authority, SHARED) as fast:
+        code = FLOODS.replace("FAST", str(fast.port))
+        policy = allow(line(fast.port, tls))
+        with Living(code, workspace=workspace, policy=policy, resolv_conf=resolver) as program:
+            before, after = json.loads(program.line())
+            assert before == (["tenant good.test"] if tls == "unchecked" else [])
+            assert after == ["tenant good.test"]

@@ -18,8 +18,9 @@ CLIENT_HELLO = 1
 _MESSAGE_HEADER = 4  # bytes: type, length (3); RFC 8446 section 4
 _SERVER_NAME = 0  # RFC 6066 section 3
 _HOST_NAME = 0
-# encrypted_client_hello (RFC 9849), and the draft before it: the name that is seen is not the one that is meant.
-_ENCRYPTED = frozenset({0xFE0D, 0xFFCE})
+# encrypted_client_hello (RFC 9849), of its drafts from 08 on and of 07, and what was there before it: the name that is
+# seen is not the one that is meant.
+_ENCRYPTED = frozenset({*range(0xFE08, 0xFE0E), 0xFF02, 0xFFCE})
 _NAME = re.compile(rb"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z", re.IGNORECASE)
 
 

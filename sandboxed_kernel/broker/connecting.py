@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandboxed_kernel.broker.calls import Call
@@ -29,6 +30,7 @@ from sandboxed_kernel.records import Record, made
 # may under load before 6.4. Within this time they have come, or were dropped: then the next one is sent after 1 s (RFC
 # 6298 section 2), and nobody waits for it.
 _PACKETS_MAY_WAIT = 5  # ms
+_LOOKED_AT = 64  # attempts in one step, from the oldest on
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02  # seconds between connects to a unix socket whose backlog is full
 
 if TYPE_CHECKING:  # most policies have nothing that is checked
@@ -79,6 +81,7 @@ class Connecting:
         self._diag = diag
         self._loop, self._workers, self._may_wait, self._sockets = loop, workers, workers.may_wait, sockets
         self._under_way: dict[int, _UnderWay] = {}  # by the reference's inode
+        self.attempts = 0  # connects under way that are led to a socket of ours; each has two further sockets
 
     def connect(self, call: Call, reference: Reference, target: Target) -> Outcome:
         """Connect a TCP socket to ``target``, whoever listens there."""
@@ -108,10 +111,25 @@ class Connecting:
         attempt.caller = caller
         return self._wait(call, reference, caller_polls, attempt, hand_over)
 
-    @property
-    def attempts(self) -> int:
-        """How many connects are under way; each has two further sockets, where it is led to one of ours."""
-        return len(self._under_way)
+    def end_abandoned(self) -> None:
+        """Of the attempts that were looked at longest ago, end those whose sockets the sandbox has closed: Linux ends a
+        connect then, but for the copy that is here.
+        """
+        led = list(islice((one for one in self._under_way.values() if one.attempt is not None), _LOOKED_AT))
+        for one in led:  # behind the others, should they stay
+            self._under_way[one.reference.inode] = self._under_way.pop(one.reference.inode)
+        closed = self._sockets.closed([one.reference for one in led if not one.waiting])
+        for one in led:
+            reference = one.reference
+            if reference.inode not in closed or reference.taken:
+                continue
+            reference.taken = True
+            try:
+                if self._under_way.get(reference.inode) is one and not one.waiting:
+                    self._fail(one, errno.ECONNABORTED)
+                    self._may_wait(self._sockets.forget(reference))
+            finally:
+                self._sockets.give_back(reference)
 
     def connect_near(self, reference: Reference, near: Near) -> Answer:
         """Connect a TCP socket to a listener of this machine, now or not at all.
@@ -187,6 +205,7 @@ class Connecting:
         self._under_way[reference.inode] = under_way
         self._watch(under_way)
         if attempt is not None:
+            self.attempts += 1
             self._once_ready(attempt.far, under_way, self._server_answered)
         if caller_polls:
             return Answer(error=errno.EINPROGRESS, inode=reference.inode)
@@ -270,6 +289,7 @@ class Connecting:
             self._fail(under_way, errno.ECONNABORTED)
             return
         under_way.attempt = None
+        self.attempts -= 1
         under_way.hand_over(attempt)
         self._may_wait(linux_sockets.demand_no_token, reference.sock, attempt.version)
         if self._under_way.get(reference.inode) is under_way:
@@ -338,6 +358,7 @@ class Connecting:
                 self._loop.unwatch(sock.fileno())
             under_way.attempt.close()
             under_way.attempt = None
+            self.attempts -= 1
 
     def disconnect(self, reference: Reference) -> Answer:
         """connect(2) with AF_UNSPEC."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from sandboxed_kernel.broker import decisions
+from sandboxed_kernel.broker import decisions, descriptors
 from sandboxed_kernel.broker.decisions import CreatePair, IpAddress
 from sandboxed_kernel.broker.loop import HUP, IN, Loop
 from sandboxed_kernel.broker.questions import Questions
@@ -22,7 +21,6 @@ from sandboxed_kernel.linux.descriptor import is_ready
 
 MAX_DATAGRAM = 65535
 _MAX_PAIRS = 8192  # of one sandbox, with their sides; bounds the broker's memory
-_RESERVED = 128  # descriptors the broker needs for itself
 _MAX_SIDES = 64  # destinations that one unconnected socket may send to
 
 
@@ -69,8 +67,7 @@ class Datagrams:
         self._tell_cut, self._refresh_soon = cut, refresh_soon
         self._loop, self._questions, self._lost, self._unheard = loop, questions, lost, unheard
         self._pairs: dict[int, Pair] = {}  # by the inode of the end that the sandbox has
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._quota = min(_MAX_PAIRS, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: sockets.py
+        self._quota = min(_MAX_PAIRS, descriptors.share())
         self._sides = 0  # of all pairs; each is a descriptor
         self._owners: dict[int, int] = {}  # that inode -> the process that made it
 

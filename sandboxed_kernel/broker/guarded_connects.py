@@ -6,8 +6,8 @@ Imported when the first such connect comes.
 from __future__ import annotations
 
 import errno
-import resource
 
+from sandboxed_kernel.broker import descriptors
 from sandboxed_kernel.broker.calls import AF_INET6, Call, InetAddress
 from sandboxed_kernel.broker.connecting import Connecting
 from sandboxed_kernel.broker.decisions import IpAddress, Refuse
@@ -29,8 +29,11 @@ class GuardedConnects:
     def __init__(self, connecting: Connecting, guarding: Guarding) -> None:
         self._connecting, self._guarding = connecting, guarding
         self._may_meet = all(default_ttl(path) != HIGHEST_TTL for path in DEFAULT_TTL.values())
-        self._most = min(_MAX_ATTEMPTS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
+        self._most = min(_MAX_ATTEMPTS, descriptors.share() // 2)
         self._places = {version: MeetingPlaces(version) for version in (4, 6)}
+
+    def _is_full(self) -> bool:
+        return self._connecting.attempts + self._guarding.queued >= self._most or not self._guarding.has_room
 
     def finish(self, seconds: float) -> None:
         """See ``Guarding.finish``."""
@@ -38,7 +41,9 @@ class GuardedConnects:
 
     def connect(self, call: Call, reference: Reference, address: IpAddress, to: InetAddress) -> Outcome:
         """``address``: the normalised one of ``to``, which a rule allows."""
-        if self._connecting.attempts >= self._most or not self._guarding.has_room:
+        if self._is_full():
+            self._connecting.end_abandoned()
+        if self._is_full():
             return Answer(error=errno.ENOBUFS, inode=reference.inode)
         self._guarding.begin()
         if not self._may_meet:

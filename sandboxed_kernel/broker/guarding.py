@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from sandboxed_kernel.records import Record
 GONE = "the guard, which looks at TLS greetings, has ended"
 _AT_ONCE = 64  # messages
 _MAX_QUEUED = 512  # messages, most of them with two sockets, that a guard which was stopped does not take
+_PAUSE = 0.05  # seconds
 _MAX_HANDED = 4096  # whose greeting is not over
 
 
@@ -62,7 +64,9 @@ class Guarding:
         self._names, self._rules, self._notifier = names, rules, notifier
         self._channel: socket.socket | None = None
         self._starting = False
-        self._queue: collections.deque[tuple[bytes, tuple[socket.socket, ...]]] = collections.deque()
+        # Messages, with the sockets and the number of a connection that is handed over.
+        self._queue: collections.deque[tuple[bytes, tuple[socket.socket, ...], int | None]] = collections.deque()
+        self._waits = False  # before it is tried again to send the first of them
         self._handed: dict[int, _Handed] = {}
         self._next = 0
 
@@ -71,6 +75,10 @@ class Guarding:
         if not self._starting:
             self._starting = True
             self._workers.post(self._start)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
 
     @property
     def has_room(self) -> bool:
@@ -96,7 +104,7 @@ class Guarding:
         self._handed[ident] = _Handed(attempt.address, attempt.port, attempt.tid)
         checked = self._names.pins.check_for(attempt.address, attempt.port)
         names = () if checked is None else checked.names[:MAX_NAMES]
-        self._queue.append((encode(Opened(ident, names)), (attempt.near, attempt.far)))
+        self._queue.append((encode(Opened(ident, names)), (attempt.near, attempt.far), ident))
         self._drain()
 
     def finish(self, seconds: float) -> None:
@@ -121,18 +129,33 @@ class Guarding:
         if channel is None:
             return
         while self._queue:
-            data, sockets = self._queue[0]
+            data, sockets, ident = self._queue[0]
             try:
                 socket.send_fds(channel, [data], [sock.fileno() for sock in sockets])
             except BlockingIOError:
                 self._loop.rewatch(channel.fileno(), IN | OUT)
                 return
-            except OSError:
-                pass  # too many are on their way (unix(7), ETOOMANYREFS), or it is gone: these are closed unseen
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:
+                    # Of all programs of this user, so of the sandbox too, too many descriptors are under way.
+                    self._loop.rewatch(channel.fileno(), IN)
+                    self._try_again()
+                    return
+                if ident is not None:  # it is gone, and so is everything soon
+                    self._handed.pop(ident, None)
             self._queue.popleft()
             for sock in sockets:
                 sock.close()
         self._loop.rewatch(channel.fileno(), IN)
+
+    def _try_again(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._loop.call_later(_PAUSE, self._drain_again)
+
+    def _drain_again(self) -> None:
+        self._waits = False
+        self._drain()
 
     def _ready(self, events: int) -> None:
         channel = self._channel
@@ -198,5 +221,5 @@ class Guarding:
         self._tell(Verdict(ident, passes))
 
     def _tell(self, verdict: Verdict) -> None:
-        self._queue.append((encode(verdict), ()))
+        self._queue.append((encode(verdict), (), None))
         self._drain()

@@ -16,13 +16,13 @@ from __future__ import annotations
 import collections
 import errno
 import os
-import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol, TypeVar, TypeVarTuple
 
+from sandboxed_kernel.broker import descriptors
 from sandboxed_kernel.broker.decisions import CreateSocket
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux import sockets as linux_sockets
@@ -35,7 +35,6 @@ _LOOK_AFTER = 32  # new sockets: two are looked at for each, so that the table h
 _NEW_FOR_LOOKS = 8  # that many looks of a step, and the next one waits for a new socket more
 _FORKED_AT = 0.05  # seconds by which the two clocks may differ
 _MAX_LOOKS = 4096  # at threads and descriptors, in one step; some 10 us each
-_RESERVED = 128  # descriptors the broker needs for itself
 _MAX_REFERENCES = 16384  # sockets that are neither connected nor listening; bounds the broker's memory
 
 
@@ -118,8 +117,7 @@ class Sockets:
         self._may_wait, self._post = may_wait, post
         self._holders, self.device = holders, device
         self._look_in = _LOOK_AFTER  # new sockets
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._quota = min(_MAX_REFERENCES, max(_RESERVED, (descriptors - _RESERVED) // 2))  # the other half: datagrams
+        self._quota = min(_MAX_REFERENCES, descriptors.share())
 
     def __len__(self) -> int:
         return len(self._by_inode)
@@ -180,6 +178,12 @@ class Sockets:
         if self._by_inode.get(reference.inode) is reference:
             del self._by_inode[reference.inode]
         return reference.close
+
+    def closed(self, references: list[Reference]) -> set[int]:
+        """The inodes of those that the sandbox has closed, at most some of them; also of those that are busy."""
+        given = [one for one in references if one.number >= 0][:_LOOKED_AT]
+        missing, _ = self._may_wait(_find_closed, self._holders, given, True)
+        return {one.inode for one in missing}
 
     def free_port(self, port: int) -> bool:
         """Drop what the sandbox has closed of the references that were bound to ``port``; whether there was any."""

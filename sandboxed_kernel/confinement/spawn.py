@@ -110,6 +110,8 @@ def _receive(ours: socket.socket) -> tuple[int, int]:
     The socket is close-on-exec: its end means success.
     """
     message, descriptors, _flags, _address = socket.recv_fds(ours, 4096, 1)
+    for descriptor in descriptors:  # else every program that the broker starts, the guard among them, has it as well
+        os.set_inheritable(descriptor, False)
     failure = message
     if descriptors:
         failure = ours.recv(4096)

@@ -18,9 +18,9 @@ from sandboxed_kernel.guard.hello import (
     MAX_HELLO,
     RECORD_HEADER,
     Hello,
+    HelloReader,
     NotTls,
     check_header,
-    read_hello,
     read_record,
 )
 
@@ -52,7 +52,8 @@ class Greeting:
         self.is_over = False  # from now on bytes are only passed on
         self._named: Hello | None = None  # the first, once it was accepted
         self._held = bytearray()  # of the client
-        self._size = 0  # of the greeting at its front, once it is complete
+        self._reader = HelloReader()  # of the greeting at its front
+        self._size = 0  # of that, once it is complete
         self._server = _ServerSide()
 
     @property
@@ -70,6 +71,16 @@ class Greeting:
         """Whether the client seems to understand an alert."""
         return self._held[:1] == _GREETS or self._named is not None
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether there is anything of the client that the server has not been sent."""
+        return bool(self._held)
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether nothing goes on before it has said more: its first greeting, or the second one."""
+        return self.hello is None and (self._named is None or self._server.wants_hello)
+
     def from_client(self, data: bytes | bytearray | memoryview) -> bytes:
         """What goes to the server now. Raises Wrong."""
         self._held += data
@@ -84,6 +95,7 @@ class Greeting:
         self.hello = None
         released = bytes(self._held[: self._size])
         del self._held[: self._size]
+        self._reader = HelloReader()
         return released
 
     def from_server(self, data: bytes | bytearray | memoryview) -> bytes:
@@ -115,7 +127,7 @@ class Greeting:
         return released
 
     def _read(self) -> None:
-        found = read_hello(self._held)
+        found = self._reader.read(self._held)
         if found is not None:
             self.hello, self._size = found
             if self._named not in (None, self.hello):

@@ -18,8 +18,9 @@ CLIENT_HELLO = 1
 _MESSAGE_HEADER = 4  # bytes: type, length (3); RFC 8446 section 4
 _SERVER_NAME = 0  # RFC 6066 section 3
 _HOST_NAME = 0
-# encrypted_client_hello (RFC 9849), and the draft before it: the name that is seen is not the one that is meant.
-_ENCRYPTED = frozenset({0xFE0D, 0xFFCE})
+# encrypted_client_hello (RFC 9849), of its drafts from 08 on and of 07, and what was there before it: the name that is
+# seen is not the one that is meant.
+_ENCRYPTED = frozenset({*range(0xFE08, 0xFE0E), 0xFF02, 0xFFCE})
 _NAME = re.compile(rb"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z", re.IGNORECASE)
 
 
@@ -75,30 +76,43 @@ def read_hello(data: bytes | bytearray) -> tuple[Hello, int] | None:
     """The greeting at the front of what a client sent, and how many bytes its records have; None where it is not
     complete yet. Raises NotTls.
     """
-    message, at = bytearray(), 0
-    while True:
-        record = read_record(data, at)
-        if record is None:
-            if len(data) > MAX_HELLO:
+    return HelloReader().read(data)
+
+
+class HelloReader:
+    """``read_hello`` for what comes in pieces: no record is looked at twice. A client chooses their sizes, and 64 KiB
+    in records and pieces of one byte would else take minutes, in which nobody else is served.
+    """
+
+    def __init__(self) -> None:
+        self._message, self._at = bytearray(), 0  # what the complete records hold, and where they end
+
+    def read(self, data: bytes | bytearray) -> tuple[Hello, int] | None:
+        """``data``: what it was given before, with more behind it. Raises NotTls."""
+        message = self._message
+        while True:
+            record = read_record(data, self._at)
+            if record is None:
+                if len(data) > MAX_HELLO:
+                    raise NotTls("its greeting is too long")
+                return None
+            kind, start, self._at = record
+            if kind != HANDSHAKE:
+                raise NotTls("it does not begin with a TLS greeting")
+            message += data[start : self._at]
+            if message[0] != CLIENT_HELLO:
+                raise NotTls("it begins with another message than a greeting")
+            if self._at > MAX_HELLO:
                 raise NotTls("its greeting is too long")
-            return None
-        kind, start, at = record
-        if kind != HANDSHAKE:
-            raise NotTls("it does not begin with a TLS greeting")
-        message += data[start:at]
-        if message[0] != CLIENT_HELLO:
-            raise NotTls("it begins with another message than a greeting")
-        if at > MAX_HELLO:
-            raise NotTls("its greeting is too long")
-        if len(message) < _MESSAGE_HEADER:
-            continue
-        length = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")
-        if length > MAX_HELLO:
-            raise NotTls("its greeting is too long")
-        if len(message) > length:  # a second message in the same record: RFC 8446 section 5.1, key changes
-            raise NotTls("its greeting holds more than it says")
-        if len(message) == length:
-            return _read_message(bytes(message[_MESSAGE_HEADER:])), at
+            if len(message) < _MESSAGE_HEADER:
+                continue
+            length = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")
+            if length > MAX_HELLO:
+                raise NotTls("its greeting is too long")
+            if len(message) > length:  # a second message in the same record: RFC 8446 section 5.1, key changes
+                raise NotTls("its greeting holds more than it says")
+            if len(message) == length:
+                return _read_message(bytes(message[_MESSAGE_HEADER:])), self._at
 
 
 def read_record(data: bytes | bytearray, at: int = 0) -> tuple[int, int, int] | None:

@@ -8,8 +8,10 @@ sender with it.
 from __future__ import annotations
 
 import fcntl
+import math
 import socket
 import struct
+import time
 from collections.abc import Callable
 from select import EPOLLIN, EPOLLOUT
 from typing import Protocol
@@ -26,6 +28,9 @@ _DRAINED = 1 << 20  # bytes that a refused client may still send
 _DRAIN = 2.0  # seconds
 _ARRIVES = 1.0  # seconds in which something of what was sent before a reset has to arrive
 _LOOK_AGAIN = 0.02  # seconds
+# A client that has closed looks like one that has closed one half. Linux waits for the other side's end as long, where
+# nobody has the socket any more (tcp_fin_timeout of tcp(7)).
+_LEFT = 60.0  # seconds
 
 
 class Hub(Protocol):
@@ -88,11 +93,16 @@ class Connection:
         self._asked: Kind | None = None  # the broker, and nothing happens until it answers
         self._ending = False  # what is left to do is not for ``_ready``
         self._drained = 0
+        self._silent_since = math.inf  # once the client has ended
         self._watch()
 
     @property
     def _is_closed(self) -> bool:
         return self._near.fileno() < 0
+
+    def is_left(self, now: float) -> bool:
+        """Whether it may make room for another one: the client has ended, perhaps closed, and the server says nothing."""
+        return self._up.ended and now - self._silent_since >= _LEFT
 
     # --- what is waited for ----------------------------------------------------------------------------------------
 
@@ -130,7 +140,7 @@ class Connection:
 
     def _go_on(self) -> None:
         """After anything has changed."""
-        if self._greeting is None and self._up.ended:
+        if self._up.ended and not self._up.done:
             self._move(self._up)  # its end waited for the greeting's
         if self._is_closed or self._asked is not None or self._ending:
             return
@@ -166,8 +176,11 @@ class Connection:
                 return
             if not length:
                 way.ended = True
+                self._silent_since = time.monotonic()
                 self._pass_end(way)
                 return
+            if self._up.ended:
+                self._silent_since = time.monotonic()
             self._pass(way, self._hub.buffer[:length])
 
     def _pass(self, way: _Way, data: memoryview) -> None:
@@ -190,9 +203,12 @@ class Connection:
     def _pass_end(self, way: _Way) -> None:
         """Of one direction, behind its last byte."""
         if self._greeting is not None:
-            if way is self._down or not self._accepted:
+            cut_off = self._greeting.holds_back and self._greeting.waits_for_client
+            if way is self._down or not self._accepted or cut_off:
                 self.close()  # nobody is left who could greet, or answer
-            return  # what the client has said waits for the server's answer, and so does its end
+                return
+            if self._greeting.holds_back:
+                return  # what the client has said waits for the server's answer, and so does its end
         way.done = True
         try:
             way.target.shutdown(socket.SHUT_WR)

@@ -133,6 +133,16 @@ class Guard:
                 return
             self._obey(decode_to_guard(data), [_take(descriptor) for descriptor in descriptors])
 
+    def _has_room(self) -> bool:
+        """Where there is none, one makes room that its client has left and whose server does not end it."""
+        if len(self._connections) < MAX_CONNECTIONS:
+            return True
+        now = time.monotonic()
+        left = next((one for one in self._connections.values() if one.is_left(now)), None)
+        if left is not None:
+            left.reset()
+        return left is not None
+
     def _obey(self, message: ToGuard, sockets: list[socket.socket]) -> None:
         match message:
             case Verdict(ident, passes):
@@ -140,7 +150,7 @@ class Guard:
                 if connection is not None:
                     connection.answered(passes=passes)
             case Opened(ident, names):
-                if len(sockets) == 2 and len(self._connections) < MAX_CONNECTIONS:
+                if len(sockets) == 2 and self._has_room():
                     near, far = sockets
                     self._connections[ident] = Connection(self, ident, frozenset(names), near, far)
                     return

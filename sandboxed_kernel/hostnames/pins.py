@@ -340,7 +340,7 @@ class Pins:
                 private = private or any(rule.private for rule in meant)
         if not asked:
             return None
-        only = len(names) == 1 and ("." not in names[0] or private)
+        only = len(names) == 1 and ("." not in names[0] or (private and not elsewhere))
         if address in LOCALHOST and any(r.transport == "tcp" and r.has_port(port) for r in self._localhost):
             names.append("localhost")
             only = False

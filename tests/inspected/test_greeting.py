@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandboxed_kernel.guard import hello
 from sandboxed_kernel.guard.greeting import RETRY, Greeting, Wrong
-from sandboxed_kernel.guard.hello import MAX_HELLO, Hello
+from sandboxed_kernel.guard.hello import MAX_HELLO, Hello, read_record
 from tests.support.greetings import P384, Client, Server, hello_with, in_records, server_name
 from tests.support.secure import Authority
 
@@ -219,3 +220,30 @@ def test_a_real_second_greeting(certificate: Path, evil: bool) -> None:
     assert greeting.is_over
     assert client.tls.version() == "TLSv1.3"
     assert server.names == ["good.example", "good.example"]
+
+
+def test_no_record_is_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client chooses the size of its records and of what arrives at once. The guard has one thread for all: when
+    each byte had it read all records anew, 64 KiB took it minutes, and nobody else was served.
+    """
+    looks = 0
+
+    def counted(data: bytes | bytearray, at: int = 0) -> tuple[int, int, int] | None:
+        nonlocal looks
+        looks += 1
+        return read_record(data, at)
+
+    monkeypatch.setattr(hello, "read_record", counted)
+    first = hello_with(server_name(b"good.example"), (0x15, bytes(2000)))
+    pieces = in_records(first[5:], 1)
+    for second in (False, True):
+        greeting, before = Greeting(), looks
+        if second:
+            greeting.from_client(GOOD)
+            greeting.accept()
+            greeting.from_server(AGAIN)
+            before = looks
+        for byte in pieces:
+            greeting.from_client(bytes([byte]))
+        assert greeting.hello == NAME
+        assert looks - before <= len(pieces) + len(first)  # each byte is a look, and each record another one

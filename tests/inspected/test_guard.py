@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxed_kernel.guard import serve
+from sandboxed_kernel.guard import passing, serve
+from sandboxed_kernel.guard.greeting import RETRY
 from sandboxed_kernel.guard.messages import Asked, Opened, Passed, decode_from_guard
 from tests.support.effort import few
 from tests.support.greetings import P384, Client, Server, hello_with, server_context, server_name
@@ -26,6 +27,8 @@ from tests.support.servers import wait_until
 
 GOOD, EVIL = Client("good.example").says(), Client("evil.example").says()
 ANSWER = b"\x16\x03\x03\x00\x2c\x02\x00\x00\x28\x03\x03" + bytes(38)  # the beginning of a ServerHello
+AGAIN = ANSWER[:11] + RETRY + ANSWER[43:]  # and one that asks for another greeting
+EARLY = b"\x17\x03\x03\x00\x10" + bytes(16)
 DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 RESET = struct.pack("=ii", 1, 0)
 
@@ -291,6 +294,75 @@ def test_one_connection_too_many_is_refused_and_said(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConnectionResetError):
         ends[2].recv(1)
     for sock in (*ends, broker, own):
+        sock.close()
+    for connection in list(guard._connections.values()):
+        connection.reset()
+    guard._epoll.close()
+
+
+@pytest.mark.parametrize("early", [b"", EARLY], ids=["greeting", "early data"])
+def test_a_client_that_ends_before_the_server_has_answered_ends_there_too(guard: GuardInTest, early: bytes) -> None:
+    """Else each one that gives up on a server that is silent stays here, and there is room for 1,024."""
+    client, server = guard.connect("good.example")
+    client.sendall(GOOD + early)
+    client.shutdown(socket.SHUT_WR)
+    assert server.recv(len(GOOD), socket.MSG_WAITALL) == GOOD
+    if not early:
+        assert server.recv(1) == b""
+    server.sendall(ANSWER)
+    assert client.recv(65536) == ANSWER
+    assert receive_all(server) == early
+    server.close()
+    assert client.recv(1) == b""
+    assert guard.hears() == Passed(0)
+
+
+def test_a_client_that_ends_within_its_second_greeting_ends_the_connection(guard: GuardInTest) -> None:
+    client, server = guard.connect("good.example")
+    client.sendall(GOOD)
+    assert server.recv(65536) == GOOD
+    server.sendall(AGAIN)
+    client.sendall(GOOD[:-1])
+    client.shutdown(socket.SHUT_WR)
+    assert receive_all(server) == b""
+    assert receive_all(client) == AGAIN
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_its_client_has_left_makes_room(monkeypatch: pytest.MonkeyPatch, silent: bool) -> None:
+    """A server that never closes what was closed to it would else take a place for good."""
+    monkeypatch.setattr(serve, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(passing, "_LEFT", 0.0 if silent else 60.0)
+    broker, own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    own.setblocking(False)
+    guard = serve.Guard(own)
+    ends: list[tuple[socket.socket, socket.socket]] = []
+
+    def connect() -> None:
+        client, near = tcp_pair()
+        far, server = tcp_pair()
+        for sock in (near, far):
+            sock.setblocking(False)
+        ends.append((client, server))
+        guard._obey(Opened(len(ends) - 1, ("good.example",)), [near, far])
+
+    for _ in range(2):  # the first one stays, the second one is left
+        connect()
+        ends[-1][0].sendall(GOOD)
+        guard._turn(10)
+        assert ends[-1][1].recv(65536) == GOOD
+    ends[1][0].close()
+    guard._turn(10)
+    connect()
+    if silent:
+        assert set(guard._connections) == {0, 2}
+        assert ends[1][1].recv(1) == b""
+        with pytest.raises(BrokenPipeError):  # reset, where there was an end already
+            ends[1][1].sendall(b"x")
+    else:
+        assert set(guard._connections) == {0, 1}
+        assert decode_from_guard(broker.recv(1000)) == Asked(2, "full")
+    for sock in (*(sock for pair in ends for sock in pair), broker, own):
         sock.close()
     for connection in list(guard._connections.values()):
         connection.reset()

@@ -60,7 +60,7 @@ def test_a_greeting_without_a_name() -> None:
     assert read_hello(hello_with((0x2B, b"\x02\x03\x04"))) is not None
 
 
-@pytest.mark.parametrize("kind", [0xFE0D, 0xFFCE])
+@pytest.mark.parametrize("kind", [0xFE0D, 0xFFCE, 0xFF02, *range(0xFE08, 0xFE0D)])
 def test_an_encrypted_greeting_says_so(kind: int) -> None:
     found = read_hello(hello_with(server_name(b"good.example"), (kind, b"\0" * 100)))
     assert found is not None

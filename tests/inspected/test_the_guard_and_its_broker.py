@@ -93,6 +93,24 @@ def test_the_first_checked_connection_starts_it_once(workspace: Path, resolver: 
             wait_until(lambda: len(program.guards) == 1, "the guard")
 
 
+def test_it_has_its_channel_and_what_it_was_handed_and_nothing_of_the_brokers(workspace: Path, resolver: Path) -> None:
+    with TcpListener(SHARED, reply=b"") as server:
+        code, policy = TALK.format("good.test", server.port), allow(line(server.port))
+        with Living(code, workspace=workspace, policy=policy, resolv_conf=resolver) as program:
+            assert program.line() == "connected"
+            (guard,) = wait_until(lambda: program.guards, "the guard")
+            wait_until(lambda: open_descriptors(guard) >= 6, "the connection")
+            links = {int(fd.name): os.readlink(fd) for fd in Path(f"/proc/{guard}/fd").iterdir()}
+            assert links.pop(1) == links.pop(2) == os.readlink(f"/proc/{program.launcher.pid}/fd/2")
+            assert sorted(link.partition("[")[0] for link in links.values()) == [
+                "anon_inode:",
+                "socket:",
+                "socket:",
+                "socket:",
+            ]
+            assert "anon_inode:[eventpoll]" in links.values()
+
+
 @pytest.mark.parametrize("killed", ["guard", "broker", "launcher", "all"])
 def test_everything_ends_with_it(workspace: Path, resolver: Path, killed: str) -> None:
     with TcpListener(SHARED, reply=b"") as server:

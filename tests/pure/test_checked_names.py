@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from sandboxed_kernel.policy.file import parse
 from sandboxed_kernel.policy.model import Destination, Policy, asks_for_check
 
 HERE, THERE = ip_address("93.184.216.34"), ip_address("2606:2800:220:1::1")
+OFFICE = ip_address("10.0.0.7")
 
 
 def rule(entry: object) -> Destination:
@@ -157,30 +158,32 @@ def test_an_address_that_becomes_shared_is_checked_from_then_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "may"),
+    ("entries", "address", "may"),
     [
-        (["gitlab:443"], True),
-        (["a.test:443"], False),
-        ([table("a.test", private=True)], True),
-        (["gitlab:443", "minio:443"], False),
-        ([table("a.test", private=True), table("b.test", private=True)], False),
+        (["gitlab:443"], HERE, True),
+        (["a.test:443"], HERE, False),
+        ([table("a.test", private=True)], OFFICE, True),
+        ([table("a.test", private=True)], HERE, False),  # of the internet, whatever the line says
+        (["gitlab:443", "minio:443"], HERE, False),
+        ([table("a.test", private=True), table("b.test", private=True)], OFFICE, False),
     ],
 )
-def test_only_one_name_of_an_own_network_may_be_left_out(entries: list[object], may: bool) -> None:
+def test_only_one_name_of_an_own_network_may_be_left_out(
+    entries: list[object], address: IPv4Address | IPv6Address, may: bool
+) -> None:
     pins = Pins(tuple(map(rule, entries)))
     for entry in entries:
-        pins.record(rule(entry).name or "", Resolution((HERE,), 60), now=0.0)
-    found = pins.check_for(HERE, 443)
+        pins.record(rule(entry).name or "", Resolution((address,), 60), now=0.0)
+    found = pins.check_for(address, 443)
     assert found is not None
     assert found.may_name_none is may
 
 
 def test_a_name_that_may_not_mean_an_address_does_not_count_there() -> None:
-    office = ip_address("10.0.0.7")
     pins = Pins((rule("a.test:443"), rule(table("b.test", "unchecked", private=True))))
     for name in ("a.test", "b.test"):
-        pins.record(name, Resolution((office,), 60), now=0.0)
-    assert pins.check_for(office, 443) is None
+        pins.record(name, Resolution((OFFICE,), 60), now=0.0)
+    assert pins.check_for(OFFICE, 443) is None
 
 
 def test_localhost_may_be_named_where_a_line_says_so() -> None:

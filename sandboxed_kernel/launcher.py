@@ -205,7 +205,8 @@ def _prepare(launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]) -> 
     guard = look_for_closed(policy, around, policy.project or launch.workspace)
     home: LastingHome | NothingLasts = NothingLasts("[home] keep = false")
     if policy.keep_home:
-        home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), opens_more(policy, around.workspace)))
+        more = opens_more(policy, around.workspace, around.real_paths)
+        home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), more))
     if isinstance(home, LastingHome):
         private.hold(home.descriptor, home.end)
     check_writers(policy, around.workspace)

@@ -134,7 +134,8 @@ def _folder(options: Namespace) -> tuple[str, Policy]:
 
 def _adopt(homes: Homes, options: Namespace) -> int:
     folder, policy = _folder(options)
-    owner = Owner(folder, kernel_of(options).lower(), opens_more(policy, folder))
+    real_paths = {grant.path: os.path.realpath(grant.path) for grant in policy.grants}
+    owner = Owner(folder, kernel_of(options).lower(), opens_more(policy, folder, real_paths))
     names = [_known(homes, name) for name in options.names] or _former(homes, owner)
     if len(names) != 1:
         found = "several names" if names else f"{folder} has no former home"

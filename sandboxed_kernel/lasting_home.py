@@ -95,11 +95,16 @@ class LastingHome:
     def end(self) -> None:
         """For the launcher, when nothing inside is left: a home in which nothing lies is removed. Never raises."""
         with suppress(OSError):
-            left = (name for folder in FOLDERS for name in os.listdir(f"{self.path}/{folder}"))
-            if all(name == _CACHE_TAG for name in left):
+            if not any(_holds_something(f"{self.path}/{folder}") for folder in FOLDERS):
                 with Homes(self._homes) as homes:
                     homes.remove(self.name, held=self.descriptor)
         os.close(self.descriptor)
+
+
+def _holds_something(folder: str) -> bool:
+    """Raises OSError."""
+    with os.scandir(folder) as listing:  # however many entries it has
+        return any(entry.name != _CACHE_TAG for entry in listing)
 
 
 _CLEAN = "To empty its caches, in a terminal: sandboxed-kernel home clean --cache"

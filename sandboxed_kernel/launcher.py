@@ -54,6 +54,7 @@ from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
+from sandboxed_kernel.signing import sha256
 from sandboxed_kernel.surroundings import (
     check_writers,
     home_folder,
@@ -204,7 +205,8 @@ def _prepare(launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]) -> 
     guard = look_for_closed(policy, around, policy.project or launch.workspace)
     home: LastingHome | NothingLasts = NothingLasts("[home] keep = false")
     if policy.keep_home:
-        home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), opens_more(policy, around.workspace)))
+        more = opens_more(policy, around.workspace, around.real_paths)
+        home = open_lasting(homes, Owner(around.workspace, launch.kernel.lower(), more))
     if isinstance(home, LastingHome):
         private.hold(home.descriptor, home.end)
     check_writers(policy, around.workspace)
@@ -394,15 +396,27 @@ class _Launched:
 def _put_links(plan: Plan) -> None:
     """Before anything untrusted runs here. The home is new; in a cache that lasts a notebook before, or one that runs
     now, may have put anything in the way, which gets another name.
+
+    Code inside may move each of these links: over the notebook, through which Jupyter would then save. So it says
+    ``../l/NAME``, and only ``l``, where nothing inside may write, knows where that is: moved, it leads nowhere.
     """
-    for folder, links in ((plan.home, plan.home_links), (plan.cache, plan.cache_links)):
-        if links:
-            opened = os.open(folder, OPEN_FOLDER)
-            try:
-                for path, target in links:
-                    link_beneath(opened, path, target, set_aside=None if folder == plan.home else [])
-            finally:
-                os.close(opened)
+    for folder, links, up in ((plan.home, plan.home_links, "../"), (plan.cache, plan.cache_links, "../../")):
+        if not links:
+            continue
+        opened = os.open(folder, OPEN_FOLDER)
+        above = os.open(os.path.normpath(os.path.join(folder, up)), OPEN_FOLDER)
+        try:
+            for path, target in links:
+                way = f"{_WAYS}/{sha256(os.fsencode(target)).hex()[:16]}"
+                if link_beneath(above, way, target):
+                    says = up + "../" * path.count("/") + way
+                    link_beneath(opened, path, says, set_aside=None if folder == plan.home else [])
+        finally:
+            os.close(above)
+            os.close(opened)
+
+
+_WAYS = "l"  # beside the private home, and beside what lasts of it
 
 
 def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket, group: Group | None) -> None:

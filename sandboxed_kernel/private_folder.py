@@ -8,17 +8,21 @@ of them lives: systemd-tmpfiles, which removes what is old in /tmp, passes by a 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
+from itertools import islice
 
 from sandboxed_kernel.errors import HostError
-from sandboxed_kernel.linux.folders import OPEN_FOLDER, remove_tree
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, remove_tree, size_of_tree
 
 _LONGEST = 40  # bytes: a unix socket's path holds 107, and libraries put long names into TMPDIR
 _PREFIX = "sbk-"
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LENGTH = len(_PREFIX) + 8
+_LOOK = 0.05  # seconds; what is looked through in that time is removed in half a second
+_MOST_ENTRIES = 100_000
 
 
 class PrivateFolder:
@@ -75,14 +79,19 @@ class PrivateFolder:
 
 
 def remove_left_pools(folder: str, prefix: str) -> None:
-    """What killed sandboxes left in ``folder``: folders whose names begin so, and that nobody holds. Never raises."""
+    """What killed sandboxes left in ``folder``: folders whose names begin so, and that nobody holds. Never raises.
+
+    Code inside may have made one of millions of entries, which would hold up the start: that stays.
+    """
+    deadline = time.monotonic() + _LOOK
     with suppress(OSError), os.scandir(folder) as entries:
-        for path in [entry.path for entry in entries if entry.name.startswith(prefix)]:
+        for path in [entry.path for entry in islice(entries, _MOST_ENTRIES) if entry.name.startswith(prefix)]:
             with suppress(OSError):
                 descriptor = os.open(path, OPEN_FOLDER)
                 try:
                     flock(descriptor, LOCK_EX | LOCK_NB)
-                    remove_tree(path, descriptor)
+                    if size_of_tree(descriptor, deadline)[1]:
+                        remove_tree(path, descriptor)
                 finally:
                     os.close(descriptor)
 

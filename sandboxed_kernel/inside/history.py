@@ -9,7 +9,8 @@ from memory, as in plain IPython. A search, the tail (`history_request`, `%recal
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import os
+from contextlib import closing, suppress
 from typing import Any
 
 from IPython.core.history import HistoryManager
@@ -17,6 +18,32 @@ from IPython.core.history import HistoryManager
 _SOON = 0.2  # seconds after the first cell, so that it does not wait for it
 # What means nothing without the database, and is asked for by everything that needs it.
 _OF_DATABASE = frozenset(("db", "enabled", "session_number"))
+
+
+def _set_aside_unusual(file: str) -> None:
+    """A database in which more than rows lies: a trigger that an earlier notebook left would run with each input, and
+    may never end. It gets another name, as does what is none; then there is a new one.
+    """
+    if not os.path.lexists(real := os.path.realpath(file)):
+        return
+    try:
+        import sqlite3
+    except ImportError:  # a Python without it has no history
+        return
+    from urllib.parse import quote
+
+    try:
+        if os.path.isfile(real):
+            with closing(sqlite3.connect(f"file:{quote(real)}?mode=ro", uri=True, timeout=_SOON)) as database:
+                found = database.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
+                if found.fetchone() == (0,):
+                    return
+    except sqlite3.OperationalError:
+        return  # in use, which IPython waits for
+    except sqlite3.Error:
+        pass
+    with suppress(OSError):
+        os.rename(real, f"{real}.{os.urandom(4).hex()}.not-used")
 
 
 class LateHistory(HistoryManager):
@@ -45,6 +72,8 @@ class LateHistory(HistoryManager):
     def _open(self) -> None:
         """What ``HistoryManager.__init__`` does with a database; the inputs up to now wait in ``db_input_cache``."""
         self._put_off = False
+        if self.lasts:
+            _set_aside_unusual(self.hist_file)
         self.enabled = self.trait_defaults("enabled")  # what was configured comes after it
         super().__init__(self.shell, parent=self.parent)
         self.writeout_cache()

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from glob import escape as glob_escape
 from glob import glob
 
@@ -59,6 +60,7 @@ class Packages:
     def __init__(self, folder: str, *, lasts: bool) -> None:
         """Raises OSError."""
         self._folder, self.lasts = folder, lasts
+        self._lasting: list[str] = []
         machine = getattr(sys.implementation, "_multiarch", os.uname().machine)
         self.environment = f"{folder}/{sys.implementation.cache_tag}-{machine}"
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -69,7 +71,7 @@ class Packages:
         self._new = not os.path.isdir(self._packages)
         self._make()
         if lasts:
-            _remove_start_up_code(self._packages)
+            self._remove_start_up_code()
 
     def _make(self) -> None:
         here = self.environment
@@ -91,21 +93,37 @@ class Packages:
             return []
         return [sys.executable, "-IS", os.path.join(os.path.dirname(__file__), "transaction.py"), self.environment]
 
+    def _remove_start_up_code(self) -> None:
+        """What an installer's Python, or the installer, would run or obey by itself."""
+        _put_away(self.environment, lambda name: name == "pip.conf")
+        # A pyvenv.cfg there comes before the one above: then other packages than those that are looked through count.
+        _put_away(f"{self.environment}/interpreter", lambda name: _OWN.fullmatch(name) is None)
+        version = os.path.relpath(self._packages, f"{self.environment}/lib")
+        for library in dict.fromkeys(("lib", sys.platlibdir)):  # lib64 on Fedora and openSUSE
+            _remove_start_up_code(f"{self.environment}/{library}/{version}")
+
     def lay_over(self) -> None:
-        """Before the first import looks, so that what is installed later is seen."""
+        """Before the first import looks, so that what is installed later is seen. What lasts comes later, and last."""
         os.environ["PIP_PYTHON"] = f"{self.environment}/interpreter/pip-python"
         os.environ.setdefault("UV_PYTHON", f"{self.environment}/interpreter/python")
-        _put_first("PATH", f"{self.environment}/bin")
+        programs = f"{self.environment}/bin"
         if not self.lasts:
+            _put_first("PATH", programs)
             sys.path.insert(sys.path.index(self._outer[0]) if self._outer else len(sys.path), self._packages)
             _put_first("PYTHONPATH", self._packages)  # for programs that cells start
             return
-        paths = [self._packages, *_paths_inside(self._packages)]
-        sys.path += paths
+        os.environ["PATH"] = os.pathsep.join(filter(None, (os.environ.get("PATH"), programs)))
+        self._lasting = [self._packages, *_paths_inside(self._packages)]
         here = os.path.join(os.environ["HOME"], ".python")
         os.mkdir(here)
-        _write(f"{here}/sitecustomize.py", _SITE.format(here=here, paths=paths))
+        _write(f"{here}/sitecustomize.py", _SITE.format(here=here, paths=self._lasting))
         _put_first("PYTHONPATH", here)
+
+    def add_lasting(self) -> None:
+        """When the kernel has started: a start imports what may be missing (IPython: storemagic), and an earlier
+        notebook's would be run.
+        """
+        sys.path += self._lasting
 
     def shadowed(self) -> list[str]:
         """What is installed here, and this Python has one that comes before it."""
@@ -145,8 +163,9 @@ def _installed(packages: str) -> dict[str, str]:
     return found
 
 
-_LARGEST_PTH = 1 << 16
+_LARGEST_PTH, _MOST_LINES = 1 << 16, 100
 _NOT_RUN = ".not-run"
+_OWN = re.compile(r"(python|pip-python)(\.[0-9a-f]{8})?")
 
 
 def _folders_of(path: str, packages: str) -> list[str] | None:
@@ -154,21 +173,32 @@ def _folders_of(path: str, packages: str) -> list[str] | None:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), errors="replace") as file:
             text = file.read(_LARGEST_PTH)
-    except OSError:
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        if len(text) == _LARGEST_PTH or len(lines) > _MOST_LINES:
+            return None
+        found = [os.path.realpath(os.path.join(packages, line)) for line in lines]
+    except (OSError, ValueError):  # a NUL in a name
         return None
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found = [os.path.realpath(os.path.join(packages, line)) for line in lines]
     inside = all(folder.startswith(f"{os.path.realpath(packages)}/") and os.path.isdir(folder) for folder in found)
-    return found if inside and len(text) < _LARGEST_PTH else None
+    return found if inside else None
 
 
 def _remove_start_up_code(packages: str) -> None:
     """What Python would run at its start where it is told that packages lie here, as an installer's is."""
-    for name in os.listdir(packages):
-        path = f"{packages}/{name}"
-        runs = name.endswith(".pth") and name != _OUTER and _folders_of(path, packages) is None
-        if runs or (name.startswith(("sitecustomize", "usercustomize")) and not name.endswith(_NOT_RUN)):
-            os.rename(path, f"{path}.{os.urandom(4).hex()}{_NOT_RUN}")
+
+    def runs(name: str) -> bool:
+        if name.endswith(".pth"):
+            return name != _OUTER and _folders_of(f"{packages}/{name}", packages) is None
+        return name.startswith(("sitecustomize", "usercustomize")) and not name.endswith(_NOT_RUN)
+
+    if os.path.isdir(packages):
+        _put_away(packages, runs)
+
+
+def _put_away(folder: str, runs: Callable[[str], bool]) -> None:
+    for name in os.listdir(folder):
+        if not name.endswith(_NOT_RUN) and runs(name):
+            os.rename(f"{folder}/{name}", f"{folder}/{name}.{os.urandom(4).hex()}{_NOT_RUN}")
 
 
 def _paths_inside(packages: str) -> list[str]:

@@ -275,22 +275,31 @@ def _lay_over(folder: str) -> Packages:
     """Where packages go. An earlier notebook, or a full disk, may have spoilt those that last: then others do."""
     try:
         packages = Packages(folder, lasts=LateHistory.lasts)
-    except OSError as error:
+    except (OSError, ValueError, RecursionError) as error:  # a folder that is too deep
         print(f"{folder} cannot be used: {error}", file=sys.stderr)  # noqa: T201
         packages = Packages(os.path.join(os.environ["TMPDIR"], "packages"), lasts=False)
     packages.lay_over()
     return packages
 
 
+def _keep_no_pickles() -> None:
+    """Jedi, which looks for completions, keeps pickles in the cache, and would load those of an earlier notebook."""
+    sys.modules["jedi.settings"].cache_directory = os.path.join(os.environ["HOME"], ".jedi")  # type: ignore[attr-defined]
+
+
 def main() -> None:
     LateHistory.lasts = os.environ.pop("SANDBOXED_KERNEL_HOME_LASTS", "") == "1"
     if folder := os.environ.pop("SANDBOXED_KERNEL_PACKAGES", None):
         SandboxedKernel.packages = _lay_over(folder)
+    if LateHistory.lasts:
+        when_imported("jedi.settings", then=_keep_no_pickles)
     # Names that are looked up when they are used.
     kernelapp.IOPubThread = ForkedOutput
     interactiveshell.HistoryManager = LateHistory
     app = SandboxedKernelApp.instance()
     app.initialize()
+    if SandboxedKernel.packages is not None:
+        SandboxedKernel.packages.add_lasting()
     gc.enable()
     app.start()
 

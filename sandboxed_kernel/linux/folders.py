@@ -173,32 +173,45 @@ def size_of_tree(root: int, deadline: float) -> tuple[int, bool]:
 
 def _size(top: int, deadline: float) -> tuple[int, bool]:
     device, size, whole = os.fstat(top).st_dev, 0, True
-    folders = [(top, os.listdir(top))]
+    folders = [(top, os.scandir(top))]  # not os.listdir: one folder may have millions of entries
     try:
         while folders:
-            folder, names = folders[-1]
-            if not names:
+            folder, listing = folders[-1]
+            try:
+                entry = next(listing, None)
+            except OSError:
+                entry, whole = None, False
+            if entry is None:
+                listing.close()
                 os.close(folders.pop()[0])
                 continue
             if time.monotonic() > deadline:
                 return size, False
-            name = names.pop()
             try:
-                status = os.lstat(name, dir_fd=folder)
+                status = os.lstat(entry.name, dir_fd=folder)
                 is_folder = stat.S_ISDIR(status.st_mode)
                 size += status.st_blocks * 512 // (1 if is_folder else max(status.st_nlink, 1))
                 if is_folder and (status.st_dev != device or len(folders) >= _DEEPEST):
                     whole = False
                 elif is_folder:
-                    inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
-                    folders.append((inner, []))
-                    folders[-1] = (inner, os.listdir(inner))
+                    folders.append(_opened(entry.name, folder))
             except OSError:  # closed to its owner, or gone meanwhile
                 whole = False
     finally:
-        for folder, _names in folders:
+        for folder, listing in folders:
+            listing.close()
             os.close(folder)
     return size, whole
+
+
+def _opened(name: str, within: int) -> tuple[int, os._ScandirIterator[str]]:
+    """Raises OSError."""
+    inner = os.open(name, OPEN_FOLDER, dir_fd=within)
+    try:
+        return inner, os.scandir(inner)
+    except OSError:
+        os.close(inner)
+        raise
 
 
 _STATX_BTIME = 0x800

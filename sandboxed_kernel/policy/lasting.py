@@ -57,11 +57,17 @@ class Owner(Record):
         return sha256(text.encode()).hex()[:16]
 
 
-def opens_more(policy: Policy, folder: str) -> bool:
-    """Whether code inside is given files or variables that an earlier notebook of ``folder`` may have wanted."""
-    elsewhere = any(not is_within(grant.path, folder) for grant in policy.grants)
+def opens_more(policy: Policy, folder: str, real_paths: Mapping[str, str]) -> bool:
+    """Whether code inside is given files, variables, devices or the page, which an earlier notebook of ``folder`` may
+    have wanted. ``real_paths``: where each grant leads that is there.
+    """
+    elsewhere = any(
+        not is_within(path, folder)
+        for grant in policy.grants
+        for path in (grant.path, real_paths.get(grant.path, folder))
+    )
     variables = policy.environment_pass or policy.environment_set or policy.environment_from
-    return bool(elsewhere or policy.unix or variables)
+    return bool(elsewhere or policy.unix or variables or policy.accelerators or policy.active_content != "strip")
 
 
 class Meta(Record):

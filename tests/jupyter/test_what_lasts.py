@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,6 +132,95 @@ open(start + "/00.py", "w").write("import os; open(os.environ['TMPDIR'] + '/ran'
         assert last(kernel.run(python)) == "[]"
         assert last(kernel.run(pip)) == "2"
         assert last(kernel.run(ran)) == "False"
+
+
+RAN = "import os; open(os.environ['TMPDIR'] + '/ran', 'a').write({!r} + ' ')\n"
+PLANT = f"""
+import os, pickle, sys
+def put(path, text, mode=0o644):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, "w").write(text)
+    os.chmod(path, mode)
+class Pickled:
+    def __reduce__(self):
+        return exec, ({RAN.format("jedi")!r},)
+def completed():
+    list(get_ipython().Completer._jedi_matches(9, 0, "json.dump"))
+environment = os.environ["PIP_PYTHON"].partition("/interpreter")[0]
+version = f"python{{sys.version_info.major}}.{{sys.version_info.minor}}"
+library = f"lib/{{version}}/site-packages"
+put(f"{{environment}}/{{library}}/storemagic.py", {RAN.format("storemagic")!r})
+put(f"{{environment}}/bin/ls", "#!/bin/sh\\nprintf 'ls ' >> $TMPDIR/ran\\n", 0o755)
+put(f"{{environment}}/pip.conf", "[global]\\nindex-url = http://planted.example/\\n")
+put(f"{{environment}}/interpreter/pyvenv.cfg", open(f"{{environment}}/pyvenv.cfg").read())
+put(f"{{environment}}/interpreter/{{library}}/sitecustomize.py", {RAN.format("interpreter")!r})
+jedi = os.path.join(os.environ["XDG_CACHE_HOME"], "jedi")
+"""
+TRY = """
+import json, os
+from IPython.core.completer import provisionalcompleter
+with provisionalcompleter():
+    list(get_ipython().Completer.completions("import json; json.dum", 21))
+!ls > /dev/null
+!$UV_PYTHON -m pip config list
+!$UV_PYTHON -c "import sys; print(sys.prefix)"
+"""
+
+
+def test_nothing_that_an_earlier_notebook_left_runs_by_itself(short_path: Path, data: Path) -> None:
+    """At a kernel's start, at Tab, in the place of a program, in the installer's Python."""
+    ran = "print(open(os.environ['TMPDIR'] + '/ran').read() if os.path.exists(os.environ['TMPDIR'] + '/ran') else '')"
+    with started(short_path) as kernel:
+        said(kernel.run(PLANT))
+        said(kernel.run(TRY))
+        spoil = """
+for folder, _folders, files in (*os.walk(os.environ["HOME"]), *os.walk(jedi)):
+    for name in files:
+        if name.endswith(".pkl"):
+            os.makedirs(f"{jedi}/{os.path.basename(folder)}", exist_ok=True)
+            open(f"{jedi}/{os.path.basename(folder)}/{name}", "wb").write(pickle.dumps(Pickled()))
+            print("spoilt")
+"""
+        assert "spoilt" in said(kernel.run(spoil))
+    assert list(data.glob("*/h/cache/jedi/*/*.pkl"))
+    with started(short_path) as kernel:
+        assert "planted" not in said(kernel.run(TRY))
+        assert last(kernel.run(ran + "; print('.')")) == "."
+        assert said(kernel.run(ran)).strip() == ""
+
+
+LEFT = {
+    "a name with a NUL": "open(packages + '/x.pth', 'w').write('a\\0b')",
+    "too deep": """
+os.mkdir(environment + '.before')
+os.mkdir(environment + '.failed')
+os.chdir(environment + '.failed')
+for _ in range(1500):
+    os.mkdir('d')
+    os.chdir('d')""",
+    "a history that never ends": """
+import sqlite3
+with sqlite3.connect(get_ipython().history_manager.hist_file) as database:
+    forever = "SELECT count(*) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)"
+    for table in ("sessions", "history"):
+        database.execute(f"CREATE TRIGGER {table}_t AFTER INSERT ON {table} BEGIN {forever}; END")
+os.kill(os.getpid(), 9)""",
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_an_earlier_notebook_left_holds_up_no_start(what: str, short_path: Path, data: Path) -> None:
+    with started(short_path) as kernel:
+        said(kernel.run("import os; environment = os.environ['PIP_PYTHON'].partition('/interpreter')[0]"))
+        said(kernel.run("import sys; packages, = [path for path in sys.path if '/packages/' in path]"))
+        said(kernel.run("%history -g -l 1"))
+        kernel.begin(LEFT[what])
+        time.sleep(1)
+    with started(short_path) as kernel:
+        assert last(kernel.run("print('ran')")) == "ran"
+        time.sleep(0.5)
+        assert last(kernel.run("print('still')")) == "still"
+    subprocess.run(["rm", "-rf", data], check=True)  # too deep for pytest too
 
 
 def test_an_installation_that_fails_leaves_what_was_there(short_path: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from sandboxed_kernel import private_folder
-from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath, remove_tree
-from sandboxed_kernel.private_folder import PrivateFolder
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath, remove_tree, size_of_tree
+from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 
 
 def remove(tree: Path) -> None:
@@ -160,3 +162,33 @@ def test_a_link_that_says_the_same_is_one(tmp_path: Path) -> None:
         os.close(root)
     assert os.readlink(tmp_path / "x" / "y") == "/a"
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o700
+
+
+def crowded(folder: Path) -> Path:
+    """A folder of more entries than anybody looks at in a moment. They are names of few files, which takes seconds."""
+    folder.mkdir()
+    for number in range(60_000):
+        if number % 30_000 == 0:
+            (folder / str(number)).touch()
+        else:
+            os.link(folder / str(number // 30_000 * 30_000), folder / str(number))
+    return folder
+
+
+def test_a_folder_of_very_many_entries_holds_no_start_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the look at what lasts nor what a killed kernel seems to have left in the notebook's folder."""
+    left = crowded(tmp_path / ".pool-of-another")
+    (tmp_path / ".pool-small" / "0").mkdir(parents=True)
+    monkeypatch.setattr(private_folder, "_LOOK", 0.005)
+    descriptor = os.open(left, OPEN_FOLDER)
+    tracemalloc.start()
+    try:
+        assert not size_of_tree(descriptor, time.monotonic() + 0.005)[1]
+        remove_left_pools(str(tmp_path), ".pool-of")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20  # a list of the names takes 4 MB
+    finally:
+        tracemalloc.stop()
+        os.close(descriptor)
+    assert len(os.listdir(left)) == 60_000
+    remove_left_pools(str(tmp_path), ".pool-small")
+    assert os.listdir(tmp_path) == [".pool-of-another"]

@@ -39,12 +39,16 @@ def test_the_variables_that_are_named_enter(tmp_path: Path, workspace: Path) -> 
         ("MISSING", "has no line MISSING="),
         ("/nowhere", "No such file"),
         ("fifo", "not a regular file"),
+        ("blanks", "hundreds of blanks in a row"),  # python-dotenv takes an hour for them
+        ("braces", "more than 64 KiB"),
     ],
 )
 def test_what_gives_no_value_is_said_and_the_rest_works(name: str, says: str, tmp_path: Path, workspace: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(DOTENV)
     os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "blanks").write_text("WRONG=a" + " " * 1_000_000 + "b")
+    (tmp_path / "braces").write_text('WRONG="' + "${" * 500_000 + '"')
     wrong = {name: file} if name.isupper() else {"WRONG": tmp_path / name.lstrip("/")}
     inside = run_inside(ASK, workspace=workspace, policy=policy(API_KEY=file, **wrong))
     assert inside.json()["API_KEY"] == "sk-1 #2"

@@ -84,6 +84,41 @@ def test_the_refusal_is_told(workspace: Path, tmp_path: Path) -> None:
     assert f"a symbolic link to {file} refused" in result.stderr
 
 
+MOVED = """
+import os, sys
+cache = os.environ["XDG_CACHE_HOME"]
+for way in (os.rename, lambda a, b: os.link(a, b, follow_symlinks=False)):
+    for link, place in ((os.path.expanduser("~/own.ipynb"), "a.ipynb"), (cache + "/theirs", "copies")):
+        try:
+            way(link, place)
+            print(os.path.basename(link))
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("where", ["", "deep/er/"])
+def test_a_link_of_the_private_home_that_is_moved_leads_nowhere(where: str, workspace: Path, tmp_path: Path) -> None:
+    """What the policy opens for reading in the user's home stands in the private one, as links."""
+    home = tmp_path / "home"
+    theirs = home / ".cache" / "theirs"
+    theirs.mkdir(parents=True)
+    (workspace / where).mkdir(parents=True, exist_ok=True)
+    for file in (home / "own.ipynb", theirs / "file"):
+        file.write_text("the user's")
+    policy = '[filesystem]\nread = ["~/own.ipynb", "~/.cache/theirs"]'
+    code = f"""
+import os
+print(open(os.path.expanduser('~/own.ipynb')).read(), os.listdir(os.environ['XDG_CACHE_HOME'] + '/theirs'))
+os.chdir({where or "."!r})
+{MOVED}"""
+    inside = run_inside(code, workspace=workspace, policy=policy, env={"HOME": str(home), "XDG_DATA_HOME": ""}).check()
+    assert inside.stdout.split() == ["the", "user's", "['file']", "own.ipynb", "theirs"]  # moved they were
+    save(workspace / where)
+    for file in (home / "own.ipynb", theirs / "file"):
+        assert file.read_text() == "the user's"
+
+
 LINKS = """
 import json, os
 os.makedirs("project/bin"); os.makedirs("project/lib/inner")

@@ -59,9 +59,13 @@ def test_homes_of_different_owners_have_different_names() -> None:
     ('[environment]\npass = ["API_KEY"]', True),
     ('[environment]\nset = { TOKEN = "x" }', True),
     ('[network]\nunix = ["/run/postgresql/.s.PGSQL.5432"]', True),
+    ('[filesystem]\nread = ["./linked"]', True),
+    ('[outputs]\nactive_content = "allow"', True),
+    ('[accelerators]\nallow = ["nvidia"]', True),
 ])  # fmt: skip
 def test_who_is_given_more_shares_no_home_with_who_is_not(text: str, more: bool) -> None:
-    assert opens_more(parse(text, place="p", workspace="/h/proj", home="/h"), "/h/proj") is more
+    real_paths = {"/h/proj/linked": "/h/theirs", "/h/proj/data": "/h/proj/data"}
+    assert opens_more(parse(text, place="p", workspace="/h/proj", home="/h"), "/h/proj", real_paths) is more
 
 
 def test_what_is_written_is_read_again() -> None:

@@ -104,6 +104,30 @@ def test_a_package_that_lasts_takes_no_other_ones_place(short_path: Path) -> Non
         assert last(kernel.run(f'!{sys.executable} -c "{ask}"')) == traitlets.__version__
 
 
+def test_a_package_that_lasts_comes_behind_those_of_several_folders_too(short_path: Path) -> None:
+    """Python prefers one with an __init__.py, wherever it lies, to folders without (matplotlib has such)."""
+    for name in ("spread/own.py", "later/late.py"):
+        file = short_path / "notebook" / name
+        file.parent.mkdir()
+        file.write_text("name = 'own'")
+    plant = """
+import os, sys
+packages, = [path for path in sys.path if "/packages/" in path]
+for name in ("spread/__init__.py", "spread/own.py", "late.py", "shared/more.py", "new/__init__.py", "new/inner.py"):
+    os.makedirs(os.path.dirname(f"{packages}/{name}"), exist_ok=True)
+    open(f"{packages}/{name}", "w").write("name = 'planted'")
+os.mkdir("shared")
+open("shared/own.py", "w").write("name = 'own'")
+"""
+    code = "import sys; sys.path.append('later'); import spread.own, late, shared.own, shared.more, new.inner"
+    code += "; print(spread.own.name, late.name, shared.own.name, shared.more.name, new.inner.name, spread.__file__)"
+    with started(short_path) as kernel:
+        said(kernel.run(plant))
+    with started(short_path) as kernel:
+        assert last(kernel.run(code)) == "own own own planted planted None"
+        assert last(kernel.run(f'!{sys.executable} -c "{code}"')) == "own own own planted planted None"
+
+
 def test_start_up_code_among_the_packages_does_not_run(short_path: Path) -> None:
     plant = """
 import os, sys

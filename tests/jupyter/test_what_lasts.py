@@ -225,6 +225,7 @@ for _ in range(1500):
     "a history that never ends": """
 import sqlite3
 with sqlite3.connect(get_ipython().history_manager.hist_file) as database:
+    database.execute("PRAGMA journal_mode = WAL")
     forever = "SELECT count(*) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)"
     for table in ("sessions", "history"):
         database.execute(f"CREATE TRIGGER {table}_t AFTER INSERT ON {table} BEGIN {forever}; END")
@@ -245,6 +246,25 @@ def test_what_an_earlier_notebook_left_holds_up_no_start(what: str, short_path: 
         time.sleep(0.5)
         assert last(kernel.run("print('still')")) == "still"
     subprocess.run(["rm", "-rf", data], check=True)  # too deep for pytest too
+
+
+LOCK = """
+import sqlite3
+database = sqlite3.connect(get_ipython().history_manager.hist_file, isolation_level=None)
+database.execute("BEGIN EXCLUSIVE")
+"""
+
+
+def test_a_kernel_that_keeps_the_history_locked_holds_up_no_other(short_path: Path) -> None:
+    with started(short_path) as one, kernels.running(kernels.REAL, short_path) as two:
+        said(one.run("%history -g -l 1"))
+        said(one.run(LOCK))
+        said(two.run("1"))
+        time.sleep(0.3)  # when it opens the database
+        begun = time.monotonic()
+        assert last(two.run("print('ran')")) == "ran"
+        assert time.monotonic() - begun < 3
+        assert "ran" in said(two.run("%history"))
 
 
 def test_an_installation_that_fails_leaves_what_was_there(short_path: Path) -> None:

@@ -79,7 +79,9 @@ def assemble(orders: Orders, warden: int, listener: Listener, loop: Loop, report
         datagrams=datagrams,
         metadata=Metadata(Writable(orders.writable, guarded), None if files is None else files.become_program),
         # Where the sandbox may not list a folder it may make no links either.
-        links=Links(Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded)),
+        links=Links(
+            Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded), orders.hidden
+        ),
         files=files,
         tcp=TcpCalls(may_wait, sockets, connecting, streams, names, diag, own_addresses, notifier, ports, rules),
         unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, loop),

@@ -209,12 +209,15 @@ def _homes_removed() -> bool:
     if not os.path.isdir(homes_folder()):
         return True
     used = []
-    with Homes(os.path.realpath(homes_folder())) as homes:
-        for name in homes.names():
-            try:
-                homes.remove(name)
-            except OSError:
-                used.append(name)
+    try:
+        with Homes(os.path.realpath(homes_folder())) as homes:
+            for name in homes.names():
+                try:
+                    homes.remove(name)
+                except OSError:
+                    used.append(name)
+    except OSError as error:
+        raise PolicyError(homes_folder(), str(error.strerror), "Let the user whose it is do this, later") from None
     for name in used:
         print(f"{homes_folder()}/{name} stays: a kernel uses it. Shut it down, and try again")
     return not used

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -134,7 +135,7 @@ def _not_private(folder: str) -> str:
             return f"{path}: {error.strerror}"
         if path == folder and status.st_uid != os.geteuid():
             return "the notebook's folder belongs to another user"
-        if not status.st_mode & stat.S_ISVTX and _others_write(status):
+        if not status.st_mode & stat.S_ISVTX and (_others_write(status) or _are_named_writers(path)):
             return f"other users may write in {path}"
     return ""
 
@@ -143,6 +144,19 @@ def _others_write(status: os.stat_result) -> bool:
     if status.st_mode & stat.S_IWOTH:
         return True
     return bool(status.st_mode & stat.S_IWGRP) and status.st_gid != 0 and not _is_own_group(status.st_gid)
+
+
+def _are_named_writers(path: str) -> bool:
+    """Whether an ACL lets named users or groups write there; the mode's group bits are its mask then: acl(5)."""
+    try:
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:]))
+    except OSError:
+        return False  # none, or a file system without
+    mask = next((access for tag, access, _who in entries if tag == _ACL_MASK), 7)
+    return any(tag in _ACL_NAMED and access & mask & os.W_OK for tag, access, _who in entries)
+
+
+_ACL_NAMED, _ACL_MASK = (2, 8), 16  # linux/posix_acl.h
 
 
 def _is_own_group(number: int) -> bool:

@@ -41,7 +41,7 @@ from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.lasting_home import LastingHome, NothingLasts, open_lasting
 from sandboxed_kernel.linux import processes
-from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, WAYS, link_beneath
 from sandboxed_kernel.live import LivePolicy
 from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent, describe_exposed
@@ -334,6 +334,7 @@ class _Launched:
             open_log=lambda: _open_log(launch.settings.audit_file),
             resolve=lambda names: _resolve(launch.settings.resolv_conf, names),
             writable=writable_paths(plan),
+            hidden=_hidden(plan, private.path, ready.home),
             guard=plan.guard,
             start_guard=_start_guard,
             reserved_ports=ports_of_jupyter(os.environ),
@@ -407,7 +408,7 @@ def _put_links(plan: Plan) -> None:
         above = os.open(os.path.normpath(os.path.join(folder, up)), OPEN_FOLDER)
         try:
             for path, target in links:
-                way = f"{_WAYS}/{sha256(os.fsencode(target)).hex()[:16]}"
+                way = f"{WAYS}/{sha256(os.fsencode(target)).hex()[:16]}"
                 if link_beneath(above, way, target):
                     says = up + "../" * path.count("/") + way
                     link_beneath(opened, path, says, set_aside=None if folder == plan.home else [])
@@ -416,7 +417,16 @@ def _put_links(plan: Plan) -> None:
             os.close(opened)
 
 
-_WAYS = "l"  # beside the private home, and beside what lasts of it
+def _hidden(plan: Plan, private: str, home: LastingHome | NothingLasts) -> tuple[str, ...]:
+    """Where links to files stand that nothing inside may write, or may later: a home that lasts has them for the next
+    kernel.
+    """
+    writable = [path.rstrip("/") for path in writable_paths(plan)]
+    leads = [target for _path, target in (*plan.home_links, *plan.cache_links)]
+    stand = any(not any(is_within(target, path) for path in writable) for target in leads)
+    if isinstance(home, LastingHome) and (stand or home.meta.more):
+        return (private, os.path.dirname(home.path))
+    return (private,) if stand else ()
 
 
 def _be_broker(orders: Orders, relay_end: socket.socket, broker_end: socket.socket, group: Group | None) -> None:

@@ -146,7 +146,7 @@ def _further(policy: Policy, kept: Sequence[tuple[str, str]], standing: Sequence
         yield Protected(_real(path), "a folder from which that Python imports", "write", "write", ENVIRONMENT)
     for path in (*map(os.path.abspath, policy.sources), *standing):  # a preset's name is no path, and no link either
         yield from _links(path, "the policy of this kernel", POLICY_ADVICE)
-    for each in policy.environment_from:
+    for each in (*policy.environment_from, *policy.environment_from_elsewhere):
         what = f"the file that {each.name} is read from"
         yield Protected(_real(each.path), what, "write", "write", VARIABLES_ADVICE)
         yield from _links(each.path, what, VARIABLES_ADVICE)

@@ -105,7 +105,9 @@ def assemble(
         datagrams=datagrams,
         metadata=Metadata(Writable(orders.writable, guarded), None if files is None else files.become_program),
         # Where the sandbox may not list a folder it may make no links either.
-        links=Links(Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded)),
+        links=Links(
+            Writable(tuple(path for path in orders.writable if not path.endswith("/")), guarded), orders.hidden
+        ),
         files=files,
         tcp=tcp,
         unix=UnixCalls(may_wait, sockets, connecting, unix_sockets, diag, loop),

@@ -4,6 +4,10 @@ Programs outside follow links when they write: Jupyter's server saves a notebook
 the notebook's place, and so over any file of the user's. Landlock does not look at where a link leads. So each link
 leads to where the sandbox may write itself, or to where its user may not write. Moved, it does so still: it says an
 absolute path, or one without "..", which stays in the folder that the link lies in.
+
+In the private home stand links to what the policy opens of the user's, and code inside may move them to where another
+link leads. So none leads into those folders from elsewhere; in them a link says ``../l/NAME``, and leads nowhere once
+it is moved out.
 """
 
 from __future__ import annotations
@@ -20,14 +24,18 @@ from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.descriptor import Descriptor
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, WAYS, link_beneath
+from sandboxed_kernel.signing import sha256
 
 # Which arguments are the target, the folder that the path starts from (none: the working directory), and the path.
 CALLS: dict[str, tuple[int, int | None, int]] = {"symlink": (0, None, 1), "symlinkat": (0, 1, 2)}
 
 
 class Links:
-    def __init__(self, writable: Writable) -> None:
+    def __init__(self, writable: Writable, hidden: tuple[str, ...]) -> None:
+        """``hidden``: real folders of the sandbox's own, with links in them to files of the user's."""
         self._writable = writable
+        self._hidden = tuple(os.fsencode(path) for path in hidden)
 
     def carry_out(self, name: str, call: Call, check_waiting: Callable[[Call], None]) -> None:
         """Make the link. Raises OSError or Malformed with the errno for the caller, Refused.
@@ -65,7 +73,28 @@ class Links:
         )
         if isinstance(verdict, Refuse):
             raise Refused(Refusal(verdict, "link", leads_to.decode(errors="replace"), protocol=name))
-        return verdict
+        if not self._hidden or not verdict.startswith(b"/"):
+            return verdict
+        to, at = self._hidden_above(leads_to), self._hidden_above(place)
+        if to is None:
+            return leads_to  # what it says could lead by way of a hidden one
+        if at is None:
+            refuse = Refuse(errno.EPERM, _WAY_IN)
+            raise Refused(Refusal(refuse, "link", leads_to.decode(errors="replace"), protocol=name))
+        way = f"{WAYS}/{sha256(leads_to).hex()[:16]}"
+        with Descriptor(os.open(at, OPEN_FOLDER)) as folder:
+            if not link_beneath(folder.fileno(), way, os.fsdecode(leads_to)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return b"../" * (place.count(b"/") - at.count(b"/")) + way.encode()
+
+    def _hidden_above(self, path: bytes) -> bytes | None:
+        return next((each for each in self._hidden if path == each or path.startswith(each + b"/")), None)
+
+
+_WAY_IN = (
+    "it leads to a private folder of this sandbox, where links to files of yours stand: a program outside that writes"
+    " to it (Jupyter, when it saves) could write there"
+)
 
 
 def _may_write(path: bytes) -> bool:

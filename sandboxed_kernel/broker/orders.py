@@ -64,6 +64,7 @@ class Orders(Record):
     open_log: Callable[[], Log]
     resolve: Callable[[list[str]], Iterable[tuple[str, Resolution]]]
     writable: tuple[str, ...]  # outside of the guarded folder
+    hidden: tuple[str, ...]  # folders of the sandbox's own in which links to files of the user's stand
     guard: Guard | None
     start_guard: Callable[[], tuple[int, int]]  # its process and the descriptor to speak with it; raises OSError
     reserved_ports: frozenset[int]  # of the Jupyter server and the Hub

@@ -20,35 +20,40 @@ _SOON = 0.2  # seconds after the first cell, so that it does not wait for it
 _OF_DATABASE = frozenset(("db", "enabled", "session_number"))
 
 
-def _set_aside_unusual(file: str) -> None:
-    """A database in which more than rows lies: a trigger that an earlier notebook left would run with each input, and
-    may never end. It gets another name, as does what is none; then there is a new one.
+def _is_usual(file: str) -> bool:
+    """False where another kernel has locked it for long: sqlite would wait 5 s for it.
+
+    A database in which more than rows lies gets another name: a trigger that an earlier notebook left would run with
+    each input, and may never end. So does what is none; then there is a new one.
     """
     if not os.path.lexists(real := os.path.realpath(file)):
-        return
+        return True
     try:
         import sqlite3
     except ImportError:  # a Python without it has no history
-        return
+        return True
     from urllib.parse import quote
 
     try:
         if os.path.isfile(real):
-            with closing(sqlite3.connect(f"file:{quote(real)}?mode=ro", uri=True, timeout=_SOON)) as database:
+            with closing(sqlite3.connect(f"file:{quote(real)}?mode=rw", uri=True, timeout=_SOON)) as database:
                 found = database.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
                 if found.fetchone() == (0,):
-                    return
-    except sqlite3.OperationalError:
-        return  # in use, which IPython waits for
+                    return True
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            return False
     except sqlite3.Error:
         pass
     with suppress(OSError):
         os.rename(real, f"{real}.{os.urandom(4).hex()}.not-used")
+    return True
 
 
 class LateHistory(HistoryManager):
     """Begins as a HistoryManager with ``enabled = False``."""
 
+    hist_file: Any
     lasts = False  # the database
     _put_off = False
     _waits = False  # for the first cell's end
@@ -72,8 +77,8 @@ class LateHistory(HistoryManager):
     def _open(self) -> None:
         """What ``HistoryManager.__init__`` does with a database; the inputs up to now wait in ``db_input_cache``."""
         self._put_off = False
-        if self.lasts:
-            _set_aside_unusual(self.hist_file)
+        if self.lasts and not _is_usual(self.hist_file):
+            self.hist_file = ":memory:"
         self.enabled = self.trait_defaults("enabled")  # what was configured comes after it
         super().__init__(self.shell, parent=self.parent)
         self.writeout_cache()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from glob import escape as glob_escape
 from glob import glob
 
+from sandboxed_kernel.inside.behind import add_behind
 from sandboxed_kernel.inside.transaction import settle_left
 
 # Written into the private environment, and named to every pip by PIP_PYTHON (`pip --python`). $1 is the calling pip:
@@ -33,9 +34,8 @@ exec {base} -IS -c 'import os, sys; os.execv(sys.argv[1], sys.argv[2:])' {base} 
 
 
 # Found by every Python that cells start (PYTHONPATH): that is searched before the packages of the environment, and what
-# lasts must come behind them. It lies in the private home, which is new at each start.
-_SITE = """\
-import sys
+# lasts must come behind them. It lies in the private home, new at each start, and begins with the text of behind.py.
+_SITE = """
 sys.path[:] = [path for path in sys.path if path != {here!r}]
 _own = sys.modules.pop(__name__)
 try:
@@ -43,7 +43,7 @@ try:
 except ImportError:
     sys.modules[__name__] = _own
 sys.modules.setdefault("usercustomize", type(sys)("usercustomize"))
-sys.path += {paths!r}
+add_behind({paths!r})
 """
 
 
@@ -116,14 +116,17 @@ class Packages:
         self._lasting = [self._packages, *_paths_inside(self._packages)]
         here = os.path.join(os.environ["HOME"], ".python")
         os.mkdir(here)
-        _write(f"{here}/sitecustomize.py", _SITE.format(here=here, paths=self._lasting))
+        with open(os.path.join(os.path.dirname(__file__), "behind.py"), encoding="utf-8") as file:
+            behind = file.read()
+        _write(f"{here}/sitecustomize.py", behind + _SITE.format(here=here, paths=self._lasting))
         _put_first("PYTHONPATH", here)
 
     def add_lasting(self) -> None:
         """When the kernel has started: a start imports what may be missing (IPython: storemagic), and an earlier
         notebook's would be run.
         """
-        sys.path += self._lasting
+        if self._lasting:
+            add_behind(self._lasting)
 
     def shadowed(self) -> list[str]:
         """What is installed here, and this Python has one that comes before it."""

@@ -120,11 +120,11 @@ def _add(source: Source, above: tuple[Source, ...], draft: _Draft, open_extended
         if index == number:
             _extend(section, path, source, above, draft, open_extended)
             _read_table(section, _KEYS, source.place, path, draft)
-        else:  # for its mistakes
+        else:  # for its mistakes, and for files that kernels here may not write
             section.pop("extends", None)
-            _read_table(
-                section, _KEYS, source.place, path, _Draft(draft.workspace, draft.home, mistakes=draft.mistakes)
-            )
+            other = _Draft(draft.workspace, draft.home, mistakes=draft.mistakes)
+            _read_table(section, _KEYS, source.place, path, other)
+            draft.sourced_elsewhere += (each for each in other.sourced.values() if each.text.startswith(("/", "~")))
     draft.read.append(source)
 
 
@@ -245,6 +245,7 @@ class _Draft(Record, frozen=False):
     passed: list[str] = made(default_factory=list)
     set: dict[str, str] = made(default_factory=dict)
     sourced: dict[str, VariableFrom] = made(default_factory=dict)
+    sourced_elsewhere: list[VariableFrom] = made(default_factory=list)  # by sections of other folders
     limits: dict[str, int] = made(default_factory=dict)
     best_effort: list[str] = made(default_factory=list)
     accelerators: list[str] = made(default_factory=list)
@@ -273,6 +274,7 @@ class _Draft(Record, frozen=False):
             environment_pass=tuple(dict.fromkeys(self.passed)),
             environment_set=tuple(self.set.items()),
             environment_from=tuple(self.sourced.values()),
+            environment_from_elsewhere=tuple(self.sourced_elsewhere),
             limits=Limits(**self.limits),
             best_effort=frozenset(self.best_effort),
             project=self.project,

@@ -140,6 +140,7 @@ class Policy(Record):
     environment_pass: tuple[str, ...] = ()
     environment_set: tuple[tuple[str, str], ...] = ()
     environment_from: tuple[VariableFrom, ...] = ()
+    environment_from_elsewhere: tuple[VariableFrom, ...] = ()  # for other folders: closed here all the same
     limits: Limits = made(default_factory=Limits)
     active_content: Literal["strip", "allow"] = "strip"
     keep_home: bool = True

@@ -104,6 +104,30 @@ def test_a_package_that_lasts_takes_no_other_ones_place(short_path: Path) -> Non
         assert last(kernel.run(f'!{sys.executable} -c "{ask}"')) == traitlets.__version__
 
 
+def test_a_package_that_lasts_comes_behind_those_of_several_folders_too(short_path: Path) -> None:
+    """Python prefers one with an __init__.py, wherever it lies, to folders without (matplotlib has such)."""
+    for name in ("spread/own.py", "later/late.py"):
+        file = short_path / "notebook" / name
+        file.parent.mkdir()
+        file.write_text("name = 'own'")
+    plant = """
+import os, sys
+packages, = [path for path in sys.path if "/packages/" in path]
+for name in ("spread/__init__.py", "spread/own.py", "late.py", "shared/more.py", "new/__init__.py", "new/inner.py"):
+    os.makedirs(os.path.dirname(f"{packages}/{name}"), exist_ok=True)
+    open(f"{packages}/{name}", "w").write("name = 'planted'")
+os.mkdir("shared")
+open("shared/own.py", "w").write("name = 'own'")
+"""
+    code = "import sys; sys.path.append('later'); import spread.own, late, shared.own, shared.more, new.inner"
+    code += "; print(spread.own.name, late.name, shared.own.name, shared.more.name, new.inner.name, spread.__file__)"
+    with started(short_path) as kernel:
+        said(kernel.run(plant))
+    with started(short_path) as kernel:
+        assert last(kernel.run(code)) == "own own own planted planted None"
+        assert last(kernel.run(f'!{sys.executable} -c "{code}"')) == "own own own planted planted None"
+
+
 def test_start_up_code_among_the_packages_does_not_run(short_path: Path) -> None:
     plant = """
 import os, sys
@@ -201,6 +225,7 @@ for _ in range(1500):
     "a history that never ends": """
 import sqlite3
 with sqlite3.connect(get_ipython().history_manager.hist_file) as database:
+    database.execute("PRAGMA journal_mode = WAL")
     forever = "SELECT count(*) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)"
     for table in ("sessions", "history"):
         database.execute(f"CREATE TRIGGER {table}_t AFTER INSERT ON {table} BEGIN {forever}; END")
@@ -221,6 +246,25 @@ def test_what_an_earlier_notebook_left_holds_up_no_start(what: str, short_path: 
         time.sleep(0.5)
         assert last(kernel.run("print('still')")) == "still"
     subprocess.run(["rm", "-rf", data], check=True)  # too deep for pytest too
+
+
+LOCK = """
+import sqlite3
+database = sqlite3.connect(get_ipython().history_manager.hist_file, isolation_level=None)
+database.execute("BEGIN EXCLUSIVE")
+"""
+
+
+def test_a_kernel_that_keeps_the_history_locked_holds_up_no_other(short_path: Path) -> None:
+    with started(short_path) as one, kernels.running(kernels.REAL, short_path) as two:
+        said(one.run("%history -g -l 1"))
+        said(one.run(LOCK))
+        said(two.run("1"))
+        time.sleep(0.3)  # when it opens the database
+        begun = time.monotonic()
+        assert last(two.run("print('ran')")) == "ran"
+        assert time.monotonic() - begun < 3
+        assert "ran" in said(two.run("%history"))
 
 
 def test_an_installation_that_fails_leaves_what_was_there(short_path: Path) -> None:

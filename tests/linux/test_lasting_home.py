@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -75,6 +76,24 @@ def test_two_kernels_at_once_share_it_and_neither_loses_it(homes: str, folder: P
     one.end()
     assert os.path.isdir(two.path)  # nothing lay in it, and it was in use
     two.end()
+
+
+@pytest.mark.parametrize(("access", "mask", "lasts"), [(7, 7, False), (5, 5, True), (7, 5, True)])
+def test_nothing_lasts_where_an_acl_lets_others_write(
+    access: int, mask: int, lasts: bool, homes: str, folder: Path
+) -> None:
+    """As setfacl(1) writes it for one other user."""
+    nobody = 0xFFFFFFFF
+    entries = [(1, 7, nobody), (2, access, 4321), (4, 5, nobody), (16, mask, nobody), (32, 5, nobody)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(folder, "system.posix_acl_access", acl)
+    except OSError as error:
+        pytest.skip(f"no ACLs on this file system: {error}")
+    found = open_lasting(homes, Owner(str(folder), "k", False))
+    assert isinstance(found, LastingHome if lasts else NothingLasts)
+    if isinstance(found, LastingHome):
+        found.end()
 
 
 def test_one_in_which_nothing_lies_is_removed_at_the_end(homes: str, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from sandboxed_kernel import kernelspec
+from sandboxed_kernel import kernelspec, lasting_home
 from sandboxed_kernel.cli import main
 from sandboxed_kernel.lasting_home import LastingHome, open_lasting
 from sandboxed_kernel.policy.lasting import Owner
@@ -61,6 +62,22 @@ def test_nothing_is_left(home: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "pip uninstall sandboxed-kernel" in capsys.readouterr().out
     assert main(["uninstall", "--all", "--yes"]) == 0
     assert "Nothing of sandboxed-kernel" in capsys.readouterr().out
+
+
+def test_homes_that_another_program_has_locked_are_said_to_be(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.close(filled(home).descriptor)
+    before = files(home / ".local/share/sandboxed-kernel")
+    monkeypatch.setattr(lasting_home, "_PATIENCE", 0.05)
+    descriptor = os.open(homes_folder(), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert main(["uninstall", "--all", "--yes"]) == 78
+    finally:
+        os.close(descriptor)
+    assert "another program has locked it" in capsys.readouterr().err
+    assert files(home / ".local/share/sandboxed-kernel") == before
 
 
 def test_what_a_kernel_uses_stays(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,3 +106,19 @@ def test_a_file_where_the_code_may_write_is_refused(tmp_path: Path, workspace: P
     assert json.loads(inside.stdout.splitlines()[0])["API_KEY"] == "sk-1 #2"
     assert "PermissionError" in inside.stderr
     assert (workspace / "keys.txt").read_text() == DOTENV
+
+
+def test_it_stays_closed_to_notebooks_of_other_folders_too(tmp_path: Path, workspace: Path) -> None:
+    """The section for one folder names it: a notebook elsewhere would choose what that one's gets."""
+    (workspace / "keys.txt").write_text(DOTENV)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    file = json.dumps(str(workspace / "keys.txt"))
+    named = f"[[folder]]\npath = {json.dumps(str(mine))}\n[folder.environment]\nfrom = {{ API_KEY = {file} }}\n"
+    assert run_inside(ASK, workspace=mine, policy=named).json()["API_KEY"] == "sk-1 #2"
+    code = "open('new.txt', 'w')\nopen('keys.txt', 'w').write('API_KEY=chosen')"
+    inside = run_inside(code, workspace=workspace, policy=named)
+    assert "PermissionError" in inside.stderr
+    assert (workspace / "new.txt").exists()
+    assert (workspace / "keys.txt").read_text() == DOTENV
+    assert run_inside(ASK, workspace=workspace, policy=named).json()["API_KEY"] is None

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.sandbox import run_command_inside, run_inside, run_outside
+from tests.support.sandbox import launcher_command, run_command_inside, run_inside, run_outside
 
 # Every way to make the link `a.ipynb` lead to the file.
 WAYS = {
@@ -117,6 +118,80 @@ os.chdir({where or "."!r})
     save(workspace / where)
     for file in (home / "own.ipynb", theirs / "file"):
         assert file.read_text() == "the user's"
+
+
+# The link to the private home leads nowhere, until the one to the user's files is moved there.
+EXCHANGED = {
+    "a file": ("h + '/new'", "h + '/own.ipynb'", "h + '/new'"),
+    "a folder": ("h + '/new/file'", "h + '/theirs'", "h + '/new'"),
+    "in the cache": ("c + '/new/file'", "c + '/theirs'", "c + '/new'"),
+    "a link made in the home": ("h + '/new'", "h + '/own.ipynb'", "h + '/new'"),
+    "by way of a link in the home": ("h + '/harmless'", "h + '/own.ipynb'", "h + '/harmless'"),
+}
+
+
+@pytest.mark.parametrize("way", EXCHANGED)
+def test_no_link_to_the_private_home_leads_to_what_is_put_there_later(
+    way: str, workspace: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    for folder in (home / "theirs", home / ".cache" / "theirs"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("the user's")
+    (home / "own.ipynb").write_text("the user's")
+    (workspace / "mine").touch()
+    target, link, place = EXCHANGED[way]
+    make = f"os.symlink({target}, 'a.ipynb')"
+    if way == "a link made in the home":
+        make = f"os.symlink({target}, h + '/x'); os.rename(h + '/x', 'a.ipynb')"
+    if way == "by way of a link in the home":
+        make = f"os.symlink(os.path.abspath('mine'), {target}); {make}; os.unlink({target})"
+    code = f"""
+import contextlib, os, sys
+h, c = os.path.expanduser("~"), os.environ["XDG_CACHE_HOME"]
+with contextlib.suppress(PermissionError):
+    {make}
+os.rename({link}, {place})
+print(open({place} if os.path.isfile({place}) else {place} + "/file").read(), flush=True)
+sys.stdin.read()
+"""
+    policy = '[filesystem]\nread = ["~/own.ipynb", "~/theirs", "~/.cache/theirs"]'
+    command = launcher_command(policy, tmp_path, workspace, tmp_path / "audit.jsonl")
+    environment = {**os.environ, "HOME": str(home), "XDG_DATA_HOME": ""}
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", code], stdin=-1, stdout=-1, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "the user's\n"  # it works where it was put
+        save(workspace)  # while the kernel lives, as Jupyter does
+        process.communicate("")
+    for file in (home / "own.ipynb", home / "theirs" / "file", home / ".cache" / "theirs" / "file"):
+        assert file.read_text() == "the user's"
+
+
+def test_links_in_the_private_home_work_beside_those_of_the_policy(workspace: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    code = """
+import os, tempfile
+cache = os.environ["XDG_CACHE_HOME"]
+for place in (os.path.expanduser("~/made"), cache + "/models", tempfile.mkdtemp()):
+    os.makedirs(place + "/blobs"); os.makedirs(place + "/snapshots/1")
+    open(place + "/blobs/x", "w").write("content")
+    os.symlink("../../blobs/x", place + "/snapshots/1/relative")  # as huggingface_hub's
+    os.symlink(place + "/blobs", place + "/absolute")
+    os.symlink("blobs", place + "/plain")
+    os.symlink("/usr", place + "/system")
+    os.rename(place + "/plain", place + "/snapshots/plain")
+    os.rename(place + "/snapshots/plain", place + "/plain")
+    for path in ("snapshots/1/relative", "absolute/x", "plain/x"):
+        print(open(f"{place}/{path}").read(), end=" ")
+os.symlink("inner", "own"); os.symlink(os.path.abspath("inner"), "own2")
+"""
+    policy = '[filesystem]\nread = ["~/data"]'
+    inside = run_inside(code, workspace=workspace, policy=policy, env={"HOME": str(home), "XDG_DATA_HOME": ""}).check()
+    assert inside.stdout.split() == ["content"] * 9
+    assert os.readlink(workspace / "own2") == str(workspace / "inner")
 
 
 LINKS = """

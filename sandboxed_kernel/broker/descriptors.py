@@ -1,4 +1,4 @@
-"""Does: shares out the broker's descriptors, so that nothing of which the sandbox chooses the number takes the last one.
+"""Does: shares out the broker's descriptors: nothing of which the sandbox chooses the number takes the last one.
 
 Without one it could neither look at calls nor tell of refusals.
 """

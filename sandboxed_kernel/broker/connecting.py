@@ -181,7 +181,20 @@ class Connecting:
             return self._settle(under_way, joined=True)  # it is over, and only the loop has not come to it yet
         if linux_sockets.is_non_blocking(reference.sock):
             return Answer(error=errno.EALREADY)
-        return self._join(under_way, call)
+        return Later(lambda resume: self._wait_too(under_way, call, resume))
+
+    def _wait_too(self, under_way: _UnderWay, call: Call, resume: Resume) -> None:
+        """For one more caller, who waits no longer than SO_SNDTIMEO says: then it is EALREADY."""
+        under_way.waiting[call.tid] = resume
+
+        def waited() -> None:
+            if under_way.waiting.get(call.tid) is resume:
+                del under_way.waiting[call.tid]
+                resume(Answer(error=errno.EALREADY, inode=under_way.reference.inode))
+
+        limit = linux_sockets.send_timeout(under_way.reference.sock)
+        if limit is not None:
+            self._loop.call_later(limit, waited)
 
     @staticmethod
     def _join(under_way: _UnderWay, call: Call) -> Later:

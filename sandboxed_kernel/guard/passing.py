@@ -101,7 +101,7 @@ class Connection:
         return self._near.fileno() < 0
 
     def is_left(self, now: float) -> bool:
-        """Whether it may make room for another: the client has ended, perhaps closed, and the server says nothing."""
+        """Whether it may make room for another one: the client has ended or closed, and the server says nothing."""
         return self._up.ended and now - self._silent_since >= _LEFT
 
     # --- what is waited for ----------------------------------------------------------------------------------------

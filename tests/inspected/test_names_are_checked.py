@@ -357,6 +357,7 @@ except OSError as error:
 bounded = socket.socket()
 bounded.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("=qq", 0, 300_000))
 told["SO_SNDTIMEO"] = name(bounded.connect_ex(("127.0.0.7", SLOW)))
+told["SO_SNDTIMEO again"] = name(bounded.connect_ex(("127.0.0.7", SLOW)))
 refused = socket.socket()
 told["refused"] = name(refused.connect_ex(("127.0.0.7", CLOSED)))
 told["refused again"] = name(refused.connect_ex(("127.0.0.7", CLOSED)))
@@ -384,6 +385,7 @@ def test_a_connect_has_the_states_and_errors_of_linux(inside: Inside) -> None:
         code = STATES.replace("SLOW", str(slow)).replace("OPEN", str(server.port))
         code = code.replace("CLOSED", "1")  # tcpmux: nobody listens there
         plain = inside(code, line(server.port, "unchecked"), line(slow, "unchecked"), line(1, "unchecked")).json()
+        assert (plain["SO_SNDTIMEO"], plain["SO_SNDTIMEO again"]) == ("EINPROGRESS", "EALREADY")  # as outside
         assert inside(code, line(server.port), line(slow), line(1)).json() == plain
 
 

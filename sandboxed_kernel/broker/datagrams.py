@@ -28,12 +28,13 @@ class Pair:
     """The far end. ``mode``: what arriving messages mean ("dns", "relay": datagrams for ``connected``, "cut": that was
     allowed before, "": nothing).
 
-    ``may_sort``: see ``decisions.may_sort``. ``named``: the address it was last connected to for names. ``asked`` any
-    question; ``answered``: the last one that has its answer.
+    ``may_sort``: see ``decisions.may_sort``. ``polls``: it was non-blocking at its last connect. ``named``: the address
+    it was last connected to for names. ``asked`` any question; ``answered``: the last one that has its answer.
     """
 
     __slots__ = (
-        "answered", "asked", "connected", "family", "inode", "may_sort", "mode", "named", "near", "ours", "told", "udp",
+        "answered", "asked", "connected", "family", "inode", "may_sort", "mode", "named", "near", "ours", "polls", "told",
+        "udp",
     )  # fmt: skip
 
     def __init__(self, family: int, *, may_sort: bool) -> None:
@@ -42,6 +43,7 @@ class Pair:
         self.ours.setblocking(False)
         self.inode = os.fstat(self.near.fileno()).st_ino
         self.family, self.may_sort = family, may_sort
+        self.polls = False
         self.mode = ""
         self.named: IpAddress | None = None
         self.udp: dict[tuple[IpAddress, int], socket.socket] = {}
@@ -99,7 +101,7 @@ class Datagrams:
             return
         self._loop.unwatch(pair.ours.fileno())
         pair.ours.close()
-        if decisions.gave_up(may_sort=pair.may_sort, connected=pair.mode == "dns", asked=pair.asked):
+        if decisions.gave_up(polls=pair.polls, connected=pair.mode == "dns", asked=pair.asked):
             self._tell_unheard(pair, pair.named)
         for sock in pair.udp.values():
             self._loop.unwatch(sock.fileno())

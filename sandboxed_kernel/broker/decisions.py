@@ -244,12 +244,12 @@ def connected(*, may_sort: bool, again: bool) -> int:
     return errno.EINTR if may_sort and not again else 0
 
 
-def gave_up(*, may_sort: bool, connected: bool, asked: bool) -> bool:
+def gave_up(*, polls: bool, connected: bool, asked: bool) -> bool:
     """Whether a socket that is closed was a resolver's own, which asks it for its address after the connect and goes no
-    further where that is none of inet (c-ares, ares_conn_set_self_ip). One that may sort is closed without a question
-    every day.
+    further where that is none of inet (c-ares, ares_conn_set_self_ip). ``polls``: it was non-blocking when it connected,
+    as a resolver's is; others only want to know their own address (getaddrinfo, Ray), every day.
     """
-    return connected and not asked and not may_sort
+    return connected and not asked and polls
 
 
 def asks_again(question: bytes, answered: bytes) -> bool:

@@ -164,7 +164,8 @@ class Handlers:
         pair = self._parts.datagrams.find(file.inode)
         if pair is not None:
             number = as_int(call.args[0])
-            may_sort = pair.may_sort and not self._may_wait(process.is_non_blocking, call.tid, number)
+            pair.polls = self._may_wait(process.is_non_blocking, call.tid, number)
+            may_sort = pair.may_sort and not pair.polls
             if may_sort and self._parts.datagram.only_sorts(pair, address):
                 return self._stand_in(call)
             return self._parts.datagram.connect(call, pair, address, may_sort=may_sort)

@@ -471,9 +471,9 @@ def test_the_unspecified_address_of_ipv4(address: str, *, is_it: bool) -> None:
 
 
 def test_a_resolver_gave_up_where_it_connected_and_asked_nothing() -> None:
-    for may_sort, connected, asked in product((False, True), repeat=3):
-        gave_up = decisions.gave_up(may_sort=may_sort, connected=connected, asked=asked)
-        assert gave_up == (connected and not asked and not may_sort)
+    for polls, connected, asked in product((False, True), repeat=3):
+        gave_up = decisions.gave_up(polls=polls, connected=connected, asked=asked)
+        assert gave_up == (connected and not asked and polls)
 
 
 def test_a_resolver_asks_again_where_it_took_no_answer() -> None:

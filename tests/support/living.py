@@ -103,7 +103,10 @@ class Living:
     @property
     def guards(self) -> list[int]:
         """The broker's children that look at TLS greetings: none, or one."""
-        named = [(pid, Path(f"/proc/{pid}/comm").read_text().strip()) for pid in processes.children(self.broker)]
+        named = []
+        for pid in processes.children(self.broker):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                named.append((pid, Path(f"/proc/{pid}/comm").read_text().strip()))
         return [pid for pid, name in named if name == "sandbox-guard"]
 
     @property

@@ -33,8 +33,8 @@ class Pair:
     """
 
     __slots__ = (
-        "answered", "asked", "connected", "family", "inode", "may_sort", "mode", "named", "near", "ours", "polls", "told",
-        "udp",
+        "answered", "asked", "connected", "family", "inode", "may_sort", "mode", "named", "near", "ours", "polls",
+        "told", "udp",
     )  # fmt: skip
 
     def __init__(self, family: int, *, may_sort: bool) -> None:

@@ -246,7 +246,7 @@ def connected(*, may_sort: bool, again: bool) -> int:
 
 def gave_up(*, polls: bool, connected: bool, asked: bool) -> bool:
     """Whether a socket that is closed was a resolver's own, which asks it for its address after the connect and goes no
-    further where that is none of inet (c-ares, ares_conn_set_self_ip). ``polls``: it was non-blocking when it connected,
+    further where that is none of inet (c-ares, ares_conn_set_self_ip). ``polls``: it was non-blocking as it connected,
     as a resolver's is; others only want to know their own address (getaddrinfo, Ray), every day.
     """
     return connected and not asked and polls

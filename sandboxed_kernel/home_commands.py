@@ -129,7 +129,7 @@ def _folder(options: Namespace) -> tuple[str, Policy]:
     """The notebook's, or its project, with the policy there. Raises PolicyError."""
     folder = workspace_of(options)
     policy = read_policy(policy_file(options, folder), folder)
-    return policy.project or folder, policy
+    return policy.folder_of(folder), policy
 
 
 def _adopt(homes: Homes, options: Namespace) -> int:

@@ -173,8 +173,7 @@ def _folders_of(name: str, folders: Sequence[str] | None = None) -> list[str]:
 def _read_spec(path: str) -> list[str] | None:
     """Its command line, or None where there is none. Raises PolicyError."""
     try:
-        with open(os.path.join(path, _TEMPLATE), encoding="utf-8") as file:
-            argv: list[str] = json.load(file)["argv"]
+        argv: list[str] = _json(path)["argv"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -233,8 +232,7 @@ def _value_of(option: str, argv: Sequence[str]) -> str | None:
 
 def _spec(name: str, display_name: str, policy_file: str | None) -> dict[str, Any]:
     """The template with this interpreter, and the policy by its absolute path: kernels start beside notebooks."""
-    with open(os.path.join(_template_folder(), _TEMPLATE), encoding="utf-8") as file:
-        spec: dict[str, Any] = json.load(file)
+    spec = _json(_template_folder())
     policy = [] if file_name(name) == file_name(DEFAULT_KERNEL) else ["--kernel", name.lower()]
     policy += [] if policy_file is None else ["--policy", os.path.abspath(policy_file)]
     # -I: without it a folder sandboxed_kernel/ beside the notebook would run in the launcher's place.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,8 @@ from errno import EACCES, EAGAIN, ENOTDIR
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from typing import Self
 
+from sandboxed_kernel.linux import acl
+from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.folders import OPEN_FOLDER, birth_of, open_own, remove_tree, size_of_tree
 from sandboxed_kernel.policy.lasting import (
     CACHE,
@@ -148,15 +149,12 @@ def _others_write(status: os.stat_result) -> bool:
 
 def _are_named_writers(path: str) -> bool:
     """Whether an ACL lets named users or groups write there; the mode's group bits are its mask then: acl(5)."""
-    try:
-        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:]))
-    except OSError:
-        return False  # none, or a file system without
-    mask = next((access for tag, access, _who in entries if tag == _ACL_MASK), 7)
-    return any(tag in _ACL_NAMED and access & mask & os.W_OK for tag, access, _who in entries)
-
-
-_ACL_NAMED, _ACL_MASK = (2, 8), 16  # linux/posix_acl.h
+    found = acl.read(path, acl.ACCESS)
+    if found is None:
+        return False
+    entries = acl.entries(found)
+    mask = next((allowed for tag, allowed in entries if tag == acl.MASK), 7)
+    return any(tag in (acl.USER, acl.GROUP) and allowed & mask & os.W_OK for tag, allowed in entries)
 
 
 def _is_own_group(number: int) -> bool:
@@ -250,11 +248,8 @@ class Homes:
             found = replace(found, runs=found.runs + 1, used=meta.used)
             with suppress(OSError):  # on a full disk it stays as it was
                 _write(home, found)
-            inner = os.open("h", OPEN_FOLDER, dir_fd=home)
-            try:
-                _make_folders(inner)
-            finally:
-                os.close(inner)
+            with _inner(home) as inner:
+                _make_folders(inner.fileno())
         except OSError:
             os.close(home)
             raise
@@ -279,11 +274,8 @@ class Homes:
         try:
             with self.opened(passing) as home:
                 os.mkdir("h", 0o700, dir_fd=home)
-                inner = os.open("h", OPEN_FOLDER, dir_fd=home)
-                try:
-                    _make_folders(inner)
-                finally:
-                    os.close(inner)
+                with _inner(home) as inner:
+                    _make_folders(inner.fileno())
                 _write(home, meta)
             self._rename(passing, name)
         except OSError:
@@ -339,14 +331,10 @@ class Homes:
 
     def empty_cache(self, name: str) -> None:
         """Raises OSError, among others InUseError."""
-        with self.opened(name, alone=True) as home:
-            inner = os.open("h", OPEN_FOLDER, dir_fd=home)
-            try:
-                _make_folders(inner)
-                os.rename(CACHE, self._rubbish(), src_dir_fd=inner, dst_dir_fd=self._descriptor)
-                _make_folders(inner)
-            finally:
-                os.close(inner)
+        with self.opened(name, alone=True) as home, _inner(home) as inner:
+            _make_folders(inner.fileno())
+            os.rename(CACHE, self._rubbish(), src_dir_fd=inner.fileno(), dst_dir_fd=self._descriptor)
+            _make_folders(inner.fileno())
 
     def remove_left(self) -> None:
         """What was not removed to its end, or not made."""
@@ -369,6 +357,11 @@ def new_meta(owner: Owner) -> Meta:
     finally:
         os.close(folder)
     return Meta(owner.folder, owner.kernel, owner.more, inode, birth, now, now, 0)
+
+
+def _inner(home: int) -> Descriptor:
+    """Of the folder in which the ones that last lie. Raises OSError."""
+    return Descriptor(os.open("h", OPEN_FOLDER, dir_fd=home))
 
 
 def _make_folders(inner: int) -> None:

@@ -41,20 +41,20 @@ from sandboxed_kernel.confinement.warden import Wires
 from sandboxed_kernel.errors import HostError, SandboxError
 from sandboxed_kernel.lasting_home import LastingHome, NothingLasts, open_lasting
 from sandboxed_kernel.linux import processes
-from sandboxed_kernel.linux.folders import OPEN_FOLDER, WAYS, link_beneath
+from sandboxed_kernel.linux.descriptor import Descriptor
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
 from sandboxed_kernel.live import LivePolicy
 from sandboxed_kernel.notices.advice import Place
 from sandboxed_kernel.policy.describe import describe, describe_absent, describe_exposed
 from sandboxed_kernel.policy.guarded import POOL_PREFIX, sentence
 from sandboxed_kernel.policy.lasting import Owner, opens_more
 from sandboxed_kernel.policy.model import Limits, Policy, in_force
-from sandboxed_kernel.policy.paths import is_beneath, is_within
+from sandboxed_kernel.policy.paths import is_beneath, is_within, way_to
 from sandboxed_kernel.policy.place import DEFAULT_KERNEL
 from sandboxed_kernel.private_folder import PrivateFolder, remove_left_pools
 from sandboxed_kernel.records import Record, replace
 from sandboxed_kernel.relay.lifeline import Lifeline
 from sandboxed_kernel.settings import PolicyFile, Settings, choose_policy, load_settings
-from sandboxed_kernel.signing import sha256
 from sandboxed_kernel.surroundings import (
     check_writers,
     home_folder,
@@ -202,7 +202,7 @@ def _prepare(launch: _Launch, private: PrivateFolder, argv: tuple[str, ...]) -> 
     features = find_features()
     require(features, policy.best_effort)  # before anything is looked for: nothing would be started
     remove_left_pools(around.workspace, POOL_PREFIX)
-    guard = look_for_closed(policy, around, policy.project or launch.workspace)
+    guard = look_for_closed(policy, around, policy.folder_of(launch.workspace))
     home: LastingHome | NothingLasts = NothingLasts("[home] keep = false")
     if policy.keep_home:
         more = opens_more(policy, around.workspace, around.real_paths)
@@ -404,17 +404,13 @@ def _put_links(plan: Plan) -> None:
     for folder, links, up in ((plan.home, plan.home_links, "../"), (plan.cache, plan.cache_links, "../../")):
         if not links:
             continue
-        opened = os.open(folder, OPEN_FOLDER)
-        above = os.open(os.path.normpath(os.path.join(folder, up)), OPEN_FOLDER)
-        try:
+        top = os.path.normpath(os.path.join(folder, up))
+        with Descriptor(os.open(folder, OPEN_FOLDER)) as opened, Descriptor(os.open(top, OPEN_FOLDER)) as above:
             for path, target in links:
-                way = f"{WAYS}/{sha256(os.fsencode(target)).hex()[:16]}"
-                if link_beneath(above, way, target):
+                way = way_to(os.fsencode(target))
+                if link_beneath(above.fileno(), way, target):
                     says = up + "../" * path.count("/") + way
-                    link_beneath(opened, path, says, set_aside=None if folder == plan.home else [])
-        finally:
-            os.close(above)
-            os.close(opened)
+                    link_beneath(opened.fileno(), path, says, set_aside=None if folder == plan.home else [])
 
 
 def _hidden(plan: Plan, private: str, home: LastingHome | NothingLasts) -> tuple[str, ...]:

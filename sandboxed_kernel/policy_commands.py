@@ -265,16 +265,15 @@ def _change(options: Namespace, *, remove: bool) -> Change:
 
 def _when(change: Change) -> str:
     """What the user does for a change to hold."""
-    at_start = change.read or change.write or change.variables or change.variables_from or change.project or change.unix
-    if change.allow and not (at_start or change.presets):
+    what = ["folders"] if change.read or change.write or change.project else []
+    what += ["sockets"] if change.unix else []
+    what += ["variables"] if change.variables or change.variables_from else []
+    if change.allow and not (what or change.presets):
         if change.remove:
             return "Running kernels make no new connection there; those that stand stay until the kernel ends."
         return "Running kernels go by it at once: run the cell again."
     if change.presets:
         return "Running kernels go by its hosts at once. For its folders and variables: restart the kernel."
-    what = ["folders"] if change.read or change.write or change.project else []
-    what += ["sockets"] if change.unix else []
-    what += ["variables"] if change.variables or change.variables_from else []
     return f"Restart the kernel for the {' and '.join(what)}" + ("; the hosts hold at once." if change.allow else ".")
 
 
@@ -396,7 +395,7 @@ def show(options: Namespace) -> int:
     for row in rows:
         print(shown(f"{row.place:<{width}}  {row.section} = {row.value}{'  (overridden below)' * row.overridden}"))
     access = "read" if any(grant.writable for grant in policy.grants) else "write"
-    print(f"{'always':<{width}}  [filesystem] {access} = the notebook's folder, {policy.project or workspace}")
+    print(f"{'always':<{width}}  [filesystem] {access} = the notebook's folder, {policy.folder_of(workspace)}")
     return 0
 
 
@@ -444,7 +443,7 @@ def _explain_path(policy: Policy, target: str, workspace: str) -> int:
     absent = tuple(grant for grant in policy.grants if grant not in there)
     gone = real(absent)
     policy = replace(policy, grants=real(there))
-    root, closed = os.path.realpath(policy.project or workspace), None
+    root, closed = os.path.realpath(policy.folder_of(workspace)), None
     if is_beneath(path, root):
         mode: Mode = "home" if root == os.path.realpath(os.path.expanduser("~")) else "plain"
         closed = closed_on_the_way(

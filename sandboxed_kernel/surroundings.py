@@ -58,7 +58,7 @@ def look_around(
     paths += os.environ.get("PATH", "").split(os.pathsep)
     standing = _standing_policies()
     return Surroundings(
-        workspace=_real(policy.project or workspace),
+        workspace=_real(policy.folder_of(workspace)),
         cwd=_real(workspace),
         home=_real(home_folder()),
         private=_real(private),

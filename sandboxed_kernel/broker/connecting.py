@@ -196,10 +196,6 @@ class Connecting:
         if limit is not None:
             self._loop.call_later(limit, waited)
 
-    @staticmethod
-    def _join(under_way: _UnderWay, call: Call) -> Later:
-        return Later(lambda resume: under_way.waiting.update({call.tid: resume}))
-
     def _finish(self, reference: Reference, error: int) -> Answer:
         """A connect that is over; a reference that is connected is let go once the caller knows."""
         after = self._sockets.forget(reference) if error in (0, errno.EINPROGRESS) else None
@@ -225,7 +221,7 @@ class Connecting:
         limit = linux_sockets.send_timeout(reference.sock)
         if limit is not None:
             under_way.timer = self._loop.call_later(limit, lambda: self._timed_out(under_way))
-        return self._join(under_way, call)
+        return Later(lambda resume: under_way.waiting.update({call.tid: resume}))
 
     def _timed_out(self, under_way: _UnderWay) -> None:
         """SO_SNDTIMEO, socket(7): the call returns EINPROGRESS and the connect goes on."""

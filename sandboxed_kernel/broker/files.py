@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 import stat
-import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from sandboxed_kernel.broker.decisions import Refuse
 from sandboxed_kernel.broker.guarded_folder import GuardedFolder, Native, Place
 from sandboxed_kernel.broker.outcomes import Line, Refusal, Refused, ToLandlock
 from sandboxed_kernel.broker.process import AT_FDCWD
+from sandboxed_kernel.linux import acl
 from sandboxed_kernel.linux.descriptor import Descriptor
 from sandboxed_kernel.linux.processes import open_entry, rename_entry
 from sandboxed_kernel.linux.seccomp import Listener
@@ -542,33 +542,26 @@ def _mode_in(folder: Descriptor, mode: int, umask: int) -> int:
     inherited = _default_acl(folder)
     if inherited is None:
         return mode & ~umask
-    allowed: dict[int, int] = {tag: access for tag, access, _who in struct.iter_unpack("<HHI", inherited[4:])}
-    group = allowed.get(_ACL_MASK, allowed.get(_ACL_GROUP, 0))
-    bits = allowed.get(_ACL_USER, 0) << 6 | group << 3 | allowed.get(_ACL_OTHER, 0)
+    allowed = dict(acl.entries(inherited))
+    group = allowed.get(acl.MASK, allowed.get(acl.GROUP_OBJ, 0))
+    bits = allowed.get(acl.USER_OBJ, 0) << 6 | group << 3 | allowed.get(acl.OTHER, 0)
     return mode & (0o1000 | bits)
 
 
-_ACL_USER, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 1, 4, 16, 32  # linux/posix_acl.h
-_ACL = "system.posix_acl_access"
-
-
 def _default_acl(folder: Descriptor) -> bytes | None:
-    return _acl(folder, "system.posix_acl_default")
+    return acl.read(folder.path, acl.DEFAULT)
 
 
-def _acl(file: Descriptor, name: str = _ACL) -> bytes | None:
-    try:
-        return os.getxattr(file.path, name)
-    except OSError:
-        return None  # none, or a file system without
+def _acl(file: Descriptor) -> bytes | None:
+    return acl.read(file.path, acl.ACCESS)
 
 
-def _give(file: Descriptor, group: int, acl: bytes | None) -> None:
+def _give(file: Descriptor, group: int, wanted: bytes | None) -> None:
     """Raises OSError; PermissionError where this user is not in the group."""
     if os.fstat(file.fileno()).st_gid != group:
         os.fchown(file.fileno(), -1, group)
-    if acl != _acl(file):
-        os.removexattr(file.path, _ACL) if acl is None else os.setxattr(file.path, _ACL, acl)
+    if wanted != _acl(file):
+        os.removexattr(file.path, acl.ACCESS) if wanted is None else os.setxattr(file.path, acl.ACCESS, wanted)
 
 
 def _group_in(folder: Descriptor) -> int | None:

@@ -24,8 +24,8 @@ from sandboxed_kernel.broker.outcomes import Refusal, Refused
 from sandboxed_kernel.broker.process import AT_FDCWD
 from sandboxed_kernel.linux import processes
 from sandboxed_kernel.linux.descriptor import Descriptor
-from sandboxed_kernel.linux.folders import OPEN_FOLDER, WAYS, link_beneath
-from sandboxed_kernel.signing import sha256
+from sandboxed_kernel.linux.folders import OPEN_FOLDER, link_beneath
+from sandboxed_kernel.policy.paths import way_to
 
 # Which arguments are the target, the folder that the path starts from (none: the working directory), and the path.
 CALLS: dict[str, tuple[int, int | None, int]] = {"symlink": (0, None, 1), "symlinkat": (0, 1, 2)}
@@ -81,7 +81,7 @@ class Links:
         if at is None:
             refuse = Refuse(errno.EPERM, _WAY_IN)
             raise Refused(Refusal(refuse, "link", leads_to.decode(errors="replace"), protocol=name))
-        way = f"{WAYS}/{sha256(leads_to).hex()[:16]}"
+        way = way_to(leads_to)
         with Descriptor(os.open(at, OPEN_FOLDER)) as folder:
             if not link_beneath(folder.fileno(), way, os.fsdecode(leads_to)):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -15,15 +15,29 @@ import itertools
 import os
 import struct
 
-from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, X32_BIT, file_name
+from sandboxed_kernel.confinement.numbers import (
+    AND,
+    ARCH_OFFSET,
+    ARGS_OFFSET,
+    AUDIT_ARCH,
+    IF_ANY_BIT,
+    IF_AT_LEAST,
+    IF_EQUAL,
+    JUMP,
+    LOAD,
+    NR_OFFSET,
+    NUMBERS,
+    RET_ALLOW,
+    RET_ERRNO,
+    RET_KILL_PROCESS,
+    RET_NOTIFY,
+    RETURN,
+    X32_BIT,
+    file_name,
+)
 from sandboxed_kernel.confinement.syscalls import ALLOW, DEFAULT, KILL, LOW32, NOTIFY, Action, Condition, Row, rows_of
 from sandboxed_kernel.errors import HostError
 
-# linux/bpf_common.h, linux/filter.h: the six instructions that are needed.
-LOAD, AND, RETURN, JUMP, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT = 0x20, 0x54, 0x06, 0x05, 0x15, 0x35, 0x45
-# linux/seccomp.h: offsets in struct seccomp_data, return values.
-NR_OFFSET, ARCH_OFFSET, ARGS_OFFSET = 0, 4, 16
-RET_KILL_PROCESS, RET_ERRNO, RET_NOTIFY, RET_ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FFF0000
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _MAX_OFFSET = 255  # of a conditional jump: 8 bits
 

@@ -110,6 +110,12 @@ AUDIT_ARCH: Mapping[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # asm/unistd.h: x32 calls carry the AUDIT_ARCH of x86_64 and this bit in their number.
 X32_BIT = 0x40000000
 
+# linux/bpf_common.h, linux/filter.h: the instructions that filters need.
+LOAD, AND, RETURN, JUMP, IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT = 0x20, 0x54, 0x06, 0x05, 0x15, 0x35, 0x45
+# linux/seccomp.h: offsets in struct seccomp_data, return values.
+NR_OFFSET, ARCH_OFFSET, ARGS_OFFSET = 0, 4, 16
+RET_KILL_PROCESS, RET_ERRNO, RET_NOTIFY, RET_ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FFF0000
+
 
 def file_name(machine: str, *, guarded: bool) -> str:
     """Of the kept filter program, in the folder ``filters``."""

@@ -180,7 +180,7 @@ def effective_grants(policy: Policy, workspace: str) -> tuple[PathGrant, ...]:
     """
     writable = not any(grant.writable for grant in policy.grants)
     place = "the project of the notebook" if policy.project else "the notebook's folder"
-    return (PathGrant(policy.project or workspace, writable, ".", place), *policy.grants)
+    return (PathGrant(policy.folder_of(workspace), writable, ".", place), *policy.grants)
 
 
 def protected_here(surroundings: Surroundings) -> tuple[Protected, ...]:

@@ -9,16 +9,27 @@ from __future__ import annotations
 import errno
 import struct
 
-from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, X32_BIT
+from sandboxed_kernel.confinement.numbers import (
+    ARCH_OFFSET,
+    ARGS_OFFSET,
+    AUDIT_ARCH,
+    IF_ANY_BIT,
+    IF_EQUAL,
+    LOAD,
+    NR_OFFSET,
+    NUMBERS,
+    RET_ALLOW,
+    RET_ERRNO,
+    RET_KILL_PROCESS,
+    RETURN,
+    X32_BIT,
+)
 from sandboxed_kernel.errors import HostError
 from sandboxed_kernel.records import Record
 
-# linux/bpf_common.h, linux/seccomp.h; as in confinement/compile_filter.py.
-_LOAD, _RETURN, _EQUAL, _ANY_BIT = 0x20, 0x06, 0x15, 0x45
-_NR, _ARCH, _ARGS = 0, 4, 16
-_ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
+_REFUSE = RET_ERRNO | errno.EPERM
 
-SOL_SOCKET, SO_ERROR, SO_LINGER = 1, 4, 13  # asm-generic/socket.h
+SOL_SOCKET, SO_LINGER = 1, 13  # asm-generic/socket.h
 SIOCOUTQ = 0x5411  # linux/sockios.h, the number of TIOCOUTQ
 MSG_FASTOPEN = 0x20000000  # linux/socket.h: sendto(2) with it connects
 
@@ -73,24 +84,29 @@ def compile_filter(machine: str) -> bytes:
     if machine not in NUMBERS:
         raise HostError(f'no system call table for machine "{machine}"')
     numbers = NUMBERS[machine]
-    code = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, AUDIT_ARCH[machine]), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NR)]
+    code = [
+        (LOAD, 0, 0, ARCH_OFFSET),
+        (IF_EQUAL, 1, 0, AUDIT_ARCH[machine]),
+        (RETURN, 0, 0, RET_KILL_PROCESS),
+        (LOAD, 0, 0, NR_OFFSET),
+    ]
     if machine == "x86_64":
-        code += [(_ANY_BIT, 0, 1, X32_BIT), (_RETURN, 0, 0, _KILL)]
+        code += [(IF_ANY_BIT, 0, 1, X32_BIT), (RETURN, 0, 0, RET_KILL_PROCESS)]
     for call in CALLS:
         if call.name in numbers:
             block = _block(call)
-            code += [(_EQUAL, 0, len(block), numbers[call.name]), *block]
-    code.append((_RETURN, 0, 0, _REFUSE))
+            code += [(IF_EQUAL, 0, len(block), numbers[call.name]), *block]
+    code.append((RETURN, 0, 0, _REFUSE))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
 def _block(call: Call) -> list[tuple[int, int, int, int]]:
     """What is answered to one call; it ends in an answer in any case."""
     tests: list[tuple[int, int, int, int, int]] = []  # word, code, value, and the jumps where it holds and does not
-    tests += [(_ARGS + 8 * index, _EQUAL, value, 1, 0) for index, value in call.equal]
-    tests += [(_ARGS + 8 * index, _ANY_BIT, bits, 0, 1) for index, bits in call.none_of]
-    tests += [(_ARGS + 8 * index + half, _EQUAL, 0, 1, 0) for index in call.null for half in (0, 4)]
+    tests += [(ARGS_OFFSET + 8 * index, IF_EQUAL, value, 1, 0) for index, value in call.equal]
+    tests += [(ARGS_OFFSET + 8 * index, IF_ANY_BIT, bits, 0, 1) for index, bits in call.none_of]
+    tests += [(ARGS_OFFSET + 8 * index + half, IF_EQUAL, 0, 1, 0) for index in call.null for half in (0, 4)]
     block: list[tuple[int, int, int, int]] = []
     for word, code, value, if_true, if_false in tests:
-        block += [(_LOAD, 0, 0, word), (code, if_true, if_false, value), (_RETURN, 0, 0, _REFUSE)]
-    return [*block, (_RETURN, 0, 0, _ALLOW)]
+        block += [(LOAD, 0, 0, word), (code, if_true, if_false, value), (RETURN, 0, 0, _REFUSE)]
+    return [*block, (RETURN, 0, 0, RET_ALLOW)]

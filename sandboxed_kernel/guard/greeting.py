@@ -62,11 +62,6 @@ class Greeting:
         return self.hello is None and len(self._held) <= MAX_HELLO
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the client has said anything."""
-        return bool(self._held) or self._named is not None
-
-    @property
     def is_tls(self) -> bool:
         """Whether the client seems to understand an alert."""
         return self._held[:1] == _GREETS or self._named is not None

@@ -72,23 +72,18 @@ class _Fields:
             raise NotTls("its greeting holds more than it says")
 
 
-def read_hello(data: bytes | bytearray) -> tuple[Hello, int] | None:
-    """The greeting at the front of what a client sent, and how many bytes its records have; None where it is not
-    complete yet. Raises NotTls.
-    """
-    return HelloReader().read(data)
-
-
 class HelloReader:
-    """``read_hello`` for what comes in pieces: no record is looked at twice. A client chooses their sizes, and 64 KiB
-    in records and pieces of one byte would else take minutes, in which nobody else is served.
+    """For what comes in pieces: no record is looked at twice. A client chooses their sizes, and 64 KiB in records and
+    pieces of one byte would else take minutes, in which nobody else is served.
     """
 
     def __init__(self) -> None:
         self._message, self._at = bytearray(), 0  # what the complete records hold, and where they end
 
     def read(self, data: bytes | bytearray) -> tuple[Hello, int] | None:
-        """``data``: what it was given before, with more behind it. Raises NotTls."""
+        """The greeting at the front of what a client sent, and how many bytes its records have; None where it is not
+        complete yet. ``data``: what it was given before, with more behind it. Raises NotTls.
+        """
         message = self._message
         while True:
             record = read_record(data, self._at)

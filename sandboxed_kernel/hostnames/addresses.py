@@ -160,3 +160,8 @@ def classify(address: Address) -> Kind:
 def _own_range(address: Address) -> Range:
     value = int(address)
     return next(row for first, last, row in _BOUNDS[address.version] if first <= value <= last)
+
+
+def is_localhost(name: str) -> bool:
+    """Whether the normalised ``name`` is loopback by definition, RFC 6761 section 6.3."""
+    return name == "localhost" or name.endswith(".localhost")

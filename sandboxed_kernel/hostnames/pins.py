@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv6Address
 from math import inf
 from typing import Literal
 
-from sandboxed_kernel.hostnames.addresses import Address, Kind, Range, find_range, plain
+from sandboxed_kernel.hostnames.addresses import Address, Kind, Range, find_range, is_localhost, plain
 from sandboxed_kernel.policy.model import CHECKED_PORT, Destination, Transport, asks_for_check
 from sandboxed_kernel.records import Record, made
 
@@ -124,11 +124,6 @@ class _Entry(Record, frozen=False):
 def normalise(name: str) -> str:
     """``name`` as names are compared: lower case, without the trailing dot."""
     return name.removesuffix(".").lower()
-
-
-def is_localhost(name: str) -> bool:
-    """Whether the normalised ``name`` is loopback by definition, RFC 6761 section 6.3."""
-    return name == "localhost" or name.endswith(".localhost")
 
 
 class Pins:

@@ -17,7 +17,6 @@ from sandboxed_kernel.linux import libc
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ONE_MOUNT = 0x01 | 0x04 | 0x08  # RESOLVE_NO_XDEV, _NO_SYMLINKS, _BENEATH: openat2(2)
-WAYS = "l"  # a folder where nothing inside may write, of links that others lead by way of
 _DEEPEST = 100  # a descriptor is open for each level
 
 

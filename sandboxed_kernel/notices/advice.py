@@ -42,14 +42,11 @@ def command(event: Event, place: Place) -> str | None:
     """
     if event.allow_line is None:
         return None
-    if event.kind == "file":
-        word, _, entry = event.allow_line.partition(" = ")
-        return _command((f"--{word}", entry[2:-2]), place) or _command((), place) or ALLOW
-    if is_unix(event):
-        return _command(("--unix", event.allow_line[len('unix = ["') : -2]), place) or _command((), place) or ALLOW
-    table = re.fullmatch(_TABLE, event.allow_line)
     words: tuple[str, ...]
-    if table:
+    if event.kind == "file" or is_unix(event):
+        word, _, entry = event.allow_line.partition(" = ")
+        words = (f"--{word}", entry[2:-2])
+    elif table := re.fullmatch(_TABLE, event.allow_line):
         options = (*(("--private",) if table[4] else ()), *(("--unchecked",) if table[5] else ()))
         words = (*options, f"{'udp://' if table[3] else ''}{table[1]}:{table[2]}")
     else:

@@ -38,10 +38,7 @@ class Change(Record):
 
     @property
     def is_empty(self) -> bool:
-        arrays = (
-            self.allow or self.read or self.write or self.presets or self.best_effort or self.variables or self.unix
-        )
-        return not (arrays or self.variables_from or self.project)
+        return not self.words()
 
     def words(self) -> str:
         """For people who make it by hand."""

@@ -13,7 +13,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_netw
 from typing import Any
 
 from sandboxed_kernel.errors import PolicyError
-from sandboxed_kernel.hostnames.addresses import RANGES, Address, Kind, Network, Range, canonical, classify, plain
+from sandboxed_kernel.hostnames.addresses import (
+    RANGES,
+    Address,
+    Kind,
+    Network,
+    Range,
+    canonical,
+    classify,
+    is_localhost,
+    plain,
+)
 from sandboxed_kernel.policy.model import Destination, Ports, Tls, Transport
 from sandboxed_kernel.policy.words import instead, shown, type_name
 from sandboxed_kernel.records import replace
@@ -180,7 +190,7 @@ def _with_tls(rule: Destination, tls: object) -> Destination:
         raise _Unusable("tls beside an address: there is no name to be checked", "Write the host's name, or remove tls")
     if rule.transport != "tcp":
         raise _Unusable("tls beside udp: what QUIC says is not looked at", 'Write protocol = "tcp", or remove tls')
-    if rule.name == "localhost" or rule.name.endswith(".localhost"):
+    if is_localhost(rule.name):
         raise _Unusable("tls beside localhost, whose name nobody else has", "Remove tls")
     return replace(rule, tls=tls)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from sandboxed_kernel.errors import PolicyError
-from sandboxed_kernel.hostnames.addresses import Address, Kind, classify, find_range
+from sandboxed_kernel.hostnames.addresses import Address, Kind, classify, find_range, is_localhost
 from sandboxed_kernel.hostnames.pins import Pins
 from sandboxed_kernel.policy.destination import NEVER, normal_name, parse_address, parse_destination
 from sandboxed_kernel.policy.guarded import Closed
@@ -95,7 +95,7 @@ def explain_endpoint(policy: Policy, host: str, port: int, transport: Transport 
             f"{name} may be reached on {_port(port, transport)}{condition}{_looked_at(pins, name, port, transport)}"
         )
         return Explanation(True, reason, _rule(rule))
-    if name == "localhost" or name.endswith(".localhost"):
+    if is_localhost(name):
         reason = f"{name} is this machine; only the ports on which the sandbox itself listens may be reached"
     elif any(rule.matches_name(name) for rule in policy.allow):
         reason = f"{name} is on the allowlist, but not on {_port(port, transport)}"
@@ -108,7 +108,7 @@ def _looked_at(pins: Pins, name: str, port: int, transport: Transport) -> str:
     """What is made sure of beyond the address."""
     if transport == "udp":
         return "; the name in a QUIC greeting is not checked"
-    if name == "localhost" or name.endswith(".localhost"):
+    if is_localhost(name):
         return ""
     if pins.is_checked(name, port):
         return "; the name in the TLS greeting is checked, so it has to be TLS"

@@ -149,6 +149,10 @@ class Policy(Record):
     project: str = ""  # absolute: all of it is the notebook's folder, which lies in it; empty: that alone is
     sources: tuple[str, ...] = ()  # the policy's file and the presets it extends, in reading order
 
+    def folder_of(self, workspace: str) -> str:
+        """What the notebook in ``workspace`` works in: its project, or that folder alone."""
+        return self.project or workspace
+
 
 def in_force(policy: Policy, now: float) -> Policy:
     """Without the rules whose time is over; ``now`` is in seconds since the epoch."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxed_kernel.guard.hello import MAX_HELLO, Hello, NotTls, read_hello
+from sandboxed_kernel.guard.hello import MAX_HELLO, Hello, HelloReader, NotTls
 from tests.support.effort import few
 from tests.support.greetings import Client, Judge, hello_with, in_records, server_name
 
@@ -24,6 +24,11 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 def plain(name: str | None) -> Hello:
     return Hello(name, encrypted=False)
+
+
+def read_hello(data: bytes) -> tuple[Hello, int] | None:
+    """All in one piece."""
+    return HelloReader().read(data)
 
 
 def test_the_name_of_a_real_greeting_is_read() -> None:

@@ -11,9 +11,8 @@ import struct
 
 import pytest
 
-from sandboxed_kernel.confinement.compile_filter import RET_NOTIFY, RETURN
 from sandboxed_kernel.confinement.filters import load_program
-from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, X32_BIT
+from sandboxed_kernel.confinement.numbers import AUDIT_ARCH, NUMBERS, RET_NOTIFY, RETURN, X32_BIT
 from sandboxed_kernel.linux import processes, seccomp
 from tests.support.bpf import Machine
 from tests.support.child import ChildKilled, in_child
